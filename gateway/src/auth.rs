@@ -1,0 +1,285 @@
+//! Token → whose stream, and until when. The only user of `jsonwebtoken`.
+//!
+//! JWT: RFC 7519. The algorithms a token may name follow from the kind of each
+//! key (RFC 8725, section 3.1): a secret verifies HMAC tokens and nothing else.
+
+use std::time::{Duration, SystemTime};
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use serde_json::{Map, Value};
+
+use crate::{config::AuthConfig, notification::UserId};
+
+/// Who a valid token speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user whose rows the stream carries.
+    pub user: UserId,
+    /// The token's `exp`.
+    pub expires_at: SystemTime,
+    /// When the stream ends: `exp` and the leeway.
+    pub ends_at: SystemTime,
+}
+
+/// Checks tokens against the configured key.
+pub struct Verifier {
+    key: DecodingKey,
+    validation: Validation,
+    user_claim: String,
+}
+
+impl Verifier {
+    /// A verifier for the settings.
+    pub fn new(config: &AuthConfig) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+        validation.leeway = config.leeway.as_secs();
+        validation.validate_nbf = true;
+        let mut required = vec!["exp"];
+        // The library rejects a token that has an `aud` when none is
+        // configured, and passes one that lacks a configured `aud` or `iss`:
+        // both are the opposite of what the settings promise.
+        match &config.audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                required.push("aud");
+            }
+            None => validation.validate_aud = false,
+        }
+        if let Some(issuer) = &config.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        Self {
+            key: DecodingKey::from_secret(config.secret.expose().as_bytes()),
+            validation,
+            user_claim: config.user_claim.clone(),
+        }
+    }
+
+    /// Checks signature, `exp`, `nbf`, and `aud` and `iss` where set, and reads
+    /// the user claim, which must be a UUID.
+    ///
+    /// # Errors
+    ///
+    /// See [`TokenError`]; its text may go to the client and holds nothing of
+    /// the token.
+    pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        let claims =
+            jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)?.claims;
+        let user = claims
+            .get(&self.user_claim)
+            .and_then(Value::as_str)
+            .and_then(|user| user.parse().ok())
+            .map(UserId)
+            .ok_or(TokenError::User)?;
+        let expires_at = claims.get("exp").and_then(expiry).ok_or(TokenError::Expiry)?;
+        let leeway = Duration::from_secs(self.validation.leeway);
+        Ok(Identity { user, expires_at, ends_at: expires_at + leeway })
+    }
+}
+
+/// NumericDate (RFC 7519, section 2) may have a fraction. Clamped to the year
+/// 9999, the last that RFC 3339 can write.
+fn expiry(exp: &Value) -> Option<SystemTime> {
+    const END_OF_9999: f64 = 253_402_300_799.0;
+    let seconds = exp.as_f64().filter(|s| s.is_finite() && *s >= 0.0)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.min(END_OF_9999)))
+}
+
+/// Why a token does not open a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not three parts of base64url, or not JSON inside.
+    #[error("the token is not a JWT")]
+    Malformed,
+    /// Signed by another key, or not as that kind of key signs.
+    #[error("the token's signature is not valid")]
+    Signature,
+    /// Past its `exp`.
+    #[error("the token has expired")]
+    Expired,
+    /// No `exp`, or none that is a time.
+    #[error("the token has no valid exp")]
+    Expiry,
+    /// Before its `nbf`.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// For another audience, or for none.
+    #[error("the token is for another audience")]
+    Audience,
+    /// From another issuer, or from none.
+    #[error("the token is from another issuer")]
+    Issuer,
+    /// The user claim is missing or no UUID.
+    #[error("the token's user claim is not a UUID")]
+    User,
+}
+
+impl From<jsonwebtoken::errors::Error> for TokenError {
+    fn from(error: jsonwebtoken::errors::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ExpiredSignature => Self::Expired,
+            ErrorKind::ImmatureSignature => Self::NotYetValid,
+            ErrorKind::InvalidAudience => Self::Audience,
+            ErrorKind::InvalidIssuer => Self::Issuer,
+            ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
+                "aud" => Self::Audience,
+                "iss" => Self::Issuer,
+                _ => Self::Expiry,
+            },
+            ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => Self::Signature,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// A token for `user`, as the settings want it, signed by HS256 and valid for
+/// `lifetime`: for trying the gateway out, and for its tests.
+///
+/// # Errors
+///
+/// When the signing library refuses; it has no reason to.
+pub fn sign(
+    config: &AuthConfig,
+    user: UserId,
+    lifetime: Duration,
+) -> Result<String, jsonwebtoken::errors::Error> {
+    let now = jsonwebtoken::get_current_timestamp();
+    let mut claims = Map::new();
+    claims.insert("iat".into(), now.into());
+    claims.insert("exp".into(), now.saturating_add(lifetime.as_secs()).into());
+    claims.insert(config.user_claim.clone(), user.to_string().into());
+    if let Some(audience) = &config.audience {
+        claims.insert("aud".into(), audience.as_str().into());
+    }
+    if let Some(issuer) = &config.issuer {
+        claims.insert("iss".into(), issuer.as_str().into());
+    }
+    jsonwebtoken::encode(
+        &jsonwebtoken::Header::default(),
+        &claims,
+        &jsonwebtoken::EncodingKey::from_secret(config.secret.expose().as_bytes()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{EncodingKey, Header};
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Secret;
+
+    const SECRET: &str = "a secret of at least thirty-two bytes";
+    const USER: &str = "11111111-2222-3333-4444-555555555555";
+
+    fn config() -> AuthConfig {
+        AuthConfig { secret: Secret::new(SECRET.into()), ..AuthConfig::default() }
+    }
+
+    fn token(algorithm: Algorithm, claims: &Value) -> String {
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
+    }
+
+    fn verify(claims: &Value) -> Result<Identity, TokenError> {
+        Verifier::new(&config()).verify(&token(Algorithm::HS256, claims))
+    }
+
+    fn now() -> u64 {
+        jsonwebtoken::get_current_timestamp()
+    }
+
+    #[test]
+    fn all_three_hmac_algorithms_open_a_stream() {
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            let token = token(algorithm, &json!({"sub": USER, "exp": now() + 60}));
+            let identity = Verifier::new(&config()).verify(&token).unwrap();
+            assert_eq!(identity.user.to_string(), USER);
+        }
+    }
+
+    #[test]
+    fn the_claims_that_refuse_a_token_each_say_why() {
+        let later = now() + 600;
+        for (claims, error) in [
+            (json!({"sub": USER}), TokenError::Expiry),
+            (json!({"sub": USER, "exp": "soon"}), TokenError::Expiry),
+            (json!({"sub": USER, "exp": now() - 60}), TokenError::Expired),
+            (json!({"sub": USER, "exp": later, "nbf": now() + 60}), TokenError::NotYetValid),
+            (json!({"exp": later}), TokenError::User),
+            (json!({"sub": 7, "exp": later}), TokenError::User),
+            (json!({"sub": "me", "exp": later}), TokenError::User),
+        ] {
+            assert_eq!(verify(&claims), Err(error), "{claims}");
+        }
+    }
+
+    #[test]
+    fn leeway_forgives_a_clock_that_is_a_little_off() {
+        let identity = verify(&json!({"sub": USER, "exp": now() - 2})).unwrap();
+        assert_eq!(identity.ends_at, identity.expires_at + Duration::from_secs(5));
+        assert!(verify(&json!({"sub": USER, "exp": now() + 60, "nbf": now() + 2})).is_ok());
+    }
+
+    #[test]
+    fn audience_and_issuer_are_required_where_set_and_ignored_where_not() {
+        let exp = now() + 60;
+        assert!(verify(&json!({"sub": USER, "exp": exp, "aud": "x", "iss": "y"})).is_ok());
+
+        let strict = Verifier::new(&AuthConfig {
+            audience: Some("bell".into()),
+            issuer: Some("app".into()),
+            ..config()
+        });
+        let check = |claims| strict.verify(&token(Algorithm::HS256, &claims));
+        assert!(check(json!({"sub": USER, "exp": exp, "aud": "bell", "iss": "app"})).is_ok());
+        assert!(
+            check(json!({"sub": USER, "exp": exp, "aud": ["a", "bell"], "iss": "app"})).is_ok()
+        );
+        for (claims, error) in [
+            (json!({"sub": USER, "exp": exp, "iss": "app"}), TokenError::Audience),
+            (json!({"sub": USER, "exp": exp, "iss": "app", "aud": "x"}), TokenError::Audience),
+            (json!({"sub": USER, "exp": exp, "aud": "bell"}), TokenError::Issuer),
+            (json!({"sub": USER, "exp": exp, "aud": "bell", "iss": "x"}), TokenError::Issuer),
+        ] {
+            assert_eq!(check(claims.clone()), Err(error), "{claims}");
+        }
+    }
+
+    #[test]
+    fn another_key_another_algorithm_or_none_is_no_signature() {
+        let verifier = Verifier::new(&config());
+        let claims = json!({"sub": USER, "exp": now() + 60});
+        let key = EncodingKey::from_secret(b"somebody else's");
+        let foreign = jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap();
+        assert_eq!(verifier.verify(&foreign), Err(TokenError::Signature));
+
+        let good = token(Algorithm::HS256, &claims);
+        let body = good.split('.').nth(1).unwrap();
+        // {"alg":"none","typ":"JWT"}
+        let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{body}.");
+        assert!(verifier.verify(&none).is_err());
+        for garbage in ["", ".", "..", "a.b.c", "🔔.🔔.🔔", &good[..good.len() - 8]] {
+            assert!(verifier.verify(garbage).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn the_user_claim_is_a_setting() {
+        let config = AuthConfig { user_claim: "uid".into(), ..config() };
+        let user = UserId(USER.parse().unwrap());
+        let token = sign(&config, user, Duration::from_secs(60)).unwrap();
+        assert_eq!(Verifier::new(&config).verify(&token).unwrap().user, user);
+    }
+
+    #[test]
+    fn an_expiry_in_the_far_future_is_clamped_not_overflowed() {
+        let identity = verify(&json!({"sub": USER, "exp": u64::MAX})).unwrap();
+        assert!(
+            humantime::format_rfc3339(identity.expires_at).to_string().starts_with("9999-12-31")
+        );
+    }
+}

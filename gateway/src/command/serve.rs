@@ -1,0 +1,59 @@
+//! `notify-gateway serve`.
+
+use anyhow::Context as _;
+use notify_gateway::{config::Settings, gateway::Gateway, limits, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    telemetry::init(arguments.settings.log_format).map_err(Failure::Usage)?;
+    let config = arguments.settings.into_config()?;
+    runtime()?.block_on(async {
+        let gateway = Gateway::bind(config).map_err(anyhow::Error::from)?;
+        let address = gateway.local_addr().context("the public port")?;
+        let admin = gateway.admin_addr().context("the admin port")?;
+        match limits::raise_open_files() {
+            Ok(files) => tracing::debug!(open_files = files, "the limit on open files"),
+            Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
+        }
+        tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "started");
+        let shutdown = shutdown_on_signal()?;
+        gateway.run(shutdown).await.context("--database-url (DATABASE_URL)")?;
+        Ok(())
+    })
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    Ok(runtime.context("cannot start the runtime")?)
+}
+
+/// A token that SIGTERM or SIGINT cancels; a second one of them ends the
+/// process at once.
+pub(super) fn shutdown_on_signal() -> Result<CancellationToken, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let token = CancellationToken::new();
+    let shutdown = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                std::process::exit(1);
+            }
+            shutdown.cancel();
+        }
+    });
+    Ok(token)
+}

@@ -1,0 +1,30 @@
+//! `notify-gateway token`.
+
+use std::{io::Write as _, time::Duration};
+
+use anyhow::Context as _;
+use notify_gateway::{auth, config::AuthSettings, notification::UserId};
+use uuid::Uuid;
+
+use super::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Whose notifications the token opens
+    #[arg(long, value_name = "UUID")]
+    user: Uuid,
+    /// How long it is valid
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration,
+          value_name = "DURATION")]
+    lifetime: Duration,
+    #[command(flatten)]
+    auth: AuthSettings,
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = arguments.auth.into_config()?;
+    let token = auth::sign(&config, UserId(arguments.user), arguments.lifetime)
+        .context("cannot sign a token")?;
+    writeln!(std::io::stdout(), "{token}").context("cannot print the token")?;
+    Ok(())
+}

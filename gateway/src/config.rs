@@ -1,0 +1,481 @@
+//! Flags and environment → typed settings, once, at start.
+//!
+//! [`Settings`] is what a person writes, [`Config`] what the gateway works
+//! with. Everything that can be wrong is found on the way from one to the
+//! other, and each [`ConfigError`] names its setting both ways: an operator
+//! with a flag and one with an environment file see the name they used.
+
+mod database_url;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{ArgAction, builder::BoolishValueParser};
+
+pub use database_url::DatabaseUrlError;
+
+/// The settings of `notify-gateway serve`, as written.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Where the notifications are: the libpq URL of the primary.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<Secret>,
+    /// A file that holds the database URL.
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
+    /// The public address: the stream and nothing else.
+    #[arg(long, env = "GATEWAY_BIND", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub bind: SocketAddr,
+    /// The operator's address: /healthz, /readyz, /metrics.
+    #[arg(long, env = "GATEWAY_ADMIN_BIND", default_value = "127.0.0.1:8081", value_name = "ADDR")]
+    pub admin_bind: SocketAddr,
+    /// The feature flag: when false every stream request is answered 204, and
+    /// browsers stop asking.
+    #[arg(long, env = "ENABLE_SSE_NOTIFICATIONS", default_value = "true",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    pub enable_sse_notifications: bool,
+    /// The table, optionally with its schema: `notifications`, `app.notes`.
+    #[arg(long, env = "GATEWAY_TABLE", default_value = "notifications", value_name = "NAME")]
+    pub table: TableName,
+    /// The channel the trigger notifies on.
+    #[arg(long, env = "GATEWAY_CHANNEL", default_value = "notifications",
+          value_parser = parse_channel, value_name = "NAME")]
+    pub channel: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print a doc here as the heading of every flag")]
+    pub auth: AuthSettings,
+    /// How often a stream shows that it lives.
+    #[arg(long, env = "GATEWAY_HEARTBEAT", default_value = "30s",
+          value_parser = parse_duration, value_name = "DURATION")]
+    pub heartbeat: Duration,
+    /// How long a client waits before it reconnects, before jitter.
+    #[arg(long, env = "GATEWAY_RETRY", default_value = "1s",
+          value_parser = parse_duration, value_name = "DURATION")]
+    pub retry: Duration,
+    /// How many events one stream may have waiting for its socket.
+    #[arg(long, env = "GATEWAY_STREAM_BUFFER", default_value = "256",
+          value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "EVENTS")]
+    pub stream_buffer: u32,
+    /// How long a stop may take.
+    #[arg(long, env = "GATEWAY_DRAIN", default_value = "5s",
+          value_parser = parse_duration, value_name = "DURATION")]
+    pub drain: Duration,
+    /// How log lines are written; RUST_LOG says which.
+    #[arg(long, env = "GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// The settings that say who may connect, as written.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AuthSettings {
+    /// The secret that signs tokens by HS256, HS384 or HS512.
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub jwt_secret: Option<Secret>,
+    /// A file that holds the secret.
+    #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
+    pub jwt_secret_file: Option<PathBuf>,
+    /// The `aud` a token must have.
+    #[arg(long, env = "JWT_AUDIENCE", value_name = "NAME")]
+    pub jwt_audience: Option<String>,
+    /// The `iss` a token must have.
+    #[arg(long, env = "JWT_ISSUER", value_name = "NAME")]
+    pub jwt_issuer: Option<String>,
+    /// The claim that holds the user's UUID.
+    #[arg(long, env = "JWT_USER_CLAIM", default_value = "sub", value_name = "NAME")]
+    pub jwt_user_claim: String,
+    /// How far this machine's clock and the token's may be apart.
+    #[arg(long, env = "JWT_LEEWAY", default_value = "5s",
+          value_parser = parse_leeway, value_name = "DURATION")]
+    pub jwt_leeway: Duration,
+    /// The cookie that may hold the token; none unless named.
+    #[arg(long, env = "JWT_COOKIE", value_name = "NAME")]
+    pub jwt_cookie: Option<String>,
+    /// Whether the query parameter `access_token` may hold the token.
+    #[arg(long, env = "GATEWAY_QUERY_TOKEN", default_value = "true",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    pub query_token: bool,
+}
+
+/// The settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How to reach Postgres.
+    pub database: tokio_postgres::Config,
+    /// The public address.
+    pub bind: SocketAddr,
+    /// The operator's address.
+    pub admin_bind: SocketAddr,
+    /// The feature flag.
+    pub enabled: bool,
+    /// The table of notifications.
+    pub table: TableName,
+    /// The channel to LISTEN on.
+    pub channel: String,
+    /// Who may connect.
+    pub auth: AuthConfig,
+    /// Time between a stream's heartbeats.
+    pub heartbeat: Duration,
+    /// The client's wait before a reconnect, before jitter.
+    pub retry: Duration,
+    /// Events one stream may have waiting.
+    pub stream_buffer: usize,
+    /// How long a stop may take.
+    pub drain: Duration,
+}
+
+/// Who may connect.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// Verifies HS256, HS384 and HS512.
+    pub secret: Secret,
+    /// The `aud` required, if any.
+    pub audience: Option<String>,
+    /// The `iss` required, if any.
+    pub issuer: Option<String>,
+    /// The claim that names the user.
+    pub user_claim: String,
+    /// Clock skew forgiven in `exp` and `nbf`; whole seconds.
+    pub leeway: Duration,
+    /// The cookie that may hold the token.
+    pub cookie: Option<String>,
+    /// Whether the query may hold the token.
+    pub query_token: bool,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            secret: Secret::new(String::new()),
+            audience: None,
+            issuer: None,
+            user_claim: "sub".into(),
+            leeway: Duration::from_secs(5),
+            cookie: None,
+            query_token: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what the flags alone cannot, and reads the files they name.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is wrong or missing.
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        let database_url = secret(
+            self.database_url,
+            self.database_url_file.as_deref(),
+            "--database-url (DATABASE_URL, DATABASE_URL_FILE)",
+        )?
+        .ok_or(ConfigError::Missing {
+            setting: "--database-url (DATABASE_URL, DATABASE_URL_FILE)",
+            example: "postgres://notify@localhost/app",
+        })?;
+        let database = database_url::parse(database_url.expose())
+            .map_err(|source| ConfigError::DatabaseUrl { source })?;
+        Ok(Config {
+            database,
+            bind: self.bind,
+            admin_bind: self.admin_bind,
+            enabled: self.enable_sse_notifications,
+            table: self.table,
+            channel: self.channel,
+            auth: self.auth.into_config()?,
+            heartbeat: self.heartbeat,
+            retry: self.retry,
+            stream_buffer: self.stream_buffer as usize,
+            drain: self.drain,
+        })
+    }
+}
+
+impl AuthSettings {
+    /// Reads the secret from where the settings say it is.
+    ///
+    /// # Errors
+    ///
+    /// No key, or a file that cannot be read.
+    pub fn into_config(self) -> Result<AuthConfig, ConfigError> {
+        let secret = secret(
+            self.jwt_secret,
+            self.jwt_secret_file.as_deref(),
+            "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE)",
+        )?
+        .ok_or(ConfigError::Missing {
+            setting: "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE)",
+            example: "the secret your application signs its tokens with",
+        })?;
+        Ok(AuthConfig {
+            secret,
+            audience: non_empty(self.jwt_audience),
+            issuer: non_empty(self.jwt_issuer),
+            user_claim: self.jwt_user_claim,
+            leeway: self.jwt_leeway,
+            cookie: non_empty(self.jwt_cookie),
+            query_token: self.query_token,
+        })
+    }
+}
+
+/// A value, else a file's content. An empty value is none: that is what a
+/// compose file with an unset variable passes.
+fn secret(
+    value: Option<Secret>,
+    file: Option<&Path>,
+    setting: &'static str,
+) -> Result<Option<Secret>, ConfigError> {
+    let value = value.filter(|secret| !secret.expose().is_empty());
+    let file = file.filter(|file| !file.as_os_str().is_empty());
+    match (value, file) {
+        (Some(_), Some(_)) => Err(ConfigError::Twice { setting }),
+        (value, None) => Ok(value),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file).map_err(|source| ConfigError::File {
+                setting,
+                file: file.to_owned(),
+                source,
+            })?;
+            // Editors end a file with a line end that nobody means.
+            Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
+        }
+    }
+}
+
+fn non_empty(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.is_empty())
+}
+
+/// A setting that is wrong or missing. One line, naming it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A required setting is not there.
+    #[error("{setting} is missing; set it, for example to: {example}")]
+    Missing {
+        /// The setting's names.
+        setting: &'static str,
+        /// What a good value looks like.
+        example: &'static str,
+    },
+    /// A secret is set as a value and as a file.
+    #[error("{setting} is set twice, as a value and as a file; keep one")]
+    Twice {
+        /// The setting's names.
+        setting: &'static str,
+    },
+    /// A secret's file cannot be read.
+    #[error("{setting}: cannot read {}: {source}", file.display())]
+    File {
+        /// The setting's names.
+        setting: &'static str,
+        /// The file it names.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database URL is none.
+    #[error("--database-url (DATABASE_URL, DATABASE_URL_FILE): {source}")]
+    DatabaseUrl {
+        /// What is wrong with it.
+        source: DatabaseUrlError,
+    },
+}
+
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself; the name is long enough to be seen in review.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Ok(Self(s.to_owned()))
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For a person at a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A table and the schema it is in (`public` unless written). Displayed as SQL,
+/// quoted, so that no name can be anything but a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    schema: String,
+    name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+}
+
+impl std::str::FromStr for TableName {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let (schema, name) = s.split_once('.').unwrap_or(("public", s));
+        for part in [schema, name] {
+            check_identifier(part)?;
+            if part.contains(['.', '"', '\'']) {
+                return Err(format!("{s:?} is not NAME or SCHEMA.NAME; write it without quotes"));
+            }
+        }
+        Ok(Self { schema: schema.into(), name: name.into() })
+    }
+}
+
+/// `name` as a quoted SQL identifier.
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn parse_channel(s: &str) -> Result<String, String> {
+    check_identifier(s)?;
+    Ok(s.to_owned())
+}
+
+fn check_identifier(s: &str) -> Result<(), String> {
+    // NAMEDATALEN - 1: Postgres would cut a longer one, and LISTEN to another.
+    const MAX_BYTES: usize = 63;
+    match s.len() {
+        0 => Err("a name is missing".into()),
+        n if n > MAX_BYTES => Err(format!("{n} bytes; Postgres' names have at most {MAX_BYTES}")),
+        _ if s.contains(char::is_control) => Err("a name holds no control characters".into()),
+        _ => Ok(()),
+    }
+}
+
+fn parse_duration(s: &str) -> Result<Duration, String> {
+    // A timer of years is a slip of the unit; the clocks below overflow on it.
+    const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+    const MIN: Duration = Duration::from_millis(10);
+    let duration = humantime::parse_duration(s)
+        .map_err(|_| "a duration has a number and a unit, such as 500ms, 30s or 2m".to_owned())?;
+    if (MIN..=MAX).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("a duration is at least 10ms and at most 24h".into())
+    }
+}
+
+fn parse_leeway(s: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(10 * 60);
+    humantime::parse_duration(s)
+        .ok()
+        .filter(|leeway| leeway.subsec_nanos() == 0 && *leeway <= MAX)
+        .ok_or_else(|| "a leeway is in whole seconds, at most 10m, such as 5s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
+        Command::try_parse_from([&["gateway"], args].concat()).map(|command| command.settings)
+    }
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        parse(args).unwrap().into_config()
+    }
+
+    const GOOD: [&str; 4] = ["--database-url", "postgres://u@localhost/app", "--jwt-secret", "s"];
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let config = config(&GOOD).unwrap();
+        assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.admin_bind.to_string(), "127.0.0.1:8081");
+        assert!(config.enabled && config.auth.query_token);
+        assert_eq!(config.table.to_string(), r#""public"."notifications""#);
+        assert_eq!(config.channel, "notifications");
+        assert_eq!(config.heartbeat, Duration::from_secs(30));
+        assert_eq!(config.retry, Duration::from_secs(1));
+        assert_eq!(config.stream_buffer, 256);
+        assert_eq!(config.drain, Duration::from_secs(5));
+        assert_eq!(config.auth.leeway, Duration::from_secs(5));
+        assert_eq!(config.auth.user_claim, "sub");
+    }
+
+    #[test]
+    fn a_missing_setting_is_named_both_ways() {
+        let error = config(&GOOD[2..]).unwrap_err().to_string();
+        assert!(error.contains("--database-url") && error.contains("DATABASE_URL"), "{error}");
+        let error = config(&GOOD[..2]).unwrap_err().to_string();
+        assert!(error.contains("--jwt-secret") && error.contains("JWT_SECRET"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_without_its_line_end_and_not_from_two_places() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "from a file\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let config1 = config(&[&GOOD[..2], &["--jwt-secret-file", path]].concat()).unwrap();
+        assert_eq!(config1.auth.secret.expose(), "from a file");
+        let error = config(&[&GOOD[..], &["--jwt-secret-file", path]].concat()).unwrap_err();
+        assert!(matches!(error, ConfigError::Twice { .. }));
+        let gone = [&GOOD[..2], &["--jwt-secret-file", "/nowhere"]].concat();
+        assert!(config(&gone).unwrap_err().to_string().contains("/nowhere"));
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let args = ["--database-url", "postgres://u:hunter2@h/d", "--jwt-secret", "hunter2"];
+        assert!(!format!("{:?}", parse(&args).unwrap()).contains("hunter2"));
+        assert!(!format!("{:?}", config(&args).unwrap()).contains("hunter2"));
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_a_sane_size() {
+        for bad in ["30", "0s", "1ms", "-1s", "soon", "2days", ""] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_duration("1m 30s").unwrap(), Duration::from_secs(90));
+        assert!(parse_leeway("0s").is_ok() && parse_leeway("1500ms").is_err());
+    }
+
+    #[test]
+    fn a_table_name_is_quoted_and_cannot_smuggle_sql() {
+        let table = |s: &str| s.parse::<TableName>().map(|t| t.to_string());
+        assert_eq!(table("app.Notes").unwrap(), r#""app"."Notes""#);
+        for bad in ["", ".", "a.", "a.b.c", "x\"; DROP TABLE y; --", &"x".repeat(64)] {
+            assert!(table(bad).is_err(), "{bad}");
+        }
+    }
+}

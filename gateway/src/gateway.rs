@@ -1,0 +1,167 @@
+//! The whole of it, wired: what `serve` and `dev` run and the tests start.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use http::Request;
+use hyper::body::{Body, Incoming};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    dispatch::Dispatcher,
+    ends::RecentEnds,
+    health::Health,
+    http::{Admin, Routes},
+    hub::Hub,
+    metrics::Metrics,
+    postgres::listener::{ListenError, Listener, SIGNAL_BUFFER},
+    server,
+    sse::Closing,
+    stream::StreamContext,
+};
+
+/// A gateway that has its ports and has not started yet.
+pub struct Gateway {
+    config: Config,
+    public: TcpListener,
+    admin: TcpListener,
+    hub: Arc<Hub>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gateway {
+    /// Takes the ports; connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// A port that cannot be had, with the setting that asks for it.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let bind = |setting, address| {
+            server::bind(address).map_err(|source| BindError { setting, address, source })
+        };
+        Ok(Self {
+            public: bind("--bind (GATEWAY_BIND)", config.bind)?,
+            admin: bind("--admin-bind (GATEWAY_ADMIN_BIND)", config.admin_bind)?,
+            hub: Hub::new(config.stream_buffer),
+            health: Arc::new(Health::new()),
+            metrics: Arc::new(Metrics::new()),
+            config,
+        })
+    }
+
+    /// The public address, its port known even if the settings said 0.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+
+    /// The operator's address.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// How it is: for who wants to wait until it is ready.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Runs until `shutdown`, then says `closing` to every stream and drains.
+    ///
+    /// # Errors
+    ///
+    /// A database that refuses us for good, at the start.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ListenError> {
+        self.run_with(|routes| routes, shutdown).await
+    }
+
+    /// As [`Gateway::run`], with the public port's routes wrapped in others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::run`].
+    pub async fn run_with<S, B>(
+        self,
+        wrap: impl FnOnce(Routes) -> S,
+        shutdown: CancellationToken,
+    ) -> Result<(), ListenError>
+    where
+        S: hyper::service::Service<
+                Request<Incoming>,
+                Response = http::Response<B>,
+                Error = std::convert::Infallible,
+            > + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + 'static,
+    {
+        let Self { config, public, admin, hub, health, metrics } = self;
+        let drain = config.drain;
+        let streams = Arc::new(StreamContext {
+            metrics: Arc::clone(&metrics),
+            ends: RecentEnds::default(),
+            heartbeat: config.heartbeat,
+            retry: config.retry,
+            drain,
+        });
+
+        let (signals, received) = mpsc::channel(SIGNAL_BUFFER);
+        let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(&metrics));
+        let dispatcher = tokio::spawn(dispatcher.run(received));
+        let listener = Listener {
+            database: config.database.clone(),
+            table: config.table.clone(),
+            channel: config.channel.clone(),
+            signals,
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+        };
+        let mut listener = tokio::spawn(listener.run());
+
+        let admin_done = CancellationToken::new();
+        let admin_routes = Admin::new(Arc::clone(&health), Arc::clone(&metrics));
+        let admin = server::serve(admin, admin_routes, admin_done.clone(), drain);
+        let admin = tokio::spawn(admin);
+
+        let public_done = CancellationToken::new();
+        let routes = Routes::new(&config, Arc::clone(&hub), Arc::clone(&health), metrics, streams);
+        let public = server::serve(public, wrap(routes), public_done.clone(), drain);
+        let public = tokio::spawn(public);
+
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            // It ends by itself only when the database refuses us for good.
+            listened = &mut listener => listened.unwrap_or(Ok(())),
+        };
+        tracing::info!("stopping");
+        health.draining();
+        // Streams end first, so that their connections can.
+        hub.close(Closing::Shutdown);
+        public_done.cancel();
+        let _ended = public.await;
+        listener.abort();
+        dispatcher.abort();
+        admin_done.cancel();
+        let _ended = admin.await;
+        outcome
+    }
+}
+
+/// A port that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: cannot listen on {address}: {source}")]
+pub struct BindError {
+    setting: &'static str,
+    address: SocketAddr,
+    source: io::Error,
+}

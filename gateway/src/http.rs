@@ -1,0 +1,262 @@
+//! The public port: one path, who may have it, and every answer but 200.
+
+mod admin;
+mod credentials;
+mod problem;
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+pub use admin::Admin;
+pub use problem::Problem;
+
+use crate::{
+    auth::{Identity, Verifier},
+    config::Config,
+    health::Health,
+    hub::Hub,
+    metrics::Metrics,
+    sse::{self, Closing},
+    stream::{EventStream, StreamContext},
+};
+use credentials::{CredentialError, CredentialSources};
+
+/// The path of the stream.
+pub const STREAM_PATH: &str = "/api/notifications/stream";
+
+/// What a client of EventSource sends back after a cut.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Answers the requests of the public port.
+#[derive(Clone)]
+pub struct Routes(Arc<Inner>);
+
+struct Inner {
+    enabled: bool,
+    credentials: CredentialSources,
+    verifier: Verifier,
+    hub: Arc<Hub>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    streams: Arc<StreamContext>,
+    next_stream_id: AtomicU64,
+}
+
+impl Routes {
+    /// The routes of a gateway with these settings and parts.
+    pub fn new(
+        config: &Config,
+        hub: Arc<Hub>,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+        streams: Arc<StreamContext>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            enabled: config.enabled,
+            credentials: CredentialSources {
+                cookie: config.auth.cookie.clone(),
+                query: config.auth.query_token,
+            },
+            verifier: Verifier::new(&config.auth),
+            hub,
+            health,
+            metrics,
+            streams,
+            next_stream_id: AtomicU64::new(1),
+        }))
+    }
+
+    /// The answer to a request. Nothing of its body is read.
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<ResponseBody> {
+        self.0.answer(request).unwrap_or_else(|problem| problem.into_response(ResponseBody::full))
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Routes {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        ready(Ok(self.answer(&request)))
+    }
+}
+
+impl Inner {
+    fn answer<B>(&self, request: &Request<B>) -> Result<Response<ResponseBody>, Problem> {
+        if request.uri().path() != STREAM_PATH {
+            return Err(Problem::not_found());
+        }
+        match *request.method() {
+            Method::GET => {}
+            Method::OPTIONS => return Ok(options()),
+            _ => return Err(Problem::method_not_allowed(ALLOW)),
+        }
+        if !self.enabled {
+            self.metrics.refused().disabled.increment(1);
+            return Ok(empty(StatusCode::NO_CONTENT));
+        }
+        let identity = self.authenticate(request)?;
+        if !self.health.has_been_ready() {
+            return self.refuse(request, Closing::Starting);
+        }
+        match self.hub.subscribe(identity.user) {
+            Ok(subscription) => {
+                if has_cursor(request.headers()) {
+                    self.metrics.reconnected(self.streams.ends.last(identity.user));
+                }
+                let id = self.next_stream_id.fetch_add(1, Ordering::Relaxed);
+                let context = Arc::clone(&self.streams);
+                let stream = EventStream::open(context, subscription, &identity, id);
+                Ok(event_stream(request.version(), ResponseBody::Stream(Box::new(stream))))
+            }
+            Err(closing) => self.refuse(request, closing),
+        }
+    }
+
+    fn authenticate<B>(&self, request: &Request<B>) -> Result<Identity, Problem> {
+        let refused = self.metrics.refused();
+        let token = self.credentials.token(request).map_err(|error| match error {
+            CredentialError::Missing => {
+                refused.unauthorized.increment(1);
+                Problem::unauthorized(None)
+            }
+            CredentialError::ForeignOrigin => {
+                refused.forbidden.increment(1);
+                Problem::forbidden("the cookie came with a request from another origin")
+            }
+            CredentialError::Contradiction | CredentialError::Query => {
+                refused.bad_request.increment(1);
+                Problem::bad_request(error.to_string())
+            }
+        })?;
+        self.verifier.verify(&token).map_err(|error| {
+            refused.unauthorized.increment(1);
+            Problem::unauthorized(Some(error.to_string()))
+        })
+    }
+
+    /// For a browser's `EventSource` every status but 200 is the end for good:
+    /// one that asks for an event stream by name is let in, told why it cannot
+    /// stay and when to come back.
+    fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        closing: Closing,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        self.metrics.refused().unavailable.increment(1);
+        let retry = self.streams.retry();
+        if !asks_for_event_stream(request.headers()) {
+            let detail = match closing {
+                Closing::Starting => "the gateway has not reached its database yet",
+                _ => "the gateway is stopping",
+            };
+            return Err(Problem::unavailable(detail, retry));
+        }
+        let mut body = BytesMut::new();
+        sse::closing(&mut body, closing, retry);
+        Ok(event_stream(request.version(), ResponseBody::full(body.freeze())))
+    }
+}
+
+/// The answer's body: a stream, or a few bytes.
+pub enum ResponseBody {
+    /// Bytes known beforehand.
+    Full(Full<Bytes>),
+    /// An open stream.
+    Stream(Box<EventStream>),
+}
+
+impl ResponseBody {
+    /// A body of these bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Full::new(bytes.into()))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            Self::Full(body) => Pin::new(body).poll_frame(cx),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(body) => body.is_end_stream(),
+            Self::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(body) => body.size_hint(),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+const ALLOW: &str = "GET, OPTIONS";
+
+fn options() -> Response<ResponseBody> {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOW));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+fn event_stream(version: Version, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx would hold events back until its buffer is full.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    // HTTP/2 has no such header, and a body without a length is what ends an
+    // HTTP/1.0 connection.
+    if version == Version::HTTP_11 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+    }
+    response
+}
+
+fn asks_for_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|range| {
+            let media_type = range.split(';').next().unwrap_or_default().trim();
+            media_type.eq_ignore_ascii_case("text/event-stream")
+        })
+}
+
+fn has_cursor(headers: &HeaderMap) -> bool {
+    headers.get(LAST_EVENT_ID).is_some_and(|value| !value.is_empty())
+}

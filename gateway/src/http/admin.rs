@@ -1,0 +1,78 @@
+//! The operator's port: `/healthz`, `/readyz`, `/metrics`.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use super::Problem;
+use crate::{health::Health, metrics::Metrics};
+
+/// Answers the requests of the admin port.
+#[derive(Clone)]
+pub struct Admin {
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+impl Admin {
+    /// Answers from these parts.
+    pub fn new(health: Arc<Health>, metrics: Arc<Metrics>) -> Self {
+        Self { health, metrics }
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Result<Response<Full<Bytes>>, Problem> {
+        let answer = match request.uri().path() {
+            "/healthz" => text("text/plain; charset=utf-8", "ok\n".to_owned()),
+            "/readyz" => self.readyz(),
+            // The text format's own media type; scrapers choose the parser by it.
+            "/metrics" => text("text/plain; version=0.0.4; charset=utf-8", self.metrics.render()),
+            _ => return Err(Problem::not_found()),
+        };
+        match *request.method() {
+            Method::GET | Method::HEAD => Ok(answer),
+            _ => Err(Problem::method_not_allowed("GET, HEAD")),
+        }
+    }
+
+    fn readyz(&self) -> Response<Full<Bytes>> {
+        #[derive(Serialize)]
+        struct Readiness {
+            ready: bool,
+            reasons: Vec<String>,
+        }
+        let reasons = self.health.complaints();
+        let readiness = Readiness { ready: reasons.is_empty(), reasons };
+        let body = serde_json::to_string(&readiness).unwrap_or_default() + "\n";
+        let mut response = text("application/json", body);
+        if !readiness.ready {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        response
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Admin {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        ready(Ok(self.answer(&request).unwrap_or_else(|problem| problem.into_response(Full::new))))
+    }
+}
+
+fn text(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

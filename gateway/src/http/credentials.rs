@@ -1,0 +1,229 @@
+//! Where a request carries its token.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Request, header};
+use percent_encoding::percent_decode_str;
+
+/// Which places are looked at besides the `Authorization` header.
+#[derive(Clone, Debug)]
+pub(super) struct CredentialSources {
+    /// The cookie's name.
+    pub(super) cookie: Option<String>,
+    /// Whether the query parameter `access_token` counts.
+    pub(super) query: bool,
+}
+
+/// Why a request has no usable token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CredentialError {
+    #[error("a token is needed")]
+    Missing,
+    #[error("the request carries two different tokens")]
+    Contradiction,
+    #[error("the query is not valid percent-encoded UTF-8")]
+    Query,
+    #[error("the cookie came with a request from another origin")]
+    ForeignOrigin,
+}
+
+impl CredentialSources {
+    /// The one token of the request, wherever it is; the same token in two
+    /// places is one. (RFC 6750, section 2, forbids even that; browsers that
+    /// send a cookie along with a header do it without asking.)
+    pub(super) fn token<B>(&self, request: &Request<B>) -> Result<String, CredentialError> {
+        let headers = request.headers();
+        let query = query_tokens(request.uri().query().unwrap_or_default())?;
+        let mut explicit = bearer_tokens(headers);
+        if self.query {
+            explicit.extend(query);
+        }
+        let cookies = self.cookie.as_deref().map(|name| cookie_tokens(headers, name));
+        let cookies = cookies.unwrap_or_default();
+        // Any page can make a browser send a cookie; only one that has the
+        // token itself can send it in a header or in the query.
+        if explicit.is_empty() && !cookies.is_empty() && !is_same_origin(request) {
+            return Err(CredentialError::ForeignOrigin);
+        }
+        let mut tokens = explicit.into_iter().chain(cookies);
+        let token = tokens.next().ok_or(CredentialError::Missing)?;
+        if tokens.any(|other| other != token) {
+            return Err(CredentialError::Contradiction);
+        }
+        Ok(token.into_owned())
+    }
+}
+
+fn bearer_tokens(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
+    headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .filter_map(|value| value.trim_ascii().split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| Cow::from(token.trim_ascii()))
+        .filter(|token| !token.is_empty())
+        .collect()
+}
+
+fn cookie_tokens<'a>(headers: &'a HeaderMap, name: &str) -> Vec<Cow<'a, str>> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim_ascii().split_once('='))
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| {
+            // RFC 6265 allows the value in double quotes.
+            value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
+        })
+        .filter(|token| !token.is_empty())
+        .map(Cow::from)
+        .collect()
+}
+
+/// Decodes the whole query, so that a client whose encoding is broken hears of
+/// it whichever parameter it broke.
+fn query_tokens(query: &str) -> Result<Vec<Cow<'_, str>>, CredentialError> {
+    let mut tokens = Vec::new();
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decode(key)?, decode(value)?);
+        if key == "access_token" && !value.is_empty() {
+            tokens.push(value);
+        }
+    }
+    Ok(tokens)
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, CredentialError> {
+    let bytes = text.as_bytes();
+    let is_encoded =
+        |i: usize| bytes.get(i + 1..i + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if (0..bytes.len()).any(|i| bytes[i] == b'%' && !is_encoded(i)) {
+        return Err(CredentialError::Query);
+    }
+    percent_decode_str(text).decode_utf8().map_err(|_| CredentialError::Query)
+}
+
+/// A browser names the page's origin on every request that leaves it; on one
+/// that does not, it may say nothing.
+/// <https://fetch.spec.whatwg.org/#origin-header>
+fn is_same_origin<B>(request: &Request<B>) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        return request
+            .headers()
+            .get("sec-fetch-site")
+            .is_none_or(|site| site == "same-origin" || site == "none");
+    };
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    matches!((origin, host), (Some((_, page)), Some(host)) if page.eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(target: &str, headers: &[(&str, &str)]) -> Result<String, CredentialError> {
+        let sources = CredentialSources { cookie: Some("session".into()), query: true };
+        let mut request = Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        sources.token(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn a_token_is_found_in_each_of_its_three_places() {
+        for (target, headers) in [
+            ("/", &[("authorization", "Bearer abc")][..]),
+            ("/", &[("authorization", "bEaReR   abc ")]),
+            ("/?access_token=abc", &[]),
+            ("/?x=1&access_token=%61bc&", &[]),
+            ("/", &[("cookie", "a=b; session=abc; c")]),
+            ("/", &[("cookie", "a=b"), ("cookie", "session=\"abc\"")]),
+            ("/?access_token=abc", &[("authorization", "Bearer abc"), ("cookie", "session=abc")]),
+            ("/", &[("authorization", "Basic eDp5"), ("cookie", "session=abc")]),
+        ] {
+            assert_eq!(token(target, headers).as_deref(), Ok("abc"), "{target} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_there_is_none() {
+        for (target, headers) in [
+            ("/", &[][..]),
+            ("/?access_token=", &[]),
+            ("/", &[("authorization", "Bearer")]),
+            ("/", &[("authorization", "Bearer  ")]),
+            ("/", &[("authorization", "Basic abc")]),
+            ("/", &[("cookie", "other=abc")]),
+            ("/", &[("cookie", "session=")]),
+        ] {
+            assert_eq!(
+                token(target, headers),
+                Err(CredentialError::Missing),
+                "{target} {headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_different_tokens_are_a_contradiction_wherever_they_are() {
+        for (target, headers) in [
+            ("/?access_token=x", &[("authorization", "Bearer abc")][..]),
+            ("/?access_token=x&access_token=y", &[]),
+            ("/", &[("authorization", "Bearer abc"), ("authorization", "Bearer x")]),
+            ("/", &[("authorization", "Bearer abc"), ("cookie", "session=x")]),
+            ("/", &[("cookie", "session=abc; session=x")]),
+        ] {
+            assert_eq!(
+                token(target, headers),
+                Err(CredentialError::Contradiction),
+                "{target} {headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_query_is_said_to_be_broken() {
+        for target in ["/?access_token=%", "/?access_token=%g1", "/?%ff=1&access_token=a", "/?a=%2"]
+        {
+            assert_eq!(token(target, &[]), Err(CredentialError::Query), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_counts_only_from_the_pages_own_origin() {
+        let cookie = ("cookie", "session=abc");
+        let host = ("host", "app.example:8443");
+        for (origin, ok) in [
+            ("https://app.example:8443", true),
+            ("https://APP.example:8443", true),
+            ("https://evil.example", false),
+            ("https://app.example", false),
+            ("null", false),
+        ] {
+            let found = token("/", &[cookie, host, ("origin", origin)]);
+            assert_eq!(found.is_ok(), ok, "{origin}: {found:?}");
+        }
+        assert!(token("/", &[cookie, host, ("sec-fetch-site", "same-origin")]).is_ok());
+        assert!(token("/", &[cookie, host, ("sec-fetch-site", "same-site")]).is_err());
+        // With the token in hand the page could have sent it from anywhere.
+        let evil = ("origin", "https://evil.example");
+        assert!(token("/?access_token=abc", &[cookie, host, evil]).is_ok());
+    }
+
+    #[test]
+    fn the_query_is_left_alone_where_it_is_switched_off() {
+        let sources = CredentialSources { cookie: None, query: false };
+        let request = Request::builder().uri("/?access_token=abc").body(()).unwrap();
+        assert_eq!(sources.token(&request), Err(CredentialError::Missing));
+    }
+}

@@ -1,0 +1,305 @@
+//! What an operator reads at `/metrics`.
+//!
+//! Each gateway has a recorder of its own rather than the process-wide one: two
+//! gateways in one process (the tests) do not read each other's numbers. Label
+//! values come from the enums of this crate, never from rows or requests.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{notification::PayloadError, sse::Closing};
+
+/// Why a stream ended: `stream_ends_total`'s label, and the reason its user's
+/// next reconnect is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StreamEnd {
+    /// The gateway said goodbye.
+    Closed(Closing),
+    /// The other side was gone.
+    Disconnected,
+}
+
+impl StreamEnd {
+    const ALL: [Self; 4] = [
+        Self::Closed(Closing::Shutdown),
+        Self::Closed(Closing::TokenExpired),
+        Self::Closed(Closing::SlowConsumer),
+        Self::Disconnected,
+    ];
+
+    /// The value of the metric label `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Closed(closing) => closing.reason(),
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// The events of a stream, as the label `event_type` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is named after the event")]
+pub enum EventType {
+    Connected,
+    Notification,
+    Heartbeat,
+    Closing,
+}
+
+impl EventType {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Connected, "connected"),
+        (Self::Notification, "notification"),
+        (Self::Heartbeat, "heartbeat"),
+        (Self::Closing, "closing"),
+    ];
+}
+
+/// The gateway's numbers, each a handle that is cheap to touch.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    open_streams: Gauge,
+    messages_sent: [Counter; EventType::ALL.len()],
+    connection_duration: Histogram,
+    reconnections: [Counter; StreamEnd::ALL.len()],
+    reconnections_unknown: Counter,
+    stream_ends: [Counter; StreamEnd::ALL.len()],
+    refused: Refusals,
+    listen_up: Gauge,
+    listen_reconnects: Counter,
+    payload_not_json: Counter,
+    payload_not_a_row: Counter,
+}
+
+/// Requests that opened no stream, by reason.
+pub struct Refusals {
+    /// No token, or not a valid one.
+    pub unauthorized: Counter,
+    /// No valid request.
+    pub bad_request: Counter,
+    /// A cookie from a foreign origin.
+    pub forbidden: Counter,
+    /// Not ready yet, or stopping.
+    pub unavailable: Counter,
+    /// The feature flag is off.
+    pub disabled: Counter,
+}
+
+impl Metrics {
+    /// A fresh set, all zero.
+    pub fn new() -> Self {
+        let recorder = builder().build_recorder();
+        let new = Register { recorder: &recorder };
+        describe(&recorder);
+        let build = [Label::new("version", env!("CARGO_PKG_VERSION"))];
+        new.gauge("notify_gateway_build_info", &build).set(1.0);
+        let refused =
+            |reason| new.counter("notify_gateway_refused_total", &[Label::new("reason", reason)]);
+        let payload_error = |error: PayloadError| {
+            let label = [Label::new("reason", error.reason())];
+            new.counter("notify_gateway_payload_errors_total", &label)
+        };
+        let by_end = |name| {
+            StreamEnd::ALL.map(|end| new.counter(name, &[Label::new("reason", end.reason())]))
+        };
+        Self {
+            open_streams: new.gauge("sse_connections_total", &[]),
+            messages_sent: EventType::ALL.map(|(_, name)| {
+                new.counter("sse_messages_sent_total", &[Label::new("event_type", name)])
+            }),
+            connection_duration: new.histogram("sse_connection_duration_seconds"),
+            reconnections: by_end("sse_reconnection_attempts_total"),
+            reconnections_unknown: new
+                .counter("sse_reconnection_attempts_total", &[Label::new("reason", "unknown")]),
+            stream_ends: by_end("notify_gateway_stream_ends_total"),
+            refused: Refusals {
+                unauthorized: refused("unauthorized"),
+                bad_request: refused("bad_request"),
+                forbidden: refused("forbidden"),
+                unavailable: refused("unavailable"),
+                disabled: refused("disabled"),
+            },
+            listen_up: new.gauge("notify_gateway_listen_up", &[]),
+            listen_reconnects: new.counter("notify_gateway_listen_reconnects_total", &[]),
+            payload_not_json: payload_error(PayloadError::Json),
+            payload_not_a_row: payload_error(PayloadError::Envelope),
+            handle: recorder.handle(),
+        }
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(&self) -> String {
+        // Histograms are gathered in buckets of their own until then.
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    /// A stream was opened.
+    pub fn stream_opened(&self) {
+        self.open_streams.increment(1.0);
+    }
+
+    /// A stream that lived for `duration` is over.
+    pub fn stream_ended(&self, end: StreamEnd, duration: Duration) {
+        self.open_streams.decrement(1.0);
+        self.connection_duration.record(duration);
+        if let Some(i) = StreamEnd::ALL.iter().position(|e| *e == end) {
+            self.stream_ends[i].increment(1);
+        }
+    }
+
+    /// `count` events were handed to a stream's socket.
+    pub fn sent(&self, event: EventType, count: u64) {
+        self.messages_sent[event as usize].increment(count);
+    }
+
+    /// A client came back with a cursor; `last` is how its user's last stream
+    /// here ended, where that is known.
+    pub fn reconnected(&self, last: Option<StreamEnd>) {
+        match last.and_then(|last| StreamEnd::ALL.iter().position(|e| *e == last)) {
+            Some(i) => self.reconnections[i].increment(1),
+            None => self.reconnections_unknown.increment(1),
+        }
+    }
+
+    /// The counters of requests that opened no stream.
+    pub fn refused(&self) -> &Refusals {
+        &self.refused
+    }
+
+    /// The LISTEN connection came up or went down.
+    pub fn listen_up(&self, up: bool) {
+        self.listen_up.set(if up { 1.0 } else { 0.0 });
+    }
+
+    /// The LISTEN connection was lost and is being replaced.
+    pub fn listen_reconnect(&self) {
+        self.listen_reconnects.increment(1);
+    }
+
+    /// Somebody typed something into the channel.
+    pub fn payload_error(&self, error: PayloadError) {
+        match error {
+            PayloadError::Json => self.payload_not_json.increment(1),
+            PayloadError::Envelope => self.payload_not_a_row.increment(1),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn builder() -> PrometheusBuilder {
+    // A stream lives from a flaky tunnel's second to a day's open tab.
+    const DURATION_SECONDS: [f64; 10] =
+        [1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
+    let name = Matcher::Full("sse_connection_duration_seconds".into());
+    // The only error is an empty list of buckets; without buckets the histogram
+    // would still be there, as a summary.
+    PrometheusBuilder::new().set_buckets_for_metric(name, &DURATION_SECONDS).unwrap_or_default()
+}
+
+fn describe(recorder: &impl Recorder) {
+    let counters = [
+        ("sse_messages_sent_total", "Events written to streams, by event."),
+        (
+            "sse_reconnection_attempts_total",
+            "Connects with a cursor, by how the user's last stream here ended.",
+        ),
+        ("notify_gateway_stream_ends_total", "Streams that are over, by reason."),
+        ("notify_gateway_refused_total", "Requests that opened no stream, by reason."),
+        ("notify_gateway_listen_reconnects_total", "Times the LISTEN connection was replaced."),
+        ("notify_gateway_payload_errors_total", "NOTIFY payloads that were no row, by reason."),
+    ];
+    for (name, help) in counters {
+        recorder.describe_counter(name.into(), None, help.into());
+    }
+    let gauges = [
+        ("sse_connections_total", "Open streams (a gauge; dashboards expect the name)."),
+        ("notify_gateway_listen_up", "1 while the LISTEN connection holds."),
+        ("notify_gateway_build_info", "Always 1; the version is in the label."),
+    ];
+    for (name, help) in gauges {
+        recorder.describe_gauge(name.into(), None, help.into());
+    }
+    recorder.describe_histogram(
+        "sse_connection_duration_seconds".into(),
+        None,
+        "How long streams lived.".into(),
+    );
+}
+
+struct Register<'a, R> {
+    recorder: &'a R,
+}
+
+impl<R: Recorder> Register<'_, R> {
+    const METADATA: Metadata<'static> = Metadata::new("notify_gateway", Level::INFO, None);
+
+    fn counter(&self, name: &'static str, labels: &[Label]) -> Counter {
+        let counter = self.recorder.register_counter(&key(name, labels), &Self::METADATA);
+        // Shown as 0 from the start: an alert on a rate needs the series.
+        counter.increment(0);
+        counter
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[Label]) -> Gauge {
+        let gauge = self.recorder.register_gauge(&key(name, labels), &Self::METADATA);
+        gauge.set(0.0);
+        gauge
+    }
+
+    fn histogram(&self, name: &'static str) -> Histogram {
+        self.recorder.register_histogram(&key(name, &[]), &Self::METADATA)
+    }
+}
+
+fn key(name: &'static str, labels: &[Label]) -> Key {
+    Key::from_parts(name, labels.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_four_metrics_of_the_dashboards_are_there_from_the_start() {
+        let text = Metrics::new().render();
+        for line in [
+            "# TYPE sse_connections_total gauge",
+            "sse_connections_total 0",
+            "sse_messages_sent_total{event_type=\"notification\"} 0",
+            "sse_reconnection_attempts_total{reason=\"unknown\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_stream_counts_while_it_is_open_and_its_time_after() {
+        let metrics = Metrics::new();
+        metrics.stream_opened();
+        metrics.stream_opened();
+        metrics.stream_ended(StreamEnd::Disconnected, Duration::from_secs(2));
+        let text = metrics.render();
+        for line in [
+            "sse_connections_total 1",
+            "sse_connection_duration_seconds_bucket{le=\"5\"} 1",
+            "notify_gateway_stream_ends_total{reason=\"disconnected\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_event_type_indexes_its_own_counter() {
+        for (i, (event, _)) in EventType::ALL.into_iter().enumerate() {
+            assert_eq!(event as usize, i);
+        }
+    }
+}

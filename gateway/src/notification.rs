@@ -1,0 +1,174 @@
+//! The row: whose it is, its place in Postgres' history, its JSON.
+//!
+//! [`Notification::decode`] reads what the SQL function
+//! `notify_gateway.payload` writes, and only its envelope: the row itself is
+//! checked to be JSON, never taken apart, so that what Postgres wrote is byte
+//! for byte what the browser gets.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// Whose notification: the row's `user_id`, the token's user claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(pub Uuid);
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A row's place in history: the transaction that wrote it, and where in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey {
+    /// The writing transaction's `xid8`.
+    pub xact: u64,
+    /// The row's place in that transaction; grows in insertion order.
+    pub seq: i64,
+}
+
+/// One committed row of the table.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Who sees it. Nobody else ever does.
+    pub user: UserId,
+    /// Its place in history.
+    pub key: RowKey,
+    /// The JSON object the client gets, as Postgres wrote it.
+    pub data: Bytes,
+}
+
+/// The text of a notification belongs to its user: it is in no log, so it is
+/// not in `Debug` either.
+impl fmt::Debug for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notification")
+            .field("user", &self.user)
+            .field("key", &self.key)
+            .field("data_bytes", &self.data.len())
+            .finish()
+    }
+}
+
+impl Notification {
+    /// Reads a payload of the SQL function `notify_gateway.payload`:
+    /// `{"xact_id":"745","seq":12,"user_id":"…","data":{…}}`.
+    ///
+    /// # Errors
+    ///
+    /// Anyone who may connect to the database may type anything into the
+    /// channel, so every kind of text has an answer here; see [`PayloadError`].
+    pub fn decode(payload: &str) -> Result<Self, PayloadError> {
+        let envelope: Envelope<'_> = serde_json::from_str(payload)
+            .map_err(|e| if e.is_data() { PayloadError::Envelope } else { PayloadError::Json })?;
+        let data = envelope.data.get();
+        if !data.starts_with('{') {
+            return Err(PayloadError::Envelope);
+        }
+        Ok(Self {
+            user: UserId(envelope.user_id),
+            key: RowKey {
+                xact: envelope.xact_id.parse().map_err(|_| PayloadError::Envelope)?,
+                seq: envelope.seq,
+            },
+            data: Bytes::copy_from_slice(data.as_bytes()),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    /// A string, because an `xid8` outgrows the integers JSON readers agree on.
+    #[serde(borrow)]
+    xact_id: &'a str,
+    seq: i64,
+    user_id: Uuid,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// Why a payload is no row of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// The text is not one JSON value.
+    #[error("the payload is not JSON")]
+    Json,
+    /// JSON, but not the envelope the trigger writes.
+    #[error("the payload is JSON, but not a row written by notify_gateway.payload()")]
+    Envelope,
+}
+
+impl PayloadError {
+    /// The value of the metric label `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Json => "not_json",
+            Self::Envelope => "not_a_row",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const USER: &str = "11111111-2222-3333-4444-555555555555";
+
+    fn payload(data: &str) -> String {
+        format!(r#"{{"xact_id":"745","seq":12,"user_id":"{USER}","data":{data}}}"#)
+    }
+
+    #[test]
+    fn the_row_is_carried_byte_for_byte() {
+        let data = r#"{"id":"x","title":"a\nb \"c\" 🔔","metadata":{"b": [1, {"a": null}]}}"#;
+        let row = Notification::decode(&payload(data)).unwrap();
+        assert_eq!(row.data, data.as_bytes());
+        assert_eq!(row.user, UserId(USER.parse().unwrap()));
+        assert_eq!(row.key, RowKey { xact: 745, seq: 12 });
+    }
+
+    #[test]
+    fn what_a_person_types_into_the_channel_is_refused_with_its_reason() {
+        for (typed, error) in [
+            ("hello", PayloadError::Json),
+            ("{", PayloadError::Json),
+            ("{}", PayloadError::Envelope),
+            ("null", PayloadError::Envelope),
+            (&payload("[]"), PayloadError::Envelope),
+            (payload("{").as_str(), PayloadError::Json),
+            (&payload("{}").replace("745", "-1"), PayloadError::Envelope),
+            (&payload("{}").replace("745", "99999999999999999999"), PayloadError::Envelope),
+            (&payload("{}").replace(USER, "me"), PayloadError::Envelope),
+            (&payload("{}").replace(":12,", ":\"12\","), PayloadError::Envelope),
+            (&format!("{} {{}}", payload("{}")), PayloadError::Json),
+        ] {
+            assert_eq!(Notification::decode(typed), Err(error), "{typed}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_does_not_exhaust_the_stack() {
+        let deep = format!("{{\"metadata\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+        // Accepted or refused, but never a crash.
+        let _outcome = Notification::decode(&payload(&deep));
+    }
+
+    #[test]
+    fn debug_output_never_shows_the_text() {
+        let row = Notification::decode(&payload(r#"{"title":"private"}"#)).unwrap();
+        assert!(!format!("{row:?}").contains("private"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,200}") {
+            let _outcome = Notification::decode(&text);
+        }
+    }
+}

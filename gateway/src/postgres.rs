@@ -1,0 +1,3 @@
+//! The road from Postgres: the one LISTEN connection.
+
+pub mod listener;

@@ -1,0 +1,265 @@
+//! The one LISTEN connection: it yields signals, and comes back when it is
+//! lost.
+//!
+//! One session is inside [`Listener::session`], the retry is outside, and the
+//! backoff starts anew only once LISTEN has held: a server that accepts
+//! connections and drops them is not hammered.
+//!
+//! <https://www.postgresql.org/docs/current/sql-listen.html>
+
+use std::{error::Error as _, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, error::SqlState};
+
+use crate::{
+    config::{TableName, quote_identifier},
+    health::Health,
+    metrics::Metrics,
+};
+
+/// What the LISTEN connection has to say.
+#[derive(Debug)]
+pub enum Signal {
+    /// A payload came in on the channel: a row, a bare ring, or anything a
+    /// person typed.
+    Payload(String),
+}
+
+/// How many signals may wait for the dispatcher. When they do, the connection
+/// is not read: Postgres keeps the rest in its queue, which is made for that.
+pub const SIGNAL_BUFFER: usize = 1024;
+
+/// Shortest and longest wait between two attempts, before jitter.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps LISTENing until it is dropped.
+pub struct Listener {
+    /// How to reach Postgres.
+    pub database: tokio_postgres::Config,
+    /// The table whose trigger is to notify.
+    pub table: TableName,
+    /// The channel it notifies on.
+    pub channel: String,
+    /// Where the signals go.
+    pub signals: mpsc::Sender<Signal>,
+    /// Learns whether LISTEN holds.
+    pub health: Arc<Health>,
+    /// The gateway's numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Listener {
+    /// Listens, and listens again. Ends when nobody takes the signals any more.
+    ///
+    /// # Errors
+    ///
+    /// A refusal that waiting does not mend (a wrong password, an unknown
+    /// database), before LISTEN has held once. Later on it is an outage like
+    /// any other.
+    pub async fn run(self) -> Result<(), ListenError> {
+        let mut backoff = Backoff::new();
+        let mut has_listened = false;
+        let mut outage_logged = false;
+        loop {
+            let mut listening = false;
+            let error = match self.session(&mut listening).await {
+                Ok(Stopped) => return Ok(()),
+                Err(error) => error,
+            };
+            if listening {
+                has_listened = true;
+                outage_logged = false;
+                backoff = Backoff::new();
+            }
+            if error.is_final() && !has_listened {
+                return Err(error);
+            }
+            self.metrics.listen_up(false);
+            self.metrics.listen_reconnect();
+            self.health.not_listening(format!("not listening: {}", chain(&error)));
+            let delay = backoff.next();
+            // One line an outage: the attempts in between say nothing new.
+            if outage_logged {
+                tracing::debug!(error = chain(&error), ?delay, "LISTEN failed again");
+            } else {
+                tracing::warn!(
+                    error = chain(&error),
+                    "no LISTEN connection to the database (DATABASE_URL); trying until there is one"
+                );
+                outage_logged = true;
+            }
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn session(&self, listening: &mut bool) -> Result<Stopped, ListenError> {
+        let (client, mut connection) = self.database.connect(NoTls).await?;
+        {
+            let mut setup = pin!(self.setup(&client));
+            // The connection moves only while it is polled; the replies to the
+            // set-up travel on it, and so may the first notifications.
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut setup => {
+                        done?;
+                        break;
+                    }
+                    message = next_message(&mut connection) => {
+                        if self.forward(message?).await.is_err() {
+                            return Ok(Stopped);
+                        }
+                    }
+                }
+            }
+        }
+        *listening = true;
+        self.health.listening();
+        self.metrics.listen_up(true);
+        tracing::info!(channel = self.channel, "listening for notifications");
+        loop {
+            let message = next_message(&mut connection).await?;
+            if self.forward(message).await.is_err() {
+                return Ok(Stopped);
+            }
+        }
+    }
+
+    async fn setup(&self, client: &Client) -> Result<(), ListenError> {
+        self.check_schema(client).await?;
+        client
+            .batch_execute(&format!(
+                // A server that drops idle sessions would drop this one for
+                // ever; `idle_session_timeout` is unknown before Postgres 14.
+                // And a gateway that is stopped or cut off must not hold the
+                // notification queue and vacuum back for longer than this.
+                "SELECT set_config(name, '0', false) FROM pg_settings
+                   WHERE name = 'idle_session_timeout';
+                 SET tcp_user_timeout = '15s';
+                 LISTEN {};",
+                quote_identifier(&self.channel)
+            ))
+            .await?;
+        Ok(())
+    }
+
+    async fn check_schema(&self, client: &Client) -> Result<(), ListenError> {
+        let table = self.table.to_string();
+        let row = client
+            .query_one(
+                "SELECT to_regclass($1) IS NOT NULL,
+                        EXISTS (SELECT FROM pg_trigger
+                                WHERE tgrelid = to_regclass($1)
+                                  AND tgname = 'notify_gateway_notify')",
+                &[&table],
+            )
+            .await?;
+        let (table_exists, trigger_exists): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+        if !table_exists {
+            return Err(ListenError::NoTable(table));
+        }
+        if !trigger_exists {
+            return Err(ListenError::NoTrigger(table));
+        }
+        Ok(())
+    }
+
+    async fn forward(&self, message: AsyncMessage) -> Result<(), Stopped> {
+        match message {
+            AsyncMessage::Notification(notification) => {
+                let signal = Signal::Payload(notification.payload().to_owned());
+                self.signals.send(signal).await.map_err(|_| Stopped)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Nobody takes the signals any more: the gateway is stopping.
+struct Stopped;
+
+async fn next_message<S, T>(connection: &mut Connection<S, T>) -> Result<AsyncMessage, ListenError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| connection.poll_message(cx)).await.map_or(Err(ListenError::Closed), |m| Ok(m?))
+}
+
+struct Backoff(backon::ExponentialBackoff);
+
+impl Backoff {
+    fn new() -> Self {
+        let delays = ExponentialBuilder::default()
+            .with_min_delay(BACKOFF_MIN)
+            .with_max_delay(BACKOFF_MAX)
+            .without_max_times()
+            .with_jitter();
+        Self(delays.build())
+    }
+
+    fn next(&mut self) -> Duration {
+        self.0.next().unwrap_or(BACKOFF_MAX)
+    }
+}
+
+/// Why there is no LISTEN connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Postgres or the way to it.
+    #[error("the database cannot be used")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The connection ended without a word.
+    #[error("the connection was closed")]
+    Closed,
+    /// There is no such table.
+    #[error("there is no table {0}; create it: notify-gateway schema | psql \"$DATABASE_URL\"")]
+    NoTable(String),
+    /// The table is there, the trigger is not.
+    #[error(
+        "table {0} has no trigger notify_gateway_notify; create it: notify-gateway schema | psql \"$DATABASE_URL\""
+    )]
+    NoTrigger(String),
+}
+
+impl ListenError {
+    /// Whether waiting cannot mend it.
+    pub fn is_final(&self) -> bool {
+        let Self::Postgres(error) = self else { return false };
+        error.code().is_some_and(|code| {
+            [
+                SqlState::INVALID_PASSWORD,
+                SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+                SqlState::INVALID_CATALOG_NAME,
+            ]
+            .contains(code)
+        }) || is_missing_password(error)
+    }
+}
+
+/// The server wants a password and the URL has none: the library finds that
+/// out itself, and gives the error no code.
+fn is_missing_password(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|source| source.to_string() == "password missing")
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // The library's wrapper repeats its cause word for word.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text.replace('\n', " ")
+}

@@ -1,0 +1,165 @@
+//! Events to bytes, as the standard's parser reads them back.
+//!
+//! <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+
+use crate::notification::UserId;
+
+/// Why a stream is about to be closed by the gateway: `closing`'s `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Closing {
+    /// The process is stopping; another takes over.
+    Shutdown,
+    /// The token that opened the stream has expired.
+    TokenExpired,
+    /// The reader's buffer is full.
+    SlowConsumer,
+    /// The gateway has not been ready since it started.
+    Starting,
+}
+
+impl Closing {
+    /// The reason as the client and the metrics see it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::TokenExpired => "token_expired",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Starting => "starting",
+        }
+    }
+}
+
+/// The first event of every stream. `retry` is how long the client waits
+/// before it reconnects; `expires_at` is the token's `exp`.
+pub fn connected(
+    out: &mut BytesMut,
+    user: UserId,
+    connections: usize,
+    expires_at: SystemTime,
+    retry: Duration,
+) {
+    #[derive(Serialize)]
+    struct Connected {
+        user_id: uuid::Uuid,
+        timestamp: String,
+        connections: usize,
+        expires_at: String,
+    }
+    let data = Connected {
+        user_id: user.0,
+        timestamp: rfc3339(SystemTime::now()),
+        connections,
+        expires_at: rfc3339(expires_at),
+    };
+    put_event(out, "connected", Some(retry), &json(&data));
+}
+
+/// The sign of life a client's watchdog waits for; `connections` is how many
+/// streams the user has open on this gateway.
+pub fn heartbeat(out: &mut BytesMut, connections: usize) {
+    #[derive(Serialize)]
+    struct Heartbeat {
+        timestamp: String,
+        connections: usize,
+    }
+    let data = Heartbeat { timestamp: rfc3339(SystemTime::now()), connections };
+    put_event(out, "heartbeat", None, &json(&data));
+}
+
+/// The last event of a stream the gateway ends.
+pub fn closing(out: &mut BytesMut, closing: Closing, retry: Duration) {
+    #[derive(Serialize)]
+    struct Reason {
+        reason: &'static str,
+    }
+    put_event(out, "closing", Some(retry), &json(&Reason { reason: closing.reason() }));
+}
+
+/// A row, encoded once for all of its user's streams. `data` is the row's JSON
+/// as Postgres wrote it.
+pub fn notification(data: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(data.len() + 32);
+    put_event(&mut out, "notification", None, data);
+    out.freeze()
+}
+
+fn put_event(out: &mut BytesMut, name: &str, retry: Option<Duration>, data: &[u8]) {
+    out.put_slice(b"event: ");
+    out.put_slice(name.as_bytes());
+    if let Some(retry) = retry {
+        out.put_slice(b"\nretry: ");
+        out.put_slice(retry.as_millis().to_string().as_bytes());
+    }
+    // CR, LF and CRLF all end a line for the standard's parser. JSON holds them
+    // only as white space between tokens (a `json` column keeps what was
+    // typed); there, one `data:` line each gives the client the same value.
+    for line in lines(data) {
+        out.put_slice(b"\ndata: ");
+        out.put_slice(line);
+    }
+    out.put_slice(b"\n\n");
+}
+
+fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    data.split(|b| matches!(b, b'\r' | b'\n'))
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    // Strings and numbers in a struct of ours: there is nothing to fail on.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(encode: impl FnOnce(&mut BytesMut)) -> String {
+        let mut out = BytesMut::new();
+        encode(&mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_notification_is_one_data_line() {
+        let bytes = notification(br#"{"title":"a\nb"}"#);
+        assert_eq!(bytes, &b"event: notification\ndata: {\"title\":\"a\\nb\"}\n\n"[..]);
+    }
+
+    #[test]
+    fn line_ends_between_tokens_cannot_forge_an_event() {
+        let bytes = notification(b"{\"metadata\":\r\n1,\r\"a\":2}");
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert_eq!(
+            text,
+            "event: notification\ndata: {\"metadata\":\ndata: \ndata: 1,\ndata: \"a\":2}\n\n"
+        );
+    }
+
+    #[test]
+    fn connected_names_the_user_and_when_the_token_ends() {
+        let user = UserId(uuid::Uuid::from_u128(7));
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+        let text = text(|out| connected(out, user, 2, end, Duration::from_millis(1500)));
+        assert!(text.starts_with("event: connected\nretry: 1500\ndata: {\"user_id\":\""), "{text}");
+        assert!(
+            text.contains(r#""connections":2,"expires_at":"2030-03-17T17:46:40.000Z"}"#),
+            "{text}"
+        );
+        assert!(text.ends_with("\n\n"));
+    }
+
+    #[test]
+    fn closing_says_why_and_when_to_come_back() {
+        let text = text(|out| closing(out, Closing::Shutdown, Duration::from_secs(2)));
+        assert_eq!(text, "event: closing\nretry: 2000\ndata: {\"reason\":\"shutdown\"}\n\n");
+    }
+}

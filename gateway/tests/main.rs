@@ -1,0 +1,22 @@
+//! What the gateway promises, on a real PostgreSQL, over real sockets.
+//!
+//! One file per promise; each test has a database and a gateway of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what it expects by unwrapping it; clippy.toml covers test functions only"
+)]
+
+mod support;
+
+mod connecting;
+mod dev;
+mod isolation;
+mod outage;
+mod payloads;
+mod schema;
+mod settings;
+mod shutdown;
+mod user_story;

@@ -1,0 +1,115 @@
+//! A gateway on ports of its own.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Parser as _;
+use notify_gateway::{
+    auth,
+    config::{AuthConfig, Config, Secret, Settings},
+    gateway::Gateway,
+    notification::UserId,
+    postgres::listener::ListenError,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{EventSource, eventually, request};
+
+/// Signs the tests' tokens.
+pub(crate) const SECRET: &str = "the secret of the tests, long enough for HS256";
+
+pub(crate) struct TestGateway {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    shutdown: CancellationToken,
+    running: Option<JoinHandle<Result<(), ListenError>>>,
+}
+
+impl TestGateway {
+    /// A gateway on `database_url` that is ready.
+    pub(crate) async fn start(database_url: &str, flags: &[&str]) -> Self {
+        let gateway = Self::start_unready(database_url, flags).await;
+        gateway.ready().await;
+        gateway
+    }
+
+    /// A gateway that may not have reached its database yet.
+    pub(crate) async fn start_unready(database_url: &str, flags: &[&str]) -> Self {
+        let gateway = Gateway::bind(config(database_url, flags)).unwrap();
+        let (address, admin) = (gateway.local_addr().unwrap(), gateway.admin_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let running = Some(tokio::spawn(gateway.run(shutdown.clone())));
+        Self { address, admin, shutdown, running }
+    }
+
+    pub(crate) async fn ready(&self) {
+        eventually("the gateway is ready", async || self.readyz().await.0 == 200).await;
+    }
+
+    /// A stream of `user` whose `connected` has arrived.
+    pub(crate) async fn connect(&self, user: Uuid) -> EventSource {
+        let mut stream = EventSource::open(self.address, user).await;
+        assert_eq!(stream.next().await.name, "connected");
+        stream
+    }
+
+    /// The status and the body of `/readyz`.
+    pub(crate) async fn readyz(&self) -> (u16, String) {
+        let response = request(self.admin, "GET", "/readyz", &[]).await;
+        (response.status, response.text().await)
+    }
+
+    /// The value of one line of `/metrics`.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = request(self.admin, "GET", "/metrics", &[]).await.text().await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+    }
+
+    /// What SIGTERM does.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits for the end of [`Gateway::run`].
+    pub(crate) async fn ended(mut self) -> Result<(), ListenError> {
+        self.running.take().unwrap().await.unwrap()
+    }
+}
+
+impl Drop for TestGateway {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn config(database_url: &str, flags: &[&str]) -> Config {
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    let own = [
+        "gateway",
+        "--database-url",
+        database_url,
+        "--jwt-secret",
+        SECRET,
+        "--bind",
+        "127.0.0.1:0",
+        "--admin-bind",
+        "127.0.0.1:0",
+    ];
+    Command::try_parse_from(own.iter().chain(flags)).unwrap().settings.into_config().unwrap()
+}
+
+/// A token of `user`, good for an hour.
+pub(crate) fn token(user: Uuid) -> String {
+    token_for(user, Duration::from_secs(3600))
+}
+
+pub(crate) fn token_for(user: Uuid, lifetime: Duration) -> String {
+    let config = AuthConfig { secret: Secret::new(SECRET.into()), ..AuthConfig::default() };
+    auth::sign(&config, UserId(user), lifetime).unwrap()
+}

@@ -1,0 +1,29 @@
+//! What the tests stand on: a database, a gateway, a client.
+
+mod database;
+mod gateway;
+mod sse;
+
+use std::{future::Future, time::Duration};
+
+pub(crate) use database::{Database, default_schema};
+pub(crate) use gateway::{SECRET, TestGateway, token, token_for};
+pub(crate) use sse::{EventSource, request};
+
+/// Longer than anything here takes on a busy machine. It bounds a failure, not
+/// a success.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for the thing itself, which nothing announces: asks until it is so.
+pub(crate) async fn eventually<F, Fut>(what: &str, mut is_so: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never came: {what}"));
+}
