@@ -26,22 +26,22 @@
 
 DO $schema$
 DECLARE
-  -- Types and functions are qualified here: this part runs before search_path is pinned.
+  -- Qualified and free of operators: this part runs before search_path is pinned.
   search_path_before  pg_catalog.text := pg_catalog.current_setting('search_path');
   lock_timeout_before pg_catalog.text := pg_catalog.current_setting('lock_timeout');
   row_security_before pg_catalog.text := pg_catalog.current_setting('row_security');
 
-  small_table CONSTANT bigint := 32 * 1024 * 1024;  -- both indexes build in well under a second
+  small_table CONSTANT bigint := 33554432;  -- bytes, 32 MB: both indexes build in well under a second
 
   tbl       pg_catalog.regclass;
   family    pg_catalog.oid[];   -- the table, and its partitions where it is partitioned
-  kind      "char";
+  kind      pg_catalog."char";
   is_small  boolean;
   lock_mode pg_catalog.text;    -- the strongest lock this run needs; null: none
   names     pg_catalog.text;
   remedy    pg_catalog.text;
   is_valid  boolean;
-  item      record;
+  item      pg_catalog.record;
 BEGIN
   -- ── 1. Settings of this run ──────────────────────────────────────────────────────────────────
   -- Local to the transaction, and put back at the end for those who run this inside a longer one.
@@ -248,8 +248,8 @@ BEGIN
     ALTER TABLE public.notifications
       ALTER COLUMN xact_id SET DEFAULT pg_current_xact_id(),
       ALTER COLUMN seq     SET DEFAULT nextval('notify_gateway.seq');
-    COMMENT ON COLUMN public.notifications.xact_id IS 'notify-gateway: the transaction that wrote the row';
-    COMMENT ON COLUMN public.notifications.seq     IS 'notify-gateway: the row''s place in its transaction';
+    COMMENT ON COLUMN public.notifications.xact_id IS 'notify-gateway: the writing transaction';
+    COMMENT ON COLUMN public.notifications.seq     IS 'notify-gateway: the place therein';
   END IF;
 
   -- The functions are replaced at every run: that is how an upgrade reaches them. It locks nothing.
@@ -300,26 +300,30 @@ BEGIN
     END
   $function$;
 
-  -- Tells the gateways: the row itself, or '' (a bare ring: "read the table") where the trigger
-  -- says so, where NOTIFY could not carry it (8000 bytes), and where making it fails: the INSERT
-  -- never does. OTHERS leaves out a cancelled query, so statement_timeout and Ctrl-C still work.
-  -- pg_notify() stays outside the inner block: inside, every row of a bulk insert would pin the
-  -- 8 kB of its subtransaction until the commit.
+  -- Tells the gateways: the row itself; or, where NOTIFY could not carry it (8000 bytes) and where
+  -- making it fails, whose row it is: "read the table for this user". Many such rows of a user in
+  -- one transaction are one notification. In 'ring' mode it is '', a bare ring: "read the table".
+  -- The INSERT never fails of it. OTHERS leaves out a cancelled query, so statement_timeout and
+  -- Ctrl-C still work. pg_notify() stays outside the inner block: inside, every row of a bulk insert
+  -- would pin the 8 kB of its subtransaction until the commit.
   CREATE OR REPLACE FUNCTION notify_gateway.notify() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $function$
     DECLARE
       payload text := '';
     BEGIN
+      IF NEW.user_id IS NULL THEN
+        RETURN NULL;  -- nobody's
+      END IF;
       IF TG_ARGV[1] = 'row' THEN
         BEGIN
           payload := notify_gateway.payload(NEW);
-          IF octet_length(payload) >= 8000 THEN
-            payload := '';
-          END IF;
         EXCEPTION WHEN OTHERS THEN
-          payload := '';
+          payload := NULL;
         END;
+        IF payload IS NULL OR octet_length(payload) >= 8000 THEN
+          payload := concat('{"xact_id":"', NEW.xact_id, '","user_id":"', NEW.user_id, '"}');
+        END IF;
       END IF;
       PERFORM pg_notify(TG_ARGV[0], payload);
       RETURN NULL;
@@ -363,13 +367,17 @@ BEGIN
        AND t.tgenabled <> 'A'
      ORDER BY t.tgrelid = tbl DESC
   LOOP
-    remedy := format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', item.rel, item.tgname);
+    remedy := format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', item.rel, item.tgname);
     IF item.tgenabled = 'D' THEN
       RAISE WARNING 'trigger % on % is disabled', item.tgname, item.rel
         USING HINT = 'If that is not meant: ' || remedy || ';';
-    ELSE
-      EXECUTE remedy;
+      CONTINUE;
     END IF;
+    BEGIN
+      EXECUTE remedy;
+    EXCEPTION WHEN insufficient_privilege THEN  -- before 15, those of partitions are "system" ones
+      RAISE WARNING 'a superuser must run: %;', remedy;
+    END;
   END LOOP;
 
   -- ── 5. The indexes ───────────────────────────────────────────────────────────────────────────

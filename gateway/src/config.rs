@@ -60,6 +60,20 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_STREAM_BUFFER", default_value = "256",
           value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "EVENTS")]
     pub stream_buffer: u32,
+    /// How many rows a reconnect replays; past that the client is told to fetch
+    /// its list.
+    #[arg(long, env = "GATEWAY_REPLAY_LIMIT", default_value = "1000",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "ROWS")]
+    pub replay_limit: u32,
+    /// How many connections to the database beside the one that listens.
+    #[arg(long, env = "GATEWAY_POOL_SIZE", default_value = "8",
+          value_parser = clap::value_parser!(u16).range(2..=1000), value_name = "CONNECTIONS")]
+    pub pool_size: u16,
+    /// How often the table is swept while streams are open, and the LISTEN
+    /// connection probed.
+    #[arg(long, env = "GATEWAY_SWEEP_INTERVAL", default_value = "1s",
+          value_parser = parse_duration, value_name = "DURATION")]
+    pub sweep_interval: Duration,
     /// How long a stop may take.
     #[arg(long, env = "GATEWAY_DRAIN", default_value = "5s",
           value_parser = parse_duration, value_name = "DURATION")]
@@ -123,6 +137,12 @@ pub struct Config {
     pub retry: Duration,
     /// Events one stream may have waiting.
     pub stream_buffer: usize,
+    /// Rows a reconnect replays at most.
+    pub replay_limit: u32,
+    /// Connections to the database beside the one that listens.
+    pub pool_size: usize,
+    /// Time between two sweeps.
+    pub sweep_interval: Duration,
     /// How long a stop may take.
     pub drain: Duration,
 }
@@ -189,6 +209,9 @@ impl Settings {
             heartbeat: self.heartbeat,
             retry: self.retry,
             stream_buffer: self.stream_buffer as usize,
+            replay_limit: self.replay_limit,
+            pool_size: self.pool_size.into(),
+            sweep_interval: self.sweep_interval,
             drain: self.drain,
         })
     }
@@ -428,6 +451,8 @@ mod tests {
         assert_eq!(config.heartbeat, Duration::from_secs(30));
         assert_eq!(config.retry, Duration::from_secs(1));
         assert_eq!(config.stream_buffer, 256);
+        assert_eq!((config.replay_limit, config.pool_size), (1000, 8));
+        assert_eq!(config.sweep_interval, Duration::from_secs(1));
         assert_eq!(config.drain, Duration::from_secs(5));
         assert_eq!(config.auth.leeway, Duration::from_secs(5));
         assert_eq!(config.auth.user_claim, "sub");

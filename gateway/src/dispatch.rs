@@ -1,7 +1,15 @@
-//! Where the two halves meet: a signal from Postgres becomes an event in the
-//! queues of its user's streams. One task, which never waits for a stream.
+//! Where the two halves meet: what Postgres says becomes rows in the queues of
+//! their users' streams. One task, which never waits for a stream.
+//!
+//! Notifications are for speed, the sweep is for truth. A sweep says which rows
+//! the last watermark does not see; a probe, notified after it, comes back on
+//! the LISTEN connection behind every notification of theirs. What is still
+//! unknown then was brought by none, and its users' streams read the table.
+//! Only after that, and once Postgres has the transaction numbers on disk, may
+//! cursors claim what the sweep's snapshot sees.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,47 +17,191 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
+    cursor::{RowKey, Snapshot},
+    feed::Row,
+    horizon::Horizon,
     hub::Hub,
     metrics::Metrics,
-    notification::{Notification, PayloadError},
-    postgres::listener::Signal,
+    notification::{Payload, PayloadError, UserId},
     sse,
 };
 
+/// What Postgres has to say, in the order it said it.
+#[derive(Debug)]
+pub enum Signal {
+    /// A payload came in on the channel: a row, a ring, or anything a person
+    /// typed.
+    Payload(String),
+    /// The probe of this sweep came back on the LISTEN connection.
+    Probe(u64),
+    /// LISTEN holds, or no longer does.
+    Listening(bool),
+    /// What the table has beyond the watermark.
+    Swept(Sweep),
+    /// The snapshot of this sweep outlives a crash.
+    Durable(u64),
+    /// Transaction numbers mean something else from here on; also the start.
+    Epoch(Horizon),
+}
+
+/// The outcome of a sweep.
+#[derive(Debug)]
+pub struct Sweep {
+    /// Which sweep this is.
+    pub number: u64,
+    /// Taken before the rows were looked for.
+    pub snapshot: Arc<Snapshot>,
+    /// The rows that the watermark does not see; `None` when they are too many
+    /// to list.
+    pub unseen: Option<Vec<(RowKey, UserId)>>,
+}
+
 /// How long a burst of bad payloads is answered by one log line.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Rows remembered as published since the watermark. Past it all are forgotten:
+/// the next sweep then sends streams to the table for rows they have, and their
+/// cursors leave those out.
+const MAX_KNOWN: usize = 65_536;
 
 /// Takes signals and publishes what they carry.
 pub struct Dispatcher {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    known: Known,
+    pending: Option<Pending>,
+    listening: bool,
     bad_payload_logged: Option<Instant>,
+}
+
+/// What streams have been told of beyond the watermark.
+#[derive(Default)]
+struct Known {
+    rows: HashSet<RowKey>,
+    rings: HashSet<(u64, UserId)>,
+}
+
+/// A sweep whose snapshot is not the watermark yet.
+struct Pending {
+    sweep: Sweep,
+    settled: bool,
+    durable: bool,
 }
 
 impl Dispatcher {
     /// A dispatcher that publishes to `hub`.
     pub fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { hub, metrics, bad_payload_logged: None }
+        Self {
+            hub,
+            metrics,
+            known: Known::default(),
+            pending: None,
+            listening: false,
+            bad_payload_logged: None,
+        }
     }
 
     /// Runs until the signals end.
     pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) {
-        while let Some(Signal::Payload(payload)) = signals.recv().await {
-            self.dispatch(&payload);
+        while let Some(signal) = signals.recv().await {
+            self.take(signal);
         }
     }
 
-    fn dispatch(&mut self, payload: &str) {
-        // The trigger's bare ring: a row too large for NOTIFY, or a channel
-        // that is to carry no rows.
-        if payload.is_empty() {
+    /// Takes one signal. All that a test needs to drive it.
+    pub fn take(&mut self, signal: Signal) {
+        match signal {
+            Signal::Payload(payload) => self.payload(&payload),
+            Signal::Listening(listening) => {
+                self.listening = listening;
+                self.settle_blindly();
+                // What was committed while nobody listened is found at once.
+                self.hub.sweep_wanted.notify_one();
+            }
+            Signal::Swept(sweep) => {
+                // The probe of the last one is late: LISTEN lags or is dead.
+                self.settle();
+                self.pending = Some(Pending { sweep, settled: false, durable: false });
+                self.settle_blindly();
+            }
+            Signal::Probe(number) => {
+                if self.pending.as_ref().is_some_and(|p| p.sweep.number <= number) {
+                    self.settle();
+                }
+            }
+            Signal::Durable(number) => {
+                if let Some(pending) = &mut self.pending
+                    && pending.sweep.number == number
+                {
+                    pending.durable = true;
+                    self.advance();
+                }
+            }
+            Signal::Epoch(horizon) => {
+                self.pending = None;
+                self.known = Known::default();
+                self.hub.begin_epoch(horizon);
+            }
+        }
+    }
+
+    fn payload(&mut self, payload: &str) {
+        match Payload::decode(payload) {
+            Ok(Payload::Row(row)) => {
+                if self.known.insert(row.key) {
+                    self.hub.set_dirty();
+                    let event = || Row { key: row.key, event: sse::notification(&row.data) };
+                    self.hub.publish(row.user, event);
+                }
+            }
+            Ok(Payload::Ring { xact, user }) => {
+                // In the place of the row: what comes after it in its
+                // transaction is queued behind what the stream reads now.
+                self.known.rings.insert((xact, user));
+                self.hub.lose(user);
+            }
+            Ok(Payload::BareRing) => self.hub.sweep_wanted.notify_one(),
+            Err(error) => self.refuse(error, payload.len()),
+        }
+    }
+
+    /// With no LISTEN connection no probe comes back: the table alone tells.
+    fn settle_blindly(&mut self) {
+        if !self.listening {
+            self.settle();
+        }
+    }
+
+    /// Every notification of the pending sweep's rows has come that will come:
+    /// the rows still unknown are read from the table.
+    fn settle(&mut self) {
+        let Some(pending) = &mut self.pending else { return };
+        if pending.settled {
             return;
         }
-        match Notification::decode(payload) {
-            Ok(row) => {
-                self.hub.publish(row.user, &sse::notification(&row.data));
+        pending.settled = true;
+        match pending.sweep.unseen.take() {
+            Some(unseen) => {
+                for (key, user) in unseen {
+                    if !self.known.rings.contains(&(key.xact, user)) && self.known.insert(key) {
+                        self.metrics.swept_row();
+                        self.hub.lose(user);
+                    }
+                }
             }
-            Err(error) => self.refuse(error, payload.len()),
+            None => self.hub.lose_all(),
+        }
+        self.advance();
+    }
+
+    /// Moves the watermark, once both conditions hold.
+    fn advance(&mut self) {
+        let Some(pending) = &self.pending else { return };
+        if pending.settled && pending.durable {
+            let snapshot = Arc::clone(&pending.sweep.snapshot);
+            self.known.forget(&snapshot);
+            self.hub.advance(snapshot);
+            self.pending = None;
         }
     }
 
@@ -66,5 +218,21 @@ impl Dispatcher {
                 "ignored a NOTIFY that no trigger of ours sent; more in the next minute are only counted"
             );
         }
+    }
+}
+
+impl Known {
+    /// Whether the row is new.
+    fn insert(&mut self, key: RowKey) -> bool {
+        if self.rows.len() + self.rings.len() >= MAX_KNOWN {
+            *self = Self::default();
+        }
+        self.rows.insert(key)
+    }
+
+    /// A sweep no longer reports what the watermark sees.
+    fn forget(&mut self, watermark: &Snapshot) {
+        self.rows.retain(|key| !watermark.sees(key.xact));
+        self.rings.retain(|(xact, _)| !watermark.sees(*xact));
     }
 }

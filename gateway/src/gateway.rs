@@ -6,6 +6,7 @@ use http::Request;
 use hyper::body::{Body, Incoming};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     config::Config,
@@ -15,11 +16,20 @@ use crate::{
     http::{Admin, Routes},
     hub::Hub,
     metrics::Metrics,
-    postgres::listener::{ListenError, Listener, SIGNAL_BUFFER},
+    postgres::{
+        beat::Beat,
+        listener::{Kick, ListenError, Listener, SIGNAL_BUFFER},
+        store::Store,
+    },
+    replay::{Replayer, Replays},
     server,
     sse::Closing,
     stream::StreamContext,
 };
+
+/// Queries of replays that may be on their way at once. A few keep a database
+/// busy; more only wait for each other.
+const MAX_CONCURRENT_REPLAYS: usize = 4;
 
 /// A gateway that has its ports and has not started yet.
 pub struct Gateway {
@@ -79,7 +89,7 @@ impl Gateway {
     /// # Errors
     ///
     /// A database that refuses us for good, at the start.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ListenError> {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         self.run_with(|routes| routes, shutdown).await
     }
 
@@ -92,7 +102,7 @@ impl Gateway {
         self,
         wrap: impl FnOnce(Routes) -> S,
         shutdown: CancellationToken,
-    ) -> Result<(), ListenError>
+    ) -> Result<(), RunError>
     where
         S: hyper::service::Service<
                 Request<Incoming>,
@@ -107,25 +117,65 @@ impl Gateway {
     {
         let Self { config, public, admin, hub, health, metrics } = self;
         let drain = config.drain;
+        let replays = Arc::new(Replays::default());
         let streams = Arc::new(StreamContext {
             metrics: Arc::clone(&metrics),
             ends: RecentEnds::default(),
+            replays: Arc::clone(&replays),
+            replay_limit: config.replay_limit,
             heartbeat: config.heartbeat,
             retry: config.retry,
             drain,
         });
 
+        // A channel of its own for the probes of each gateway: others are not
+        // woken by them.
+        let nonce = Uuid::new_v4().simple().to_string();
+        let probe_channel = format!("notify_gateway_{nonce}");
+        let store = Store::new(
+            &config.database,
+            config.pool_size,
+            config.table.clone(),
+            probe_channel.clone(),
+        );
+        let store = Arc::new(store.map_err(RunError::Pool)?);
+        let kick = Arc::new(Kick::default());
+
         let (signals, received) = mpsc::channel(SIGNAL_BUFFER);
         let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(&metrics));
-        let dispatcher = tokio::spawn(dispatcher.run(received));
+        let beat = Beat {
+            store: Arc::clone(&store),
+            hub: Arc::clone(&hub),
+            signals: signals.clone(),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+            kick: Arc::clone(&kick),
+            interval: config.sweep_interval,
+            nonce,
+        };
+        let replayer = Replayer {
+            replays,
+            store,
+            hub: Arc::clone(&hub),
+            metrics: Arc::clone(&metrics),
+            // One is the beat's, always.
+            concurrency: (config.pool_size - 1).min(MAX_CONCURRENT_REPLAYS),
+        };
         let listener = Listener {
             database: config.database.clone(),
             table: config.table.clone(),
             channel: config.channel.clone(),
+            probe_channel,
+            kick,
             signals,
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
         };
+        let workers = [
+            tokio::spawn(dispatcher.run(received)),
+            tokio::spawn(beat.run()),
+            tokio::spawn(replayer.run()),
+        ];
         let mut listener = tokio::spawn(listener.run());
 
         let admin_done = CancellationToken::new();
@@ -141,7 +191,7 @@ impl Gateway {
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             // It ends by itself only when the database refuses us for good.
-            listened = &mut listener => listened.unwrap_or(Ok(())),
+            listened = &mut listener => listened.unwrap_or(Ok(())).map_err(RunError::Listen),
         };
         tracing::info!("stopping");
         health.draining();
@@ -150,11 +200,24 @@ impl Gateway {
         public_done.cancel();
         let _ended = public.await;
         listener.abort();
-        dispatcher.abort();
+        for worker in workers {
+            worker.abort();
+        }
         admin_done.cancel();
         let _ended = admin.await;
         outcome
     }
+}
+
+/// Why a gateway that has its ports could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The database refuses us for good.
+    #[error(transparent)]
+    Listen(ListenError),
+    /// There is no pool.
+    #[error("cannot make a pool of connections")]
+    Pool(#[source] deadpool_postgres::BuildError),
 }
 
 /// A port that cannot be had.

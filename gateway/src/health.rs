@@ -1,6 +1,12 @@
 //! Whether the gateway can do its work, and why not: what `/readyz` says.
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
+
+/// A LISTEN connection that leaves this many probes unanswered is dead, however
+/// alive it looks.
+const LOST_PROBES: u32 = 3;
 
 /// What the parts of the gateway report about themselves.
 pub struct Health {
@@ -9,34 +15,100 @@ pub struct Health {
 
 struct State {
     listen: Result<(), String>,
+    database: Result<(), String>,
+    probe: Probe,
     has_been_ready: bool,
     draining: bool,
+}
+
+/// The probes of this LISTEN connection.
+#[derive(Default)]
+struct Probe {
+    /// The last one sent, and when.
+    sent: Option<(u64, Instant)>,
+    /// How many have been sent since one came back.
+    unanswered: u32,
+    /// When one came back last.
+    returned: Option<Instant>,
 }
 
 impl Health {
     /// Nothing has happened yet.
     pub fn new() -> Self {
-        let listen = Err("starting: not connected to the database yet".to_owned());
-        let state = State { listen, has_been_ready: false, draining: false };
+        let starting = || Err("starting: not connected to the database yet".to_owned());
+        let state = State {
+            listen: starting(),
+            database: starting(),
+            probe: Probe::default(),
+            has_been_ready: false,
+            draining: false,
+        };
         Self { state: watch::Sender::new(state) }
     }
 
     /// LISTEN holds.
     pub fn listening(&self) {
-        self.state.send_modify(|state| {
+        self.modify(|state| {
             state.listen = Ok(());
-            state.has_been_ready = true;
+            state.probe = Probe::default();
         });
     }
 
     /// LISTEN does not hold; `reason` is for the operator.
     pub fn not_listening(&self, reason: String) {
-        self.state.send_modify(|state| state.listen = Err(reason));
+        self.modify(|state| {
+            state.listen = Err(reason);
+            state.probe = Probe::default();
+        });
+    }
+
+    /// The table was swept.
+    pub fn database_answers(&self) {
+        self.modify(|state| state.database = Ok(()));
+    }
+
+    /// The table cannot be swept; `reason` is for the operator.
+    pub fn database_fails(&self, reason: String) {
+        self.modify(|state| state.database = Err(reason));
+    }
+
+    /// A probe is about to be notified.
+    pub fn probe_sent(&self, number: u64) {
+        self.modify(|state| {
+            state.probe.sent = Some((number, Instant::now()));
+            state.probe.unanswered += 1;
+        });
+    }
+
+    /// A probe came back on the LISTEN connection; how long it took, if it is
+    /// the last that was sent.
+    pub fn probe_returned(&self, number: u64) -> Option<Duration> {
+        let now = Instant::now();
+        let mut took = None;
+        self.modify(|state| {
+            let sent = state.probe.sent.filter(|(sent, _)| *sent == number);
+            took = sent.map(|(_, at)| now - at);
+            state.probe.unanswered = 0;
+            state.probe.returned = Some(now);
+        });
+        took
+    }
+
+    /// Whether the LISTEN connection has to be replaced.
+    pub fn probe_is_lost(&self) -> bool {
+        let state = self.state.borrow();
+        state.listen.is_ok() && state.probe.unanswered >= LOST_PROBES
+    }
+
+    /// How long ago a probe came back; `None` before the first one of this
+    /// LISTEN connection.
+    pub fn probe_age(&self) -> Option<Duration> {
+        self.state.borrow().probe.returned.map(|returned| returned.elapsed())
     }
 
     /// The gateway is stopping.
     pub fn draining(&self) {
-        self.state.send_modify(|state| state.draining = true);
+        self.modify(|state| state.draining = true);
     }
 
     /// Whether streams may be opened. An outage of the database later on does
@@ -45,11 +117,22 @@ impl Health {
         self.state.borrow().has_been_ready
     }
 
+    /// Whether everything holds now.
+    pub fn is_well(&self) -> bool {
+        self.state.borrow().is_well()
+    }
+
     /// Why the gateway is not ready; empty when it is.
     pub fn complaints(&self) -> Vec<String> {
         let state = self.state.borrow();
-        let draining = state.draining.then(|| "draining: the gateway is stopping".to_owned());
-        draining.into_iter().chain(state.listen.as_ref().err().cloned()).collect()
+        let mut complaints = Vec::new();
+        complaints.extend(state.draining.then(|| "draining: the gateway is stopping".to_owned()));
+        complaints.extend(state.listen.as_ref().err().cloned());
+        complaints.extend(state.database.as_ref().err().cloned());
+        if complaints.is_empty() && !state.is_well() {
+            complaints.push("no probe has come back on the LISTEN connection".to_owned());
+        }
+        complaints
     }
 
     /// Waits until streams may be opened.
@@ -58,10 +141,52 @@ impl Health {
         let mut state = self.state.subscribe();
         let _ready = state.wait_for(|state| state.has_been_ready).await;
     }
+
+    fn modify(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_modify(|state| {
+            change(state);
+            state.has_been_ready |= state.is_well();
+        });
+    }
+}
+
+impl State {
+    fn is_well(&self) -> bool {
+        self.listen.is_ok()
+            && self.database.is_ok()
+            && self.probe.returned.is_some()
+            && self.probe.unanswered < LOST_PROBES
+    }
 }
 
 impl Default for Health {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_brings_no_probe_back_is_not_healthy_however_alive_it_looks() {
+        let health = Health::new();
+        health.listening();
+        health.database_answers();
+        assert!(!health.has_been_ready());
+        health.probe_sent(1);
+        assert!(health.probe_returned(1).is_some());
+        assert!(health.has_been_ready() && health.complaints().is_empty());
+        for number in 2..4 {
+            health.probe_sent(number);
+        }
+        assert!(!health.probe_is_lost());
+        health.probe_sent(4);
+        assert!(health.probe_is_lost() && !health.complaints().is_empty());
+        // A new connection is given its chance.
+        health.listening();
+        assert!(!health.probe_is_lost());
+        assert!(health.has_been_ready());
     }
 }

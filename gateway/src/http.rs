@@ -3,6 +3,7 @@
 mod admin;
 mod credentials;
 mod problem;
+mod query;
 
 use std::{
     convert::Infallible,
@@ -26,13 +27,16 @@ pub use problem::Problem;
 use crate::{
     auth::{Identity, Verifier},
     config::Config,
+    cursor::Cursor,
     health::Health,
+    horizon::Resync,
     hub::Hub,
     metrics::Metrics,
     sse::{self, Closing},
     stream::{EventStream, StreamContext},
 };
 use credentials::{CredentialError, CredentialSources};
+use query::Query;
 
 /// The path of the stream.
 pub const STREAM_PATH: &str = "/api/notifications/stream";
@@ -109,27 +113,38 @@ impl Inner {
             self.metrics.refused().disabled.increment(1);
             return Ok(empty(StatusCode::NO_CONTENT));
         }
-        let identity = self.authenticate(request)?;
+        let query = Query::parse(request.uri().query()).map_err(|error| {
+            self.metrics.refused().bad_request.increment(1);
+            Problem::bad_request(error.to_string())
+        })?;
+        let identity = self.authenticate(request, &query)?;
+        let resumed = last_event_id(request.headers(), &query);
         if !self.health.has_been_ready() {
             return self.refuse(request, Closing::Starting);
         }
         match self.hub.subscribe(identity.user) {
             Ok(subscription) => {
-                if has_cursor(request.headers()) {
+                if resumed.is_some() {
                     self.metrics.reconnected(self.streams.ends.last(identity.user));
                 }
+                let resumed =
+                    resumed.map(|cursor| Cursor::parse(cursor).map_err(|_| Resync::Malformed));
                 let id = self.next_stream_id.fetch_add(1, Ordering::Relaxed);
                 let context = Arc::clone(&self.streams);
-                let stream = EventStream::open(context, subscription, &identity, id);
+                let stream = EventStream::open(context, subscription, &identity, resumed, id);
                 Ok(event_stream(request.version(), ResponseBody::Stream(Box::new(stream))))
             }
             Err(closing) => self.refuse(request, closing),
         }
     }
 
-    fn authenticate<B>(&self, request: &Request<B>) -> Result<Identity, Problem> {
+    fn authenticate<B>(
+        &self,
+        request: &Request<B>,
+        query: &Query<'_>,
+    ) -> Result<Identity, Problem> {
         let refused = self.metrics.refused();
-        let token = self.credentials.token(request).map_err(|error| match error {
+        let token = self.credentials.token(request, query).map_err(|error| match error {
             CredentialError::Missing => {
                 refused.unauthorized.increment(1);
                 Problem::unauthorized(None)
@@ -138,7 +153,7 @@ impl Inner {
                 refused.forbidden.increment(1);
                 Problem::forbidden("the cookie came with a request from another origin")
             }
-            CredentialError::Contradiction | CredentialError::Query => {
+            CredentialError::Contradiction => {
                 refused.bad_request.increment(1);
                 Problem::bad_request(error.to_string())
             }
@@ -167,7 +182,7 @@ impl Inner {
             return Err(Problem::unavailable(detail, retry));
         }
         let mut body = BytesMut::new();
-        sse::closing(&mut body, closing, retry);
+        sse::closing(&mut body, None, closing, retry);
         Ok(event_stream(request.version(), ResponseBody::full(body.freeze())))
     }
 }
@@ -257,6 +272,10 @@ fn asks_for_event_stream(headers: &HeaderMap) -> bool {
         })
 }
 
-fn has_cursor(headers: &HeaderMap) -> bool {
-    headers.get(LAST_EVENT_ID).is_some_and(|value| !value.is_empty())
+/// Where the client wants to go on: the header, which browsers send by
+/// themselves, else the query; an empty one is none.
+fn last_event_id<'a>(headers: &'a HeaderMap, query: &'a Query<'_>) -> Option<&'a [u8]> {
+    let header = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
+    let query = || query.first("last_event_id").map(str::as_bytes);
+    header.filter(|id| !id.is_empty()).or_else(query).filter(|id| !id.is_empty())
 }

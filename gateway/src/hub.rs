@@ -1,27 +1,45 @@
 //! Who is listening: user → open streams, each with a bounded queue. No I/O.
 //!
-//! The dispatcher publishes, a stream's body takes. A [`Subscription`] leaves
-//! when it is dropped, so a stream is in the hub exactly as long as its
-//! response lives.
+//! The dispatcher publishes, a stream's body takes. A queue that is full is
+//! emptied, and its stream, told that it has *lost* rows, reads them from the
+//! table: what is slow costs nobody memory and loses nothing. A
+//! [`Subscription`] leaves when it is dropped, so a stream is in the hub exactly
+//! as long as its response lives.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
+use tokio::sync::Notify;
 
-use crate::{notification::UserId, sse::Closing};
+use crate::{
+    cursor::Snapshot,
+    feed::{LiveRow, Row},
+    horizon::{Epochs, Horizon},
+    notification::UserId,
+    sse::Closing,
+};
 
 /// A stream's queue never holds more than this, however large its rows are: a
 /// reader that has stopped costs this much and no more.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
-/// All open streams.
+/// All open streams, and how far everything has been offered to them.
 pub struct Hub {
     max_queued_events: usize,
     streams: Mutex<Streams>,
+    horizon: Mutex<Arc<Horizon>>,
+    /// Rung when the next sweep should not wait for its beat: the first stream
+    /// opens, somebody wrote something that no notification brought, a cursor
+    /// grows too long.
+    pub sweep_wanted: Notify,
+    /// Whether cursors claim rows singly that the watermark does not see.
+    dirty: AtomicBool,
 }
 
 #[derive(Default)]
@@ -33,7 +51,16 @@ struct Streams {
 impl Hub {
     /// An empty hub; each stream may have `max_queued_events` waiting.
     pub fn new(max_queued_events: usize) -> Arc<Self> {
-        Arc::new(Self { max_queued_events, streams: Mutex::default() })
+        // Sees nothing: streams are opened only once there is a real one.
+        let nothing = Snapshot::empty();
+        let horizon = Horizon { watermark: Arc::new(nothing), epochs: Epochs::new(Vec::new()) };
+        Arc::new(Self {
+            max_queued_events,
+            streams: Mutex::default(),
+            horizon: Mutex::new(Arc::new(horizon)),
+            sweep_wanted: Notify::new(),
+            dirty: AtomicBool::new(false),
+        })
     }
 
     /// Opens a stream for `user`: everything published from now on is its.
@@ -47,43 +74,102 @@ impl Hub {
             return Err(reason);
         }
         let outbox = Arc::new(Outbox::default());
+        if streams.by_user.is_empty() {
+            self.sweep_wanted.notify_one();
+        }
         streams.by_user.entry(user).or_default().push(Arc::clone(&outbox));
         Ok(Subscription { hub: Arc::clone(self), user, outbox })
     }
 
-    /// Queues an encoded event for every stream of `user`; how many there are.
-    /// Never waits for any of them.
-    pub fn publish(&self, user: UserId, event: &Bytes) -> usize {
-        let mut wakers = Vec::new();
-        let streams = {
-            let streams = lock(&self.streams);
-            let Some(outboxes) = streams.by_user.get(&user) else { return 0 };
-            for outbox in outboxes {
-                wakers.extend(outbox.push(event, self.max_queued_events));
-            }
-            outboxes.len()
-        };
-        // Woken with no lock held: a woken stream's first act is to take one.
-        wakers.into_iter().for_each(Waker::wake);
-        streams
+    /// Queues a row for every stream of `user`, encoded once and only if there
+    /// is one. Never waits for any of them.
+    pub fn publish(&self, user: UserId, encode: impl FnOnce() -> Row) {
+        if self.connections(user) == 0 {
+            return;
+        }
+        let watermark = Arc::clone(&self.horizon().watermark);
+        let row = Arc::new(LiveRow { row: encode(), watermark });
+        self.for_each_of(user, |outbox| outbox.push(&row, self.max_queued_events));
+    }
+
+    /// The table has rows of `user` that no notification brought: its streams
+    /// read them there.
+    pub fn lose(&self, user: UserId) {
+        self.for_each_of(user, Outbox::lose);
+    }
+
+    /// As [`Hub::lose`], for everybody.
+    pub fn lose_all(&self) {
+        self.for_all(Outbox::lose);
     }
 
     /// Ends every stream with `reason` and opens no more.
     pub fn close(&self, reason: Closing) {
-        let mut wakers = Vec::new();
-        {
-            let mut streams = lock(&self.streams);
-            streams.closed = Some(reason);
-            for outbox in streams.by_user.values().flatten() {
-                wakers.extend(outbox.end(reason));
-            }
-        }
-        wakers.into_iter().for_each(Waker::wake);
+        lock(&self.streams).closed = Some(reason);
+        self.for_all(|outbox| outbox.end(reason));
+    }
+
+    /// How far everything has been offered.
+    pub fn horizon(&self) -> Arc<Horizon> {
+        Arc::clone(&lock(&self.horizon))
+    }
+
+    /// All that `watermark` sees has been published or lost, and no crash takes
+    /// it back: cursors may claim it.
+    pub fn advance(&self, watermark: Arc<Snapshot>) {
+        let mut horizon = lock(&self.horizon);
+        let epochs = horizon.epochs.clone();
+        *horizon = Arc::new(Horizon { watermark, epochs });
+    }
+
+    /// Transaction numbers mean something else from here on: every stream goes
+    /// back to the table with what its cursor still means.
+    pub fn begin_epoch(&self, horizon: Horizon) {
+        *lock(&self.horizon) = Arc::new(horizon);
+        self.lose_all();
+    }
+
+    /// Something was published that the watermark does not see.
+    pub fn set_dirty(&self) {
+        self.dirty.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something was, since it was asked last.
+    pub fn take_dirty(&self) -> bool {
+        self.dirty.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether something was.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Relaxed)
     }
 
     /// How many streams `user` has open here.
     pub fn connections(&self, user: UserId) -> usize {
         lock(&self.streams).by_user.get(&user).map_or(0, Vec::len)
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.streams).by_user.is_empty()
+    }
+
+    fn for_each_of(&self, user: UserId, act: impl Fn(&Outbox) -> Option<Waker>) {
+        let wakers: Vec<Waker> = {
+            let streams = lock(&self.streams);
+            let outboxes = streams.by_user.get(&user);
+            outboxes.into_iter().flatten().filter_map(|outbox| act(outbox)).collect()
+        };
+        // Woken with no lock held: a woken stream's first act is to take one.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn for_all(&self, act: impl Fn(&Outbox) -> Option<Waker>) {
+        let wakers: Vec<Waker> = {
+            let streams = lock(&self.streams);
+            streams.by_user.values().flatten().filter_map(|outbox| act(outbox)).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn leave(&self, user: UserId, outbox: &Arc<Outbox>) {
@@ -105,10 +191,13 @@ pub struct Subscription {
 }
 
 /// What a subscription has for its stream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Received {
-    /// Events, in the order they were published.
-    Events(VecDeque<Bytes>),
+    /// Rows, in the order they were published.
+    Rows(VecDeque<Arc<LiveRow>>),
+    /// Rows are missing from the queue: [`Subscription::restart`], then read
+    /// the table.
+    Lost,
     /// There will be no more.
     Closed(Closing),
 }
@@ -118,21 +207,59 @@ impl Subscription {
     /// end.
     pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Received> {
         let mut state = lock(&self.outbox.state);
-        if !state.events.is_empty() {
+        if !state.rows.is_empty() {
             state.bytes = 0;
-            return Poll::Ready(Received::Events(std::mem::take(&mut state.events)));
+            return Poll::Ready(Received::Rows(std::mem::take(&mut state.rows)));
         }
         if let Some(reason) = state.ended {
             return Poll::Ready(Received::Closed(reason));
         }
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
+        if state.lost {
+            return Poll::Ready(Received::Lost);
         }
+        state.register(cx);
         Poll::Pending
     }
 
-    /// The user whose events these are.
+    /// Waits for the end alone and leaves the queue as it is.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Closing> {
+        let mut state = lock(&self.outbox.state);
+        if let Some(reason) = state.ended {
+            return Poll::Ready(reason);
+        }
+        state.register(cx);
+        Poll::Pending
+    }
+
+    /// Starts the queue anew and says how far everything has been offered.
+    /// What the queue held was committed before, so a page that is read from
+    /// now on has it.
+    pub fn restart(&self) -> Arc<Horizon> {
+        {
+            let mut state = lock(&self.outbox.state);
+            state.rows = VecDeque::new();
+            state.bytes = 0;
+            state.lost = false;
+        }
+        // Not before: a new epoch is set first and tells the queues after.
+        self.hub.horizon()
+    }
+
+    /// The horizon, if nothing that it sees waits in the queue.
+    pub fn horizon_if_idle(&self) -> Option<Arc<Horizon>> {
+        // The watermark is set after what it sees was queued: looked at first,
+        // an empty queue afterwards means that all of it has been taken.
+        let horizon = self.hub.horizon();
+        let state = lock(&self.outbox.state);
+        (state.rows.is_empty() && !state.lost).then_some(horizon)
+    }
+
+    /// Asks for a sweep before its time.
+    pub fn want_sweep(&self) {
+        self.hub.sweep_wanted.notify_one();
+    }
+
+    /// The user whose rows these are.
     pub fn user(&self) -> UserId {
         self.user
     }
@@ -157,27 +284,50 @@ struct Outbox {
 
 #[derive(Default)]
 struct OutboxState {
-    events: VecDeque<Bytes>,
+    rows: VecDeque<Arc<LiveRow>>,
     bytes: usize,
+    lost: bool,
     ended: Option<Closing>,
     waker: Option<Waker>,
 }
 
+impl OutboxState {
+    fn register(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    fn lose(&mut self) {
+        self.rows = VecDeque::new();
+        self.bytes = 0;
+        self.lost = true;
+    }
+}
+
 impl Outbox {
-    fn push(&self, event: &Bytes, max_events: usize) -> Option<Waker> {
+    fn push(&self, row: &Arc<LiveRow>, max_rows: usize) -> Option<Waker> {
         let mut state = lock(&self.state);
-        if state.ended.is_some() {
+        if state.ended.is_some() || state.lost {
             return None;
         }
-        let full = state.events.len() >= max_events
-            // One event larger than the bound passes alone, or it never would.
-            || (!state.events.is_empty() && state.bytes + event.len() > MAX_QUEUED_BYTES);
+        let bytes = row.row.event.len();
+        let full = state.rows.len() >= max_rows
+            // One row larger than the bound passes alone, or it never would.
+            || (!state.rows.is_empty() && state.bytes + bytes > MAX_QUEUED_BYTES);
         if full {
-            state.ended = Some(Closing::SlowConsumer);
+            state.lose();
         } else {
-            state.bytes += event.len();
-            state.events.push_back(event.clone());
+            state.bytes += bytes;
+            state.rows.push_back(Arc::clone(row));
         }
+        state.waker.take()
+    }
+
+    fn lose(&self) -> Option<Waker> {
+        let mut state = lock(&self.state);
+        state.lose();
         state.waker.take()
     }
 
@@ -196,12 +346,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        task::Wake,
-    };
+    use std::{sync::atomic::AtomicUsize, task::Wake};
+
+    use bytes::Bytes;
 
     use super::*;
+    use crate::cursor::RowKey;
 
     const ADA: UserId = UserId(uuid::Uuid::from_u128(1));
     const BOB: UserId = UserId(uuid::Uuid::from_u128(2));
@@ -215,22 +365,32 @@ mod tests {
         }
     }
 
-    fn receive(stream: &Subscription) -> Poll<Received> {
-        stream.poll_receive(&mut Context::from_waker(Waker::noop()))
+    fn row(text: &'static str) -> Row {
+        let key = RowKey { xact: 1, seq: 1 };
+        Row { key, event: Bytes::from_static(text.as_bytes()) }
     }
 
-    fn events<const N: usize>(texts: [&'static str; N]) -> Poll<Received> {
-        Poll::Ready(Received::Events(texts.map(|t| Bytes::from_static(t.as_bytes())).into()))
+    /// What there is to take: texts, or `lost`, `closed`, nothing.
+    fn receive(stream: &Subscription) -> Vec<String> {
+        match stream.poll_receive(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Vec::new(),
+            Poll::Ready(Received::Lost) => vec!["lost".into()],
+            Poll::Ready(Received::Closed(_)) => vec!["closed".into()],
+            Poll::Ready(Received::Rows(rows)) => rows
+                .iter()
+                .map(|live| String::from_utf8(live.row.event.to_vec()).unwrap())
+                .collect(),
+        }
     }
 
     #[test]
-    fn an_event_reaches_every_stream_of_its_user_and_no_other() {
+    fn a_row_reaches_every_stream_of_its_user_and_no_other() {
         let hub = Hub::new(8);
-        let (a1, a2, b) = (hub.subscribe(ADA), hub.subscribe(ADA), hub.subscribe(BOB));
-        assert_eq!(hub.publish(ADA, &Bytes::from_static(b"x")), 2);
-        assert_eq!(receive(&a1.unwrap()), events(["x"]));
-        assert_eq!(receive(&a2.unwrap()), events(["x"]));
-        assert_eq!(receive(&b.unwrap()), Poll::Pending);
+        let [a1, a2, b] = [ADA, ADA, BOB].map(|user| hub.subscribe(user).unwrap());
+        hub.publish(ADA, || row("x"));
+        assert_eq!(receive(&a1), ["x"]);
+        assert_eq!(receive(&a2), ["x"]);
+        assert!(receive(&b).is_empty());
     }
 
     #[test]
@@ -242,8 +402,7 @@ mod tests {
         drop(first);
         assert_eq!(second.connections(), 1);
         drop(second);
-        assert_eq!(hub.publish(ADA, &Bytes::from_static(b"x")), 0);
-        assert!(lock(&hub.streams).by_user.is_empty());
+        assert!(hub.is_empty());
     }
 
     #[test]
@@ -254,45 +413,61 @@ mod tests {
         let waker = Waker::from(Arc::clone(&wakes));
         assert!(stream.poll_receive(&mut Context::from_waker(&waker)).is_pending());
         for text in ["a", "b", "c"] {
-            hub.publish(ADA, &Bytes::from_static(text.as_bytes()));
+            hub.publish(ADA, || row(text));
         }
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
-        assert_eq!(receive(&stream), events(["a", "b", "c"]));
+        assert_eq!(receive(&stream), ["a", "b", "c"]);
     }
 
     #[test]
-    fn a_full_queue_ends_its_stream_after_what_it_holds_and_no_other_stream() {
+    fn a_full_queue_is_lost_until_it_is_started_anew_and_no_other_queue_is() {
         let hub = Hub::new(2);
         let slow = hub.subscribe(ADA).unwrap();
         let quick = hub.subscribe(ADA).unwrap();
-        for text in ["a", "b", "c"] {
-            hub.publish(ADA, &Bytes::from_static(text.as_bytes()));
-            assert_eq!(receive(&quick), events([text]));
+        for text in ["a", "b", "c", "d"] {
+            hub.publish(ADA, || row(text));
+            assert_eq!(receive(&quick), [text]);
         }
-        assert_eq!(receive(&slow), events(["a", "b"]));
-        assert_eq!(receive(&slow), Poll::Ready(Received::Closed(Closing::SlowConsumer)));
-        assert_eq!(receive(&quick), Poll::Pending);
+        assert_eq!(receive(&slow), ["lost"]);
+        slow.restart();
+        hub.publish(ADA, || row("e"));
+        assert_eq!(receive(&slow), ["e"]);
     }
 
     #[test]
-    fn a_queue_is_bounded_in_bytes_and_a_huge_event_still_passes_alone() {
+    fn a_queue_is_bounded_in_bytes_and_a_huge_row_still_passes_alone() {
         let hub = Hub::new(1000);
         let stream = hub.subscribe(ADA).unwrap();
-        let huge = Bytes::from(vec![b'x'; MAX_QUEUED_BYTES + 1]);
-        hub.publish(ADA, &huge);
-        assert_eq!(receive(&stream), Poll::Ready(Received::Events([huge.clone()].into())));
-        hub.publish(ADA, &Bytes::from_static(b"y"));
-        hub.publish(ADA, &huge);
-        assert_eq!(receive(&stream), events(["y"]));
-        assert_eq!(receive(&stream), Poll::Ready(Received::Closed(Closing::SlowConsumer)));
+        let key = RowKey { xact: 1, seq: 1 };
+        let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1].into() };
+        hub.publish(ADA, huge);
+        assert_eq!(receive(&stream)[0].len(), MAX_QUEUED_BYTES + 1);
+        hub.publish(ADA, || row("y"));
+        hub.publish(ADA, huge);
+        assert_eq!(receive(&stream), ["lost"]);
+    }
+
+    #[test]
+    fn an_idle_stream_moves_with_the_watermark_and_one_with_a_queue_does_not() {
+        let hub = Hub::new(8);
+        let stream = hub.subscribe(ADA).unwrap();
+        assert!(stream.horizon_if_idle().is_some());
+        hub.publish(ADA, || row("x"));
+        assert!(stream.horizon_if_idle().is_none());
+        receive(&stream);
+        assert!(stream.horizon_if_idle().is_some());
+        hub.lose(ADA);
+        assert!(stream.horizon_if_idle().is_none());
     }
 
     #[test]
     fn a_closed_hub_ends_its_streams_and_opens_none() {
         let hub = Hub::new(8);
         let stream = hub.subscribe(ADA).unwrap();
+        hub.publish(ADA, || row("last"));
         hub.close(Closing::Shutdown);
-        assert_eq!(receive(&stream), Poll::Ready(Received::Closed(Closing::Shutdown)));
+        assert_eq!(receive(&stream), ["last"]);
+        assert_eq!(receive(&stream), ["closed"]);
         assert_eq!(hub.subscribe(ADA).err(), Some(Closing::Shutdown));
     }
 }

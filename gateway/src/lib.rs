@@ -9,29 +9,40 @@
 //! ```
 //!
 //! The only way back is a guard being dropped: a response that ends leaves the
-//! hub.
+//! hub. What a notification did not bring is read from the table, by the one
+//! road that also serves reconnects:
+//!
+//! ```text
+//! Postgres → beat (sweep) → dispatch → hub: "lost" → stream → replay → Postgres
+//! ```
 
 // What things are. Pure.
-pub mod config;
+pub mod error;
+pub mod cursor;
 pub mod notification;
+pub mod config;
+pub mod horizon;
+pub mod feed;
 pub mod sse;
 // Who it is; what is counted.
 pub mod auth;
-pub mod ends;
-pub mod health;
-pub mod limits;
 pub mod metrics;
 pub mod telemetry;
-// The two ends of the road: the streams, and Postgres.
+pub mod health;
+pub mod ends;
+pub mod limits;
+// The streams' side, and where the two halves meet.
 pub mod hub;
-pub mod postgres;
-// Where they meet.
 pub mod dispatch;
-pub mod stream;
+// The road to Postgres.
+pub mod postgres;
+pub mod replay;
 // The way out.
-pub mod gateway;
+pub mod stream;
 pub mod http;
 pub mod server;
-// The SQL side, and a database to try it on: for `dev` and the tests, never for `serve`.
+pub mod gateway;
+// The SQL side, and a database to try it on: for `dev` and the tests, never for
+// `serve`.
 pub mod schema;
 pub mod throwaway;

@@ -22,12 +22,8 @@ pub enum StreamEnd {
 }
 
 impl StreamEnd {
-    const ALL: [Self; 4] = [
-        Self::Closed(Closing::Shutdown),
-        Self::Closed(Closing::TokenExpired),
-        Self::Closed(Closing::SlowConsumer),
-        Self::Disconnected,
-    ];
+    const ALL: [Self; 3] =
+        [Self::Closed(Closing::Shutdown), Self::Closed(Closing::TokenExpired), Self::Disconnected];
 
     /// The value of the metric label `reason`.
     pub fn reason(self) -> &'static str {
@@ -45,14 +41,16 @@ pub enum EventType {
     Connected,
     Notification,
     Heartbeat,
+    Resync,
     Closing,
 }
 
 impl EventType {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Connected, "connected"),
         (Self::Notification, "notification"),
         (Self::Heartbeat, "heartbeat"),
+        (Self::Resync, "resync"),
         (Self::Closing, "closing"),
     ];
 }
@@ -71,6 +69,15 @@ pub struct Metrics {
     listen_reconnects: Counter,
     payload_not_json: Counter,
     payload_not_a_row: Counter,
+    lagging_streams: Gauge,
+    probe_seconds: Histogram,
+    probe_age: Gauge,
+    sweep_seconds: Histogram,
+    sweep_rows: Counter,
+    replay_seconds: Histogram,
+    replay_rows: Counter,
+    replay_queries: Counter,
+    notify_queue_usage: Gauge,
 }
 
 /// Requests that opened no stream, by reason.
@@ -125,6 +132,15 @@ impl Metrics {
             listen_reconnects: new.counter("notify_gateway_listen_reconnects_total", &[]),
             payload_not_json: payload_error(PayloadError::Json),
             payload_not_a_row: payload_error(PayloadError::Envelope),
+            lagging_streams: new.gauge("notify_gateway_lagging_streams", &[]),
+            probe_seconds: new.histogram("notify_gateway_probe_seconds"),
+            probe_age: new.gauge("notify_gateway_probe_age_seconds", &[]),
+            sweep_seconds: new.histogram("notify_gateway_sweep_seconds"),
+            sweep_rows: new.counter("notify_gateway_sweep_rows_total", &[]),
+            replay_seconds: new.histogram("notify_gateway_replay_seconds"),
+            replay_rows: new.counter("notify_gateway_replay_rows_total", &[]),
+            replay_queries: new.counter("notify_gateway_replay_queries_total", &[]),
+            notify_queue_usage: new.gauge("notify_gateway_notify_queue_usage_ratio", &[]),
             handle: recorder.handle(),
         }
     }
@@ -179,6 +195,51 @@ impl Metrics {
         self.listen_reconnects.increment(1);
     }
 
+    /// One stream more, or less, reads from the table and not live.
+    pub fn lagging(&self, change: f64) {
+        self.lagging_streams.increment(change);
+    }
+
+    /// A probe came back.
+    pub fn probe(&self, took: Duration) {
+        self.probe_seconds.record(took);
+    }
+
+    /// How long ago one did; infinite before the first.
+    pub fn probe_age(&self, age: Option<Duration>) {
+        self.probe_age.set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+    }
+
+    /// The table was swept.
+    pub fn swept(&self, took: Duration) {
+        self.sweep_seconds.record(took);
+    }
+
+    /// The sweep found a row that no notification brought.
+    pub fn swept_row(&self) {
+        self.sweep_rows.increment(1);
+    }
+
+    /// A batch of replays was answered.
+    pub fn replayed(&self, took: Duration) {
+        self.replay_seconds.record(took);
+    }
+
+    /// Rows were read for a replay.
+    pub fn replay_rows(&self, rows: usize) {
+        self.replay_rows.increment(rows as u64);
+    }
+
+    /// A query was made for a batch of replays.
+    pub fn replay_query(&self) {
+        self.replay_queries.increment(1);
+    }
+
+    /// How full Postgres' notification queue is.
+    pub fn notify_queue_usage(&self, ratio: f64) {
+        self.notify_queue_usage.set(ratio);
+    }
+
     /// Somebody typed something into the channel.
     pub fn payload_error(&self, error: PayloadError) {
         match error {
@@ -196,12 +257,23 @@ impl Default for Metrics {
 
 fn builder() -> PrometheusBuilder {
     // A stream lives from a flaky tunnel's second to a day's open tab.
-    const DURATION_SECONDS: [f64; 10] =
+    const LIFE_SECONDS: [f64; 10] =
         [1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
-    let name = Matcher::Full("sse_connection_duration_seconds".into());
-    // The only error is an empty list of buckets; without buckets the histogram
-    // would still be there, as a summary.
-    PrometheusBuilder::new().set_buckets_for_metric(name, &DURATION_SECONDS).unwrap_or_default()
+    // A query or a round trip takes from a fraction of a millisecond to its
+    // time-out of ten seconds.
+    const QUERY_SECONDS: [f64; 10] =
+        [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
+    let histograms = [
+        ("sse_connection_duration_seconds", LIFE_SECONDS),
+        ("notify_gateway_probe_seconds", QUERY_SECONDS),
+        ("notify_gateway_sweep_seconds", QUERY_SECONDS),
+        ("notify_gateway_replay_seconds", QUERY_SECONDS),
+    ];
+    histograms.into_iter().fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        // The only error is an empty list of buckets; without buckets the
+        // histogram would still be there, as a summary.
+        builder.set_buckets_for_metric(Matcher::Full(name.into()), &buckets).unwrap_or_default()
+    })
 }
 
 fn describe(recorder: &impl Recorder) {
@@ -215,6 +287,9 @@ fn describe(recorder: &impl Recorder) {
         ("notify_gateway_refused_total", "Requests that opened no stream, by reason."),
         ("notify_gateway_listen_reconnects_total", "Times the LISTEN connection was replaced."),
         ("notify_gateway_payload_errors_total", "NOTIFY payloads that were no row, by reason."),
+        ("notify_gateway_sweep_rows_total", "Rows a sweep found that no notification brought."),
+        ("notify_gateway_replay_rows_total", "Rows read from the table for streams behind."),
+        ("notify_gateway_replay_queries_total", "Queries made for streams behind."),
     ];
     for (name, help) in counters {
         recorder.describe_counter(name.into(), None, help.into());
@@ -222,16 +297,23 @@ fn describe(recorder: &impl Recorder) {
     let gauges = [
         ("sse_connections_total", "Open streams (a gauge; dashboards expect the name)."),
         ("notify_gateway_listen_up", "1 while the LISTEN connection holds."),
+        ("notify_gateway_lagging_streams", "Streams that read from the table, not live."),
+        ("notify_gateway_probe_age_seconds", "Time since LISTEN last proved itself."),
+        ("notify_gateway_notify_queue_usage_ratio", "Postgres' NOTIFY queue; at 1 commits fail."),
         ("notify_gateway_build_info", "Always 1; the version is in the label."),
     ];
     for (name, help) in gauges {
         recorder.describe_gauge(name.into(), None, help.into());
     }
-    recorder.describe_histogram(
-        "sse_connection_duration_seconds".into(),
-        None,
-        "How long streams lived.".into(),
-    );
+    let histograms = [
+        ("sse_connection_duration_seconds", "How long streams lived."),
+        ("notify_gateway_probe_seconds", "A probe's way from its commit to LISTEN."),
+        ("notify_gateway_sweep_seconds", "One beat: snapshot, sweep, probe, flush."),
+        ("notify_gateway_replay_seconds", "A batch of replays, from its start to its answers."),
+    ];
+    for (name, help) in histograms {
+        recorder.describe_histogram(name.into(), None, help.into());
+    }
 }
 
 struct Register<'a, R> {

@@ -1,7 +1,6 @@
 //! The row: whose it is, its place in Postgres' history, its JSON.
 //!
-//! [`Notification::decode`] reads what the SQL function
-//! `notify_gateway.payload` writes, and only its envelope: the row itself is
+//! [`Payload::decode`] reads what the trigger sends, and only its envelope: the row itself is
 //! checked to be JSON, never taken apart, so that what Postgres wrote is byte
 //! for byte what the browser gets.
 
@@ -12,6 +11,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::cursor::RowKey;
+
 /// Whose notification: the row's `user_id`, the token's user claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Uuid);
@@ -20,15 +21,6 @@ impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// A row's place in history: the transaction that wrote it, and where in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RowKey {
-    /// The writing transaction's `xid8`.
-    pub xact: u64,
-    /// The row's place in that transaction; grows in insertion order.
-    pub seq: i64,
 }
 
 /// One committed row of the table.
@@ -54,29 +46,49 @@ impl fmt::Debug for Notification {
     }
 }
 
-impl Notification {
-    /// Reads a payload of the SQL function `notify_gateway.payload`:
-    /// `{"xact_id":"745","seq":12,"user_id":"…","data":{…}}`.
+/// What a trigger has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// The row itself.
+    Row(Notification),
+    /// This transaction wrote a row for this user, and the table has it: NOTIFY
+    /// could not carry it.
+    Ring {
+        /// The transaction's `xid8`.
+        xact: u64,
+        /// Whose row it is.
+        user: UserId,
+    },
+    /// Somebody wrote something: the trigger's ring mode, which tells no more.
+    BareRing,
+}
+
+impl Payload {
+    /// Reads what the trigger of `schema.sql` sends: what
+    /// `notify_gateway.payload` makes,
+    /// `{"xact_id":"745","seq":12,"user_id":"…","data":{…}}`, the same without
+    /// `seq` and `data`, or nothing.
     ///
     /// # Errors
     ///
     /// Anyone who may connect to the database may type anything into the
     /// channel, so every kind of text has an answer here; see [`PayloadError`].
     pub fn decode(payload: &str) -> Result<Self, PayloadError> {
+        if payload.is_empty() {
+            return Ok(Self::BareRing);
+        }
         let envelope: Envelope<'_> = serde_json::from_str(payload)
             .map_err(|e| if e.is_data() { PayloadError::Envelope } else { PayloadError::Json })?;
-        let data = envelope.data.get();
-        if !data.starts_with('{') {
-            return Err(PayloadError::Envelope);
+        let xact = envelope.xact_id.parse().map_err(|_| PayloadError::Envelope)?;
+        let user = UserId(envelope.user_id);
+        match (envelope.seq, envelope.data) {
+            (Some(seq), Some(data)) if data.get().starts_with('{') => {
+                let data = Bytes::copy_from_slice(data.get().as_bytes());
+                Ok(Self::Row(Notification { user, key: RowKey { xact, seq }, data }))
+            }
+            (None, None) => Ok(Self::Ring { xact, user }),
+            _ => Err(PayloadError::Envelope),
         }
-        Ok(Self {
-            user: UserId(envelope.user_id),
-            key: RowKey {
-                xact: envelope.xact_id.parse().map_err(|_| PayloadError::Envelope)?,
-                seq: envelope.seq,
-            },
-            data: Bytes::copy_from_slice(data.as_bytes()),
-        })
     }
 }
 
@@ -85,10 +97,10 @@ struct Envelope<'a> {
     /// A string, because an `xid8` outgrows the integers JSON readers agree on.
     #[serde(borrow)]
     xact_id: &'a str,
-    seq: i64,
+    seq: Option<i64>,
     user_id: Uuid,
     #[serde(borrow)]
-    data: &'a RawValue,
+    data: Option<&'a RawValue>,
 }
 
 /// Why a payload is no row of ours.
@@ -124,10 +136,25 @@ mod tests {
         format!(r#"{{"xact_id":"745","seq":12,"user_id":"{USER}","data":{data}}}"#)
     }
 
+    fn row(text: &str) -> Notification {
+        match Payload::decode(text).unwrap() {
+            Payload::Row(row) => row,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_ring_names_its_user_or_nobody() {
+        let user = UserId(USER.parse().unwrap());
+        let text = format!(r#"{{"xact_id":"745","user_id":"{USER}"}}"#);
+        assert_eq!(Payload::decode(&text), Ok(Payload::Ring { xact: 745, user }));
+        assert_eq!(Payload::decode(""), Ok(Payload::BareRing));
+    }
+
     #[test]
     fn the_row_is_carried_byte_for_byte() {
         let data = r#"{"id":"x","title":"a\nb \"c\" 🔔","metadata":{"b": [1, {"a": null}]}}"#;
-        let row = Notification::decode(&payload(data)).unwrap();
+        let row = row(&payload(data));
         assert_eq!(row.data, data.as_bytes());
         assert_eq!(row.user, UserId(USER.parse().unwrap()));
         assert_eq!(row.key, RowKey { xact: 745, seq: 12 });
@@ -148,7 +175,7 @@ mod tests {
             (&payload("{}").replace(":12,", ":\"12\","), PayloadError::Envelope),
             (&format!("{} {{}}", payload("{}")), PayloadError::Json),
         ] {
-            assert_eq!(Notification::decode(typed), Err(error), "{typed}");
+            assert_eq!(Payload::decode(typed), Err(error), "{typed}");
         }
     }
 
@@ -156,19 +183,19 @@ mod tests {
     fn deep_nesting_does_not_exhaust_the_stack() {
         let deep = format!("{{\"metadata\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
         // Accepted or refused, but never a crash.
-        let _outcome = Notification::decode(&payload(&deep));
+        let _outcome = Payload::decode(&payload(&deep));
     }
 
     #[test]
     fn debug_output_never_shows_the_text() {
-        let row = Notification::decode(&payload(r#"{"title":"private"}"#)).unwrap();
+        let row = row(&payload(r#"{"title":"private"}"#));
         assert!(!format!("{row:?}").contains("private"));
     }
 
     proptest! {
         #[test]
         fn any_text_is_answered(text in ".{0,200}") {
-            let _outcome = Notification::decode(&text);
+            let _outcome = Payload::decode(&text);
         }
     }
 }

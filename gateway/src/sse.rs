@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use crate::notification::UserId;
+use crate::{horizon::Resync, notification::UserId};
 
 /// Why a stream is about to be closed by the gateway: `closing`'s `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,8 +16,6 @@ pub enum Closing {
     Shutdown,
     /// The token that opened the stream has expired.
     TokenExpired,
-    /// The reader's buffer is full.
-    SlowConsumer,
     /// The gateway has not been ready since it started.
     Starting,
 }
@@ -28,7 +26,6 @@ impl Closing {
         match self {
             Self::Shutdown => "shutdown",
             Self::TokenExpired => "token_expired",
-            Self::SlowConsumer => "slow_consumer",
             Self::Starting => "starting",
         }
     }
@@ -38,6 +35,7 @@ impl Closing {
 /// before it reconnects; `expires_at` is the token's `exp`.
 pub fn connected(
     out: &mut BytesMut,
+    id: Option<&str>,
     user: UserId,
     connections: usize,
     expires_at: SystemTime,
@@ -56,39 +54,68 @@ pub fn connected(
         connections,
         expires_at: rfc3339(expires_at),
     };
-    put_event(out, "connected", Some(retry), &json(&data));
+    put_event(out, "connected", id, Some(retry), &json(&data));
 }
 
 /// The sign of life a client's watchdog waits for; `connections` is how many
 /// streams the user has open on this gateway.
-pub fn heartbeat(out: &mut BytesMut, connections: usize) {
+pub fn heartbeat(out: &mut BytesMut, id: Option<&str>, connections: usize) {
     #[derive(Serialize)]
     struct Heartbeat {
         timestamp: String,
         connections: usize,
     }
     let data = Heartbeat { timestamp: rfc3339(SystemTime::now()), connections };
-    put_event(out, "heartbeat", None, &json(&data));
+    put_event(out, "heartbeat", id, None, &json(&data));
+}
+
+/// The client cannot be given what it has missed: it is to fetch its list.
+pub fn resync(out: &mut BytesMut, id: Option<&str>, reason: Resync) {
+    put_event(out, "resync", id, None, &json(&Reason { reason: reason.reason() }));
 }
 
 /// The last event of a stream the gateway ends.
-pub fn closing(out: &mut BytesMut, closing: Closing, retry: Duration) {
-    #[derive(Serialize)]
-    struct Reason {
-        reason: &'static str,
-    }
-    put_event(out, "closing", Some(retry), &json(&Reason { reason: closing.reason() }));
+pub fn closing(out: &mut BytesMut, id: Option<&str>, closing: Closing, retry: Duration) {
+    let data = Reason { reason: closing.reason() };
+    put_event(out, "closing", id, Some(retry), &json(&data));
 }
 
-/// A row, encoded once for all of its user's streams. `data` is the row's JSON
-/// as Postgres wrote it.
+#[derive(Serialize)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// A row's event, encoded once for all of its user's streams: everything but
+/// the id, which each has its own of, and the end. `data` is the row's JSON as
+/// Postgres wrote it.
 pub fn notification(data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 32);
-    put_event(&mut out, "notification", None, data);
+    put_fields(&mut out, "notification", None, data);
     out.freeze()
 }
 
-fn put_event(out: &mut BytesMut, name: &str, retry: Option<Duration>, data: &[u8]) {
+/// Ends an event that has everything but its id.
+pub fn finish(out: &mut BytesMut, id: Option<&str>) {
+    if let Some(id) = id {
+        out.put_slice(b"id: ");
+        out.put_slice(id.as_bytes());
+        out.put_u8(b'\n');
+    }
+    out.put_u8(b'\n');
+}
+
+fn put_event(
+    out: &mut BytesMut,
+    name: &str,
+    id: Option<&str>,
+    retry: Option<Duration>,
+    data: &[u8],
+) {
+    put_fields(out, name, retry, data);
+    finish(out, id);
+}
+
+fn put_fields(out: &mut BytesMut, name: &str, retry: Option<Duration>, data: &[u8]) {
     out.put_slice(b"event: ");
     out.put_slice(name.as_bytes());
     if let Some(retry) = retry {
@@ -96,13 +123,13 @@ fn put_event(out: &mut BytesMut, name: &str, retry: Option<Duration>, data: &[u8
         out.put_slice(retry.as_millis().to_string().as_bytes());
     }
     // CR, LF and CRLF all end a line for the standard's parser. JSON holds them
-    // only as white space between tokens (a `json` column keeps what was
-    // typed); there, one `data:` line each gives the client the same value.
+    // only as white space between tokens; there, one `data:` line each gives
+    // the client the same value.
     for line in lines(data) {
         out.put_slice(b"\ndata: ");
         out.put_slice(line);
     }
-    out.put_slice(b"\n\n");
+    out.put_u8(b'\n');
 }
 
 fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -129,9 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_one_data_line() {
-        let bytes = notification(br#"{"title":"a\nb"}"#);
-        assert_eq!(bytes, &b"event: notification\ndata: {\"title\":\"a\\nb\"}\n\n"[..]);
+    fn a_notification_is_one_data_line_and_its_id_comes_last() {
+        let row = notification(br#"{"title":"a\nb"}"#);
+        let text = text(|out| {
+            out.put_slice(&row);
+            finish(out, Some("abc"));
+        });
+        assert_eq!(text, "event: notification\ndata: {\"title\":\"a\\nb\"}\nid: abc\n\n");
     }
 
     #[test]
@@ -140,7 +171,7 @@ mod tests {
         let text = std::str::from_utf8(&bytes).unwrap();
         assert_eq!(
             text,
-            "event: notification\ndata: {\"metadata\":\ndata: \ndata: 1,\ndata: \"a\":2}\n\n"
+            "event: notification\ndata: {\"metadata\":\ndata: \ndata: 1,\ndata: \"a\":2}\n"
         );
     }
 
@@ -148,18 +179,17 @@ mod tests {
     fn connected_names_the_user_and_when_the_token_ends() {
         let user = UserId(uuid::Uuid::from_u128(7));
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
-        let text = text(|out| connected(out, user, 2, end, Duration::from_millis(1500)));
+        let retry = Duration::from_millis(1500);
+        let text = text(|out| connected(out, Some("abc"), user, 2, end, retry));
         assert!(text.starts_with("event: connected\nretry: 1500\ndata: {\"user_id\":\""), "{text}");
-        assert!(
-            text.contains(r#""connections":2,"expires_at":"2030-03-17T17:46:40.000Z"}"#),
-            "{text}"
-        );
-        assert!(text.ends_with("\n\n"));
+        let rest = r#""connections":2,"expires_at":"2030-03-17T17:46:40.000Z"}"#;
+        assert!(text.contains(rest), "{text}");
+        assert!(text.ends_with("\nid: abc\n\n"));
     }
 
     #[test]
     fn closing_says_why_and_when_to_come_back() {
-        let text = text(|out| closing(out, Closing::Shutdown, Duration::from_secs(2)));
+        let text = text(|out| closing(out, None, Closing::Shutdown, Duration::from_secs(2)));
         assert_eq!(text, "event: closing\nretry: 2000\ndata: {\"reason\":\"shutdown\"}\n\n");
     }
 }

@@ -1,24 +1,31 @@
-//! One open response: `connected`, then live events and heartbeats, then
-//! `closing` or a reader that has gone.
+//! One open response: `connected`, then what the client has missed, then live
+//! rows and heartbeats, then `closing` or a reader that has gone.
+//!
+//! What goes out and with which cursor is decided in `feed.rs`; here are the
+//! clock and the bytes.
 
 use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body::Frame;
-use tokio::time::Sleep;
+use tokio::{sync::oneshot, time::Sleep};
 
 use crate::{
     auth::Identity,
+    cursor::Cursor,
     ends::RecentEnds,
+    feed::{Feed, Row},
+    horizon::Resync,
     hub::{Received, Subscription},
     metrics::{EventType, Metrics, StreamEnd},
+    replay::{Answer, Replays},
     sse::{self, Closing},
 };
 
@@ -28,6 +35,10 @@ pub struct StreamContext {
     pub metrics: Arc<Metrics>,
     /// How each user's last stream ended.
     pub ends: RecentEnds,
+    /// Where streams that are behind ask for pages.
+    pub replays: Arc<Replays>,
+    /// Rows a reconnect replays at most.
+    pub replay_limit: u32,
     /// Time between two heartbeats.
     pub heartbeat: Duration,
     /// The client's wait before a reconnect, before jitter.
@@ -60,6 +71,13 @@ fn jitter(least: Duration, spread: Duration) -> Duration {
 pub struct EventStream {
     context: Arc<StreamContext>,
     subscription: Subscription,
+    feed: Feed,
+    /// The page that is on its way.
+    page: Option<oneshot::Receiver<Answer>>,
+    /// How many rows the first page may announce; a stream that falls behind
+    /// later on reads all it has missed.
+    replay_limit: Option<u32>,
+    is_lagging: bool,
     id: u64,
     opened: Instant,
     ends: Instant,
@@ -67,17 +85,19 @@ pub struct EventStream {
     timer: Pin<Box<Sleep>>,
     next_heartbeat: Instant,
     /// Bytes that are due now.
-    greeting: Option<Bytes>,
+    out: BytesMut,
     end: Option<Closing>,
 }
 
 impl EventStream {
-    /// A stream for `identity`, which `subscription` already feeds; `id` tells
-    /// it from others in the log.
+    /// A stream for `identity`, which `subscription` already feeds, going on at
+    /// `resumed`, the cursor the client brought; `id` tells it from others in
+    /// the log.
     pub fn open(
         context: Arc<StreamContext>,
         subscription: Subscription,
         identity: &Identity,
+        resumed: Option<Result<Cursor, Resync>>,
         id: u64,
     ) -> Self {
         let opened = Instant::now();
@@ -89,82 +109,216 @@ impl EventStream {
         let next_heartbeat = opened + context.heartbeat.mul_f64(0.5 + fastrand::f64() / 2.0);
         let timer = Box::pin(tokio::time::sleep_until(next_heartbeat.min(ends).into()));
 
-        let mut greeting = BytesMut::with_capacity(256);
-        let user = subscription.user();
-        let connections = subscription.connections();
-        sse::connected(&mut greeting, user, connections, identity.expires_at, context.retry());
-        context.metrics.stream_opened();
-        tracing::debug!(user.id = %user, stream.id = id, "stream opened");
-        Self {
+        let horizon = subscription.restart();
+        let adopted = resumed.map(|cursor| {
+            cursor.and_then(|mut cursor| horizon.adopt(&mut cursor).map(|()| cursor))
+        });
+        let (cursor, resync) = match adopted {
+            None => (horizon.cursor(), None),
+            Some(Ok(cursor)) => (cursor, None),
+            Some(Err(reason)) => (horizon.cursor(), Some(reason)),
+        };
+        let mut stream = Self {
+            replay_limit: Some(context.replay_limit),
             context,
             subscription,
+            feed: Feed::new(cursor),
+            page: None,
+            is_lagging: true,
             id,
             opened,
             ends,
             timer,
             next_heartbeat,
-            greeting: Some(greeting.freeze()),
+            out: BytesMut::with_capacity(256),
             end: None,
+        };
+        stream.connected(identity.expires_at);
+        if let Some(reason) = resync {
+            stream.resync(reason);
         }
-    }
-
-    fn close(&mut self, closing: Closing) -> Bytes {
-        self.end = Some(closing);
-        let mut out = BytesMut::with_capacity(96);
-        sse::closing(&mut out, closing, self.context.retry_after(closing));
-        self.context.metrics.sent(EventType::Closing, 1);
-        out.freeze()
+        stream.context.metrics.stream_opened();
+        stream.context.metrics.lagging(1.0);
+        let user = stream.subscription.user();
+        tracing::debug!(user.id = %user, stream.id = id, "stream opened");
+        stream
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.end.is_some() {
-            return Poll::Ready(None);
-        }
-        if let Some(greeting) = self.greeting.take() {
-            self.context.metrics.sent(EventType::Connected, 1);
-            return Poll::Ready(Some(greeting));
-        }
-        // The token's end comes first: a stream that is never without events
-        // must end as well.
-        if Instant::now() >= self.ends {
-            return Poll::Ready(Some(self.close(Closing::TokenExpired)));
-        }
-        match self.subscription.poll_receive(cx) {
-            Poll::Ready(Received::Events(events)) => {
-                self.context.metrics.sent(EventType::Notification, events.len() as u64);
-                return Poll::Ready(Some(gather(events)));
+        loop {
+            if !self.out.is_empty() {
+                return Poll::Ready(Some(self.out.split().freeze()));
             }
-            Poll::Ready(Received::Closed(closing)) => {
-                return Poll::Ready(Some(self.close(closing)));
+            if self.end.is_some() {
+                return Poll::Ready(None);
             }
-            Poll::Pending => {}
+            // The token's end comes first: a stream that is never without
+            // events must end as well.
+            if Instant::now() >= self.ends {
+                self.close(Closing::TokenExpired);
+                continue;
+            }
+            if self.poll_feed(cx).is_pending() && self.poll_clock(cx).is_pending() {
+                return Poll::Pending;
+            }
         }
-        ready!(self.timer.as_mut().poll(cx));
+    }
+
+    /// Does the next thing the feed is waiting for.
+    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.feed.is_live() {
+            match std::task::ready!(self.subscription.poll_receive(cx)) {
+                Received::Rows(rows) => {
+                    let mut writer = Writer::new(&mut self.out);
+                    for live in rows {
+                        self.feed.take_live(&live, |row, cursor| writer.write(row, cursor));
+                    }
+                    let count = writer.count;
+                    self.sent_rows(count);
+                }
+                Received::Lost => self.feed.fall_behind(),
+                Received::Closed(closing) => self.close(closing),
+            }
+            return Poll::Ready(());
+        }
+        if let Poll::Ready(closing) = self.subscription.poll_closed(cx) {
+            self.close(closing);
+            return Poll::Ready(());
+        }
+        if self.feed.is_behind() {
+            self.read();
+        }
+        let Some(page) = &mut self.page else { return Poll::Ready(()) };
+        let answer = std::task::ready!(Pin::new(page).poll(cx));
+        self.page = None;
+        match answer {
+            Ok(Ok(page)) => {
+                self.replay_limit = None;
+                let mut writer = Writer::new(&mut self.out);
+                self.feed.take_page(&page, |row, cursor| writer.write(row, cursor));
+                let count = writer.count;
+                self.sent_rows(count);
+                self.set_lagging(!self.feed.is_live());
+            }
+            Ok(Err(reason)) => self.resync(reason),
+            // The wish was dropped: the horizon has changed under it.
+            Err(_) => self.feed.fall_behind(),
+        }
+        Poll::Ready(())
+    }
+
+    fn read(&mut self) {
+        self.set_lagging(true);
+        let horizon = self.subscription.restart();
+        match self.feed.read(&horizon) {
+            Ok(cursor) => {
+                let user = self.subscription.user();
+                let page = self.context.replays.wish(user, cursor.clone(), self.replay_limit);
+                self.page = Some(page);
+            }
+            Err(reason) => self.resync(reason),
+        }
+    }
+
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        std::task::ready!(self.timer.as_mut().poll(cx));
         let now = Instant::now();
-        if now >= self.ends {
-            return Poll::Ready(Some(self.close(Closing::TokenExpired)));
+        if now < self.ends {
+            // The beat keeps its phase, but a stream that was held up does not
+            // make up for what it missed.
+            self.next_heartbeat = (self.next_heartbeat + self.context.heartbeat).max(now);
+            self.timer.as_mut().reset(self.next_heartbeat.min(self.ends).into());
+            self.heartbeat();
         }
-        // The beat keeps its phase, but a stream that was held up does not make
-        // up for what it missed.
-        self.next_heartbeat = (self.next_heartbeat + self.context.heartbeat).max(now);
-        self.timer.as_mut().reset(self.next_heartbeat.min(self.ends).into());
-        let mut out = BytesMut::with_capacity(128);
-        sse::heartbeat(&mut out, self.subscription.connections());
+        Poll::Ready(())
+    }
+
+    fn connected(&mut self, expires_at: SystemTime) {
+        let user = self.subscription.user();
+        let connections = self.subscription.connections();
+        let retry = self.context.retry();
+        let id = self.event_id();
+        sse::connected(&mut self.out, id.as_deref(), user, connections, expires_at, retry);
+        self.context.metrics.sent(EventType::Connected, 1);
+    }
+
+    fn heartbeat(&mut self) {
+        if let Some(horizon) = self.subscription.horizon_if_idle() {
+            self.feed.rest(&horizon.watermark);
+        }
+        let id = self.event_id();
+        sse::heartbeat(&mut self.out, id.as_deref(), self.subscription.connections());
         self.context.metrics.sent(EventType::Heartbeat, 1);
-        Poll::Ready(Some(out.freeze()))
+    }
+
+    fn resync(&mut self, reason: Resync) {
+        let horizon = self.subscription.restart();
+        self.feed.resync(&horizon);
+        self.replay_limit = None;
+        let id = self.event_id();
+        sse::resync(&mut self.out, id.as_deref(), reason);
+        self.context.metrics.sent(EventType::Resync, 1);
+        let user = self.subscription.user();
+        tracing::debug!(user.id = %user, stream.id = self.id, reason = reason.reason(), "resync");
+    }
+
+    fn close(&mut self, closing: Closing) {
+        self.end = Some(closing);
+        let id = self.event_id();
+        let retry = self.context.retry_after(closing);
+        sse::closing(&mut self.out, id.as_deref(), closing, retry);
+        self.context.metrics.sent(EventType::Closing, 1);
+    }
+
+    /// What has been given, as the client sends it back.
+    fn event_id(&self) -> Option<String> {
+        let mut id = String::with_capacity(64);
+        self.feed.cursor().encode(&mut id).then_some(id)
+    }
+
+    fn sent_rows(&self, count: WriteCount) {
+        self.context.metrics.sent(EventType::Notification, count.rows);
+        if count.without_id > 0 {
+            // Their cursors are too long: a watermark makes them short.
+            self.subscription.want_sweep();
+        }
+    }
+
+    fn set_lagging(&mut self, is_lagging: bool) {
+        if self.is_lagging != is_lagging {
+            self.is_lagging = is_lagging;
+            self.context.metrics.lagging(if is_lagging { 1.0 } else { -1.0 });
+        }
     }
 }
 
-/// What is ready goes out in one write.
-fn gather(mut events: std::collections::VecDeque<Bytes>) -> Bytes {
-    if events.len() == 1 {
-        return events.pop_front().unwrap_or_default();
+/// Puts rows and their cursors behind one another: what is ready goes out in
+/// one write.
+struct Writer<'a> {
+    out: &'a mut BytesMut,
+    id: String,
+    count: WriteCount,
+}
+
+#[derive(Clone, Copy, Default)]
+struct WriteCount {
+    rows: u64,
+    without_id: u64,
+}
+
+impl<'a> Writer<'a> {
+    fn new(out: &'a mut BytesMut) -> Self {
+        Self { out, id: String::new(), count: WriteCount::default() }
     }
-    let mut out = BytesMut::with_capacity(events.iter().map(Bytes::len).sum());
-    for event in events {
-        out.extend_from_slice(&event);
+
+    fn write(&mut self, row: &Row, cursor: &Cursor) {
+        self.id.clear();
+        let has_id = cursor.encode(&mut self.id);
+        self.out.put_slice(&row.event);
+        sse::finish(self.out, has_id.then_some(&self.id));
+        self.count.rows += 1;
+        self.count.without_id += u64::from(!has_id);
     }
-    out.freeze()
 }
 
 impl http_body::Body for EventStream {
@@ -184,6 +338,7 @@ impl Drop for EventStream {
         let end = self.end.map_or(StreamEnd::Disconnected, StreamEnd::Closed);
         let user = self.subscription.user();
         let lived = self.opened.elapsed();
+        self.set_lagging(false);
         self.context.metrics.stream_ended(end, lived);
         self.context.ends.record(user, end);
         tracing::debug!(

@@ -12,23 +12,17 @@ use std::{error::Error as _, future::poll_fn, pin::pin, sync::Arc, time::Duratio
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, error::SqlState};
 
 use crate::{
     config::{TableName, quote_identifier},
+    dispatch::Signal,
+    error::chain,
     health::Health,
     metrics::Metrics,
 };
-
-/// What the LISTEN connection has to say.
-#[derive(Debug)]
-pub enum Signal {
-    /// A payload came in on the channel: a row, a bare ring, or anything a
-    /// person typed.
-    Payload(String),
-}
 
 /// How many signals may wait for the dispatcher. When they do, the connection
 /// is not read: Postgres keeps the rest in its queue, which is made for that.
@@ -46,6 +40,10 @@ pub struct Listener {
     pub table: TableName,
     /// The channel it notifies on.
     pub channel: String,
+    /// The channel of this gateway's own probes.
+    pub probe_channel: String,
+    /// Ends a session that looks alive and is not.
+    pub kick: Arc<Kick>,
     /// Where the signals go.
     pub signals: mpsc::Sender<Signal>,
     /// Learns whether LISTEN holds.
@@ -82,6 +80,9 @@ impl Listener {
             }
             self.metrics.listen_up(false);
             self.metrics.listen_reconnect();
+            if self.signals.send(Signal::Listening(false)).await.is_err() {
+                return Ok(());
+            }
             self.health.not_listening(format!("not listening: {}", chain(&error)));
             let delay = backoff.next();
             // One line an outage: the attempts in between say nothing new.
@@ -123,8 +124,15 @@ impl Listener {
         self.health.listening();
         self.metrics.listen_up(true);
         tracing::info!(channel = self.channel, "listening for notifications");
+        if self.signals.send(Signal::Listening(true)).await.is_err() {
+            return Ok(Stopped);
+        }
         loop {
-            let message = next_message(&mut connection).await?;
+            let message = tokio::select! {
+                biased;
+                message = next_message(&mut connection) => message?,
+                () = self.kick.kicked() => return Err(ListenError::ProbeLost),
+            };
             if self.forward(message).await.is_err() {
                 return Ok(Stopped);
             }
@@ -142,8 +150,10 @@ impl Listener {
                 "SELECT set_config(name, '0', false) FROM pg_settings
                    WHERE name = 'idle_session_timeout';
                  SET tcp_user_timeout = '15s';
+                 LISTEN {};
                  LISTEN {};",
-                quote_identifier(&self.channel)
+                quote_identifier(&self.channel),
+                quote_identifier(&self.probe_channel),
             ))
             .await?;
         Ok(())
@@ -170,14 +180,45 @@ impl Listener {
         Ok(())
     }
 
+    fn probe(&self, payload: &str) -> Option<Signal> {
+        let number = payload.rsplit(':').next()?.parse().ok()?;
+        if let Some(took) = self.health.probe_returned(number) {
+            self.metrics.probe(took);
+        }
+        Some(Signal::Probe(number))
+    }
+
     async fn forward(&self, message: AsyncMessage) -> Result<(), Stopped> {
         match message {
             AsyncMessage::Notification(notification) => {
-                let signal = Signal::Payload(notification.payload().to_owned());
-                self.signals.send(signal).await.map_err(|_| Stopped)
+                let signal = if notification.channel() == self.probe_channel {
+                    self.probe(notification.payload())
+                } else {
+                    Some(Signal::Payload(notification.payload().to_owned()))
+                };
+                match signal {
+                    Some(signal) => self.signals.send(signal).await.map_err(|_| Stopped),
+                    None => Ok(()),
+                }
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Asks the session to begin anew.
+#[derive(Default)]
+pub struct Kick(Notify);
+
+impl Kick {
+    /// The session is to end.
+    pub fn kick(&self) {
+        // Not kept for a session that is not there yet.
+        self.0.notify_waiters();
+    }
+
+    async fn kicked(&self) {
+        self.0.notified().await;
     }
 }
 
@@ -218,6 +259,9 @@ pub enum ListenError {
     /// The connection ended without a word.
     #[error("the connection was closed")]
     Closed,
+    /// It looks alive, and brings no probe back.
+    #[error("the LISTEN connection brings nothing; if a pooler is in between, it must not pool it")]
+    ProbeLost,
     /// There is no such table.
     #[error("there is no table {0}; create it: notify-gateway schema | psql \"$DATABASE_URL\"")]
     NoTable(String),
@@ -247,19 +291,4 @@ impl ListenError {
 /// out itself, and gives the error no code.
 fn is_missing_password(error: &tokio_postgres::Error) -> bool {
     error.source().is_some_and(|source| source.to_string() == "password missing")
-}
-
-/// An error and its causes on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // The library's wrapper repeats its cause word for word.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
 }

@@ -6,9 +6,8 @@ use clap::Parser as _;
 use notify_gateway::{
     auth,
     config::{AuthConfig, Config, Secret, Settings},
-    gateway::Gateway,
+    gateway::{Gateway, RunError},
     notification::UserId,
-    postgres::listener::ListenError,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,7 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     shutdown: CancellationToken,
-    running: Option<JoinHandle<Result<(), ListenError>>>,
+    running: Option<JoinHandle<Result<(), RunError>>>,
 }
 
 impl TestGateway {
@@ -73,7 +72,7 @@ impl TestGateway {
     }
 
     /// Waits for the end of [`Gateway::run`].
-    pub(crate) async fn ended(mut self) -> Result<(), ListenError> {
+    pub(crate) async fn ended(mut self) -> Result<(), RunError> {
         self.running.take().unwrap().await.unwrap()
     }
 }

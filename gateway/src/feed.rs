@@ -1,0 +1,143 @@
+//! What one stream has been given, and what comes next: the whole of the
+//! delivery's logic for one client. Pure; `stream.rs` does what it says.
+//!
+//! A feed is *behind* (its cursor and the table tell what is missing), then
+//! *reading* (a page is on its way), then, after the last page, *live*. It is
+//! the same road for a client that has just connected, for one whose queue has
+//! overflowed, and for all of them after the gateway was blind. A row goes out
+//! if, and only if, the cursor does not cover it; the cursor moves only when a
+//! row goes out, or when nothing that it would pass over is left to give.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    cursor::{Cursor, RowKey, Snapshot},
+    horizon::{Horizon, Resync},
+};
+
+/// A row on its way to the streams of its user, encoded once for all of them.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its place in history.
+    pub key: RowKey,
+    /// The event without its id and its end.
+    pub event: Bytes,
+}
+
+/// A row that a notification brought.
+#[derive(Clone, Debug)]
+pub struct LiveRow {
+    /// The row.
+    pub row: Row,
+    /// The watermark when it was published: what that sees was offered before.
+    pub watermark: Arc<Snapshot>,
+}
+
+/// A part of a replay: this user's rows that a cursor does not cover, in the
+/// order of the table's `(xact_id, seq)`.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// A watermark taken before the page was read.
+    pub watermark: Arc<Snapshot>,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// Whether these are all there are.
+    pub complete: bool,
+}
+
+/// One stream's place in history.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    cursor: Cursor,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Behind,
+    Reading,
+    Live,
+}
+
+impl Feed {
+    /// A stream that continues at `cursor`: behind until the table says that it
+    /// is not.
+    pub fn new(cursor: Cursor) -> Self {
+        Self { cursor, phase: Phase::Behind }
+    }
+
+    /// What has been given.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// Whether a page has to be read before anything else.
+    pub fn is_behind(&self) -> bool {
+        self.phase == Phase::Behind
+    }
+
+    /// Whether rows may be taken from the queue.
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// The queue has lost rows, or a page could not be read: back to the table.
+    pub fn fall_behind(&mut self) {
+        self.phase = Phase::Behind;
+    }
+
+    /// Begins to read: the cursor to read from. The stream's queue must have
+    /// been started anew *before* `horizon` was looked at, so that what it
+    /// drops is in the page.
+    ///
+    /// # Errors
+    ///
+    /// The cursor means nothing here: [`Feed::resync`].
+    pub fn read(&mut self, horizon: &Horizon) -> Result<&Cursor, Resync> {
+        horizon.adopt(&mut self.cursor)?;
+        self.phase = Phase::Reading;
+        Ok(&self.cursor)
+    }
+
+    /// Gives up what the client has missed and goes on from `horizon`.
+    pub fn resync(&mut self, horizon: &Horizon) {
+        self.cursor = horizon.cursor();
+        self.phase = Phase::Behind;
+    }
+
+    /// Takes a page; `emit` gets each row that is to go out and the cursor that
+    /// goes with it.
+    pub fn take_page(&mut self, page: &Page, mut emit: impl FnMut(&Row, &Cursor)) {
+        for row in &page.rows {
+            // By the watermark and not by the page's own snapshot, which is
+            // newer: a crash could take that one's transaction numbers back.
+            if self.cursor.replay(&page.watermark, row.key) {
+                emit(row, &self.cursor);
+            }
+        }
+        if page.complete {
+            self.cursor.rebase(&page.watermark);
+            self.phase = Phase::Live;
+        } else {
+            self.phase = Phase::Behind;
+        }
+    }
+
+    /// Takes a row from the queue, likewise. Only while live.
+    pub fn take_live(&mut self, live: &LiveRow, emit: impl FnOnce(&Row, &Cursor)) {
+        self.cursor.rebase(&live.watermark);
+        if self.cursor.record(live.row.key) {
+            emit(&live.row, &self.cursor);
+        }
+    }
+
+    /// Nothing is waiting, and nothing was when `watermark` was looked at: the
+    /// cursor may move up to it, so that an idle client's does not age.
+    pub fn rest(&mut self, watermark: &Arc<Snapshot>) {
+        if self.phase == Phase::Live {
+            self.cursor.rebase(watermark);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The sweep, the probe and the flush, once a beat.
+//!
+//! The order is what loses nothing: take a snapshot; look for what the
+//! watermark does not see; notify the probe, in a transaction that writes when
+//! there is a reason to. All on one connection: a crash of Postgres between the
+//! snapshot and the flush ends the connection, and the snapshot is forgotten.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    listener::Kick,
+    store::{History, Session, Standing, Store, StoreError},
+};
+use crate::{
+    dispatch::{Signal, Sweep},
+    error::chain,
+    health::Health,
+    horizon::Horizon,
+    hub::Hub,
+    metrics::Metrics,
+};
+
+/// While nobody is connected and nothing is written, a beat is this many times
+/// as long.
+const IDLE_FACTOR: u32 = 10;
+
+/// The least time between two sweeps, however many rings ask for one: rings
+/// that come meanwhile share the next.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Beats.
+pub struct Beat {
+    /// Where the queries are.
+    pub store: Arc<Store>,
+    /// Whose watermark it moves.
+    pub hub: Arc<Hub>,
+    /// Where what it finds goes.
+    pub signals: mpsc::Sender<Signal>,
+    /// Learns whether the database answers and the probes come back.
+    pub health: Arc<Health>,
+    /// The gateway's numbers.
+    pub metrics: Arc<Metrics>,
+    /// Tells the LISTEN connection to begin anew.
+    pub kick: Arc<Kick>,
+    /// Time between two beats.
+    pub interval: Duration,
+    /// Tells this gateway's probes from others'.
+    pub nonce: String,
+}
+
+impl Beat {
+    /// Beats until nobody takes the signals any more.
+    pub async fn run(self) {
+        let mut history: Option<History> = None;
+        let mut failing = false;
+        for number in 1.. {
+            let began = Instant::now();
+            match self.beat(number, &mut history).await {
+                Ok(()) => {
+                    if failing {
+                        tracing::info!("the database answers again");
+                    }
+                    failing = false;
+                    self.health.database_answers();
+                    self.metrics.swept(began.elapsed());
+                }
+                Err(BeatError::Stopped) => return,
+                Err(BeatError::Store(error)) => {
+                    // One line an outage: what follows says nothing new.
+                    if !failing {
+                        tracing::warn!(error = chain(&error), "the database cannot be swept");
+                    }
+                    failing = true;
+                    self.health.database_fails(format!("no sweep: {}", chain(&error)));
+                }
+            }
+            if self.health.probe_is_lost() {
+                self.kick.kick();
+            }
+            self.rest(began, failing).await;
+        }
+    }
+
+    async fn beat(&self, number: u64, history: &mut Option<History>) -> Result<(), BeatError> {
+        let mut session = self.store.session().await?;
+        let standing = session.standing().await?;
+        self.metrics.notify_queue_usage(standing.queue_usage);
+        if history.as_ref() != Some(&standing.history) {
+            *history = None;
+            self.begin_epoch(&mut session, &standing).await?;
+            *history = Some(standing.history);
+            return Ok(());
+        }
+        let horizon = self.hub.horizon();
+        let unseen = session.unseen(&horizon.watermark).await?;
+        // An idle table moves no watermark: the flush would be the only write
+        // there is, for ever.
+        let flush = self.hub.take_dirty() || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
+        let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
+        self.send(Signal::Swept(sweep)).await?;
+        self.health.probe_sent(number);
+        let sent = session.probe(&format!("{}:{number}", self.nonce), flush).await;
+        if sent.is_err() && flush {
+            self.hub.set_dirty();
+        }
+        sent?;
+        if flush {
+            self.send(Signal::Durable(number)).await?;
+        }
+        Ok(())
+    }
+
+    /// The start, and a database whose transaction numbers are others: the
+    /// watermark begins anew, as durable as any.
+    async fn begin_epoch(
+        &self,
+        session: &mut Session<'_>,
+        standing: &Standing,
+    ) -> Result<(), BeatError> {
+        let epochs = session.epochs(&standing.history).await?;
+        session.probe(&format!("{}:0", self.nonce), true).await?;
+        tracing::info!(epoch = epochs.current(), "following the database's history");
+        let watermark = Arc::new(standing.snapshot.clone());
+        self.store.follow(standing.history.clone());
+        self.send(Signal::Epoch(Horizon { watermark, epochs })).await?;
+        self.hub.sweep_wanted.notify_one();
+        Ok(())
+    }
+
+    async fn send(&self, signal: Signal) -> Result<(), BeatError> {
+        self.signals.send(signal).await.map_err(|_| BeatError::Stopped)
+    }
+
+    async fn rest(&self, began: Instant, failing: bool) {
+        // The first try after an outage is spread, so that many gateways do not
+        // fall upon a database that has just come back.
+        let jitter = if failing { 1.0 + fastrand::f64() } else { 1.0 };
+        let interval = self.interval.mul_f64(jitter);
+        let is_busy =
+            failing || !self.hub.is_empty() || self.hub.is_dirty() || !self.health.is_well();
+        let longest = if is_busy { interval } else { interval * IDLE_FACTOR };
+        tokio::select! {
+            () = tokio::time::sleep(longest) => {}
+            () = self.hub.sweep_wanted.notified(), if !failing => {
+                let least = MIN_INTERVAL.saturating_sub(began.elapsed());
+                tokio::time::sleep(least).await;
+            }
+        }
+    }
+}
+
+enum BeatError {
+    Stopped,
+    Store(StoreError),
+}
+
+impl From<StoreError> for BeatError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
