@@ -89,7 +89,7 @@ impl Cursor {
         }
         // This engine refuses padding and stray bits in the last character.
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| CursorError::NotBase64Url)?;
-        let (&version, _) = bytes.split_first().ok_or(CursorError::CutShort)?;
+        let version = *bytes.first().ok_or(CursorError::CutShort)?;
         if version != VERSION {
             return Err(CursorError::UnknownVersion(version));
         }
@@ -97,7 +97,7 @@ impl Cursor {
         if *sum != checksum(body) {
             return Err(CursorError::Damaged);
         }
-        let mut reader = Reader(&body[1..]);
+        let mut reader = Reader(body.get(1..).ok_or(CursorError::CutShort)?);
         let cursor = reader.cursor()?;
         if !reader.0.is_empty() {
             return Err(CursorError::NotCanonical);
@@ -794,7 +794,9 @@ mod tests {
     fn any_cursor() -> impl Strategy<Value = Cursor> {
         (any_snapshot(), vec(any_step(), 0..12)).prop_map(|(snapshot, steps)| {
             let mut cursor = Cursor::new(7, Arc::new(snapshot));
-            steps.iter().for_each(|step| take(&mut cursor, step));
+            for step in &steps {
+                take(&mut cursor, step);
+            }
             cursor
         })
     }
@@ -945,7 +947,8 @@ mod tests {
                 let left = !cursor.snapshot.sees(row.xact) && !cursor.part_covers(row);
                 prop_assert_eq!(read, usize::from(left), "{:?} in {:?}", row, ranges);
             }
-            prop_assert!(ranges.windows(2).all(|pair| pair[0].before <= pair[1].after.xact + 1));
+            // In order, and neighbouring transactions in one range.
+            prop_assert!(ranges.windows(2).all(|pair| pair[0].before <= pair[1].after.xact));
         }
 
         #[test]
@@ -996,7 +999,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn every_truncation_and_every_changed_character_is_found(
@@ -1180,12 +1183,7 @@ mod tests {
         let busy = Snapshot::new(xmax, writers.into_iter().rev().collect());
         let mut busy = Cursor::new(3, Arc::new(busy));
         for place in 0..10 {
-            assert!(
-                busy.record(row(
-                    xmax + 9 * place,
-                    8_000_000_000 + 40 * i64::try_from(place).unwrap()
-                ))
-            );
+            assert!(busy.record(row(xmax + 9 * place, 8_000_000_000 + 40 * place.cast_signed())));
         }
         assert_eq!(text(&busy).len(), 90);
     }
@@ -1428,7 +1426,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(5_000))]
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
         fn every_row_arrives_once_through_live_sweep_cut_and_replay(acts in vec(any_act(), 0..120)) {
@@ -1454,7 +1452,7 @@ mod tests {
 
         #[test]
         fn a_replay_cut_after_every_row_gives_each_row_once(
-            sizes in vec(0..5_usize, 1..10),
+            sizes in vec(0..5_i64, 1..10),
             late in vec(any::<Index>(), 10),
             live in vec(any::<Index>(), 0..4),
         ) {
@@ -1462,9 +1460,9 @@ mod tests {
             for _ in &sizes {
                 world.act(Act::Begin);
             }
-            for (place, size) in sizes.iter().enumerate() {
-                let xact = world.xacts.get_mut(&(3 + place as u64)).unwrap();
-                xact.rows.extend((1..=*size).map(|seq| row(3 + place as u64, seq as i64)));
+            for (xact, size) in (3..).zip(&sizes) {
+                let rows = (1..=*size).map(|seq| row(xact, seq));
+                world.xacts.get_mut(&xact).unwrap().rows.extend(rows);
             }
             world.act(Act::End(late[0], true));
             for at in live {

@@ -167,7 +167,9 @@ impl Postgres {
             kill -INT "$server"
             wait "$server"
             [ "$keep" ] || rm -rf "$directory""#;
+        // The last run's line would be taken for this one's.
         let log = self.log();
+        let _gone = fs::remove_file(&log);
         let mut command = self.command(PathBuf::from("/bin/sh"));
         command.args(["-c", GUARD, "guard"]).arg(&self.directory);
         command.arg(self.binaries.join("postgres"));

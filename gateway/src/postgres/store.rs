@@ -336,7 +336,9 @@ async fn epochs(client: &mut Client, history: &History) -> Result<Epochs, StoreE
     });
     let (number, known) = match last.transpose()? {
         Some((number, known)) => (number, Some(known)),
-        None => (0, None),
+        // Cursors of another database that had its own first epoch are told
+        // from ours by this.
+        None => (fastrand::i32(0..1 << 30), None),
     };
     if known.as_ref() != Some(history) {
         let same_cluster = known.is_some_and(|known| known.system == history.system);

@@ -70,6 +70,11 @@ impl Database {
         tokio::task::spawn_blocking(move || command.output().expect("psql")).await.unwrap()
     }
 
+    /// Another session.
+    pub(crate) async fn session(&self) -> Client {
+        connect(&self.url).await
+    }
+
     /// Inserts a row as an application would.
     pub(crate) async fn insert(&self, user: Uuid, title: &str) {
         let sql = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, 'text')";

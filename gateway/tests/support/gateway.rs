@@ -7,6 +7,7 @@ use notify_gateway::{
     auth,
     config::{AuthConfig, Config, Secret, Settings},
     gateway::{Gateway, RunError},
+    http::STREAM_PATH,
     notification::UserId,
 };
 use tokio::task::JoinHandle;
@@ -49,6 +50,15 @@ impl TestGateway {
     /// A stream of `user` whose `connected` has arrived.
     pub(crate) async fn connect(&self, user: Uuid) -> EventSource {
         let mut stream = EventSource::open(self.address, user).await;
+        assert_eq!(stream.next().await.name, "connected");
+        stream
+    }
+
+    /// A stream of `user` that goes on after the event `id`, and its first event.
+    pub(crate) async fn resume(&self, user: Uuid, id: &str) -> EventSource {
+        let bearer = format!("Bearer {}", token(user));
+        let headers = [("authorization", bearer.as_str()), ("last-event-id", id)];
+        let mut stream = EventSource::open_with(self.address, STREAM_PATH, &headers).await;
         assert_eq!(stream.next().await.name, "connected");
         stream
     }

@@ -117,6 +117,19 @@ impl EventSource {
         self.next_or_end().await.expect("an event before the end of the stream")
     }
 
+    /// The titles of the next `n` notifications, and the id of the last.
+    pub(crate) async fn titles(&mut self, n: usize) -> (Vec<String>, String) {
+        let mut titles = Vec::new();
+        let mut id = None;
+        for _ in 0..n {
+            let event = self.next_but_heartbeat().await;
+            assert_eq!(event.name, "notification", "{event:?}");
+            titles.push(event.title());
+            id = event.id;
+        }
+        (titles, id.expect("an id"))
+    }
+
     /// The next event that is not a heartbeat.
     pub(crate) async fn next_but_heartbeat(&mut self) -> Event {
         loop {

@@ -1,0 +1,171 @@
+//! Rows that no notification brings arrive all the same.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::support::{Database, TestGateway, eventually};
+
+const SWEEP: [&str; 2] = ["--sweep-interval", "100ms"];
+
+#[tokio::test]
+async fn a_row_whose_trigger_is_disabled_is_found_by_the_sweep() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &SWEEP).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    for table_state in ["DISABLE TRIGGER notify_gateway_notify", "DISABLE TRIGGER ALL"] {
+        database.psql(&format!("ALTER TABLE notifications {table_state}")).await;
+        database
+            .psql(&format!(
+                "INSERT INTO notifications (user_id, title, message)
+                 SELECT '{user}', 'silent ' || n, 'm' FROM generate_series(1, 3) n"
+            ))
+            .await;
+        let titles = stream.titles(3).await.0;
+        assert_eq!(titles, ["silent 1", "silent 2", "silent 3"], "{table_state}");
+    }
+    assert!(gateway.metric("notify_gateway_sweep_rows_total").await > 5.5);
+    assert!(stream.is_quiet_for(Duration::from_millis(300)).await);
+}
+
+#[tokio::test]
+async fn a_writer_in_replica_role_rings_as_well() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &SWEEP).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    database
+        .psql(&format!(
+            "SET session_replication_role = replica;
+             INSERT INTO notifications (user_id, title, message) VALUES ('{user}', 'replica', 'm')"
+        ))
+        .await;
+    assert_eq!(stream.titles(1).await.0, ["replica"]);
+}
+
+#[tokio::test]
+async fn in_ring_mode_the_channel_carries_no_row_and_the_stream_all_of_them() {
+    let database = Database::new().await;
+    database
+        .psql(
+            "DROP TRIGGER notify_gateway_notify ON notifications;
+             CREATE TRIGGER notify_gateway_notify AFTER INSERT ON notifications
+             FOR EACH ROW EXECUTE FUNCTION notify_gateway.notify('notifications', 'ring');
+             ALTER TABLE notifications ENABLE ALWAYS TRIGGER notify_gateway_notify",
+        )
+        .await;
+    // A beat of an hour: what comes, comes because it rang.
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "1h"]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    for n in 0..5 {
+        let title = format!("ring {n}");
+        database.insert(user, &title).await;
+        assert_eq!(stream.titles(1).await.0, [title]);
+    }
+}
+
+#[tokio::test]
+async fn rows_of_any_size_arrive_in_the_order_of_their_transaction_with_the_same_bytes() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &SWEEP).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    let before = {
+        let mut other = crate::support::EventSource::open(gateway.address, user).await;
+        other.next().await.id.unwrap()
+    };
+    // What the payload adds to its message, so that the whole of it is as many
+    // bytes as NOTIFY just carries and just does not.
+    let frame = |message: &str| {
+        format!(
+            "INSERT INTO notifications (user_id, title, message) VALUES ('{user}', 't', {message})"
+        )
+    };
+    let overhead = database
+        .psql(&format!(
+            "BEGIN; {}; SELECT octet_length(notify_gateway.payload(n)) FROM notifications n; ROLLBACK",
+            frame("''")
+        ))
+        .await;
+    let overhead: usize = overhead.trim().parse().unwrap();
+    let mut statements = Vec::new();
+    for bytes in [7999, 8000, 8001, 100, 1_000_000, 100, 7998] {
+        // xact_id and seq may have grown a digit since: a little of each size.
+        for extra in 0..3 {
+            statements
+                .push(frame(&format!("repeat('x', {})", bytes - overhead.min(bytes) + extra)));
+        }
+    }
+    for bytes in 1990..2000 {
+        statements.push(frame(&format!("repeat('🔔', {bytes} - {overhead} / 4)")));
+    }
+    statements.push(frame("'the last'"));
+    database
+        .client
+        .batch_execute(&format!("BEGIN; {}; COMMIT", statements.join(";")))
+        .await
+        .unwrap();
+
+    let sql = "SELECT message FROM notifications ORDER BY seq";
+    let rows = database.client.query(sql, &[]).await.unwrap();
+    let expected: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(expected.len(), statements.len());
+    let mut live = Vec::new();
+    for message in &expected {
+        let event = stream.next_but_heartbeat().await;
+        assert!(event.json()["message"] == message.as_str(), "out of order");
+        live.push(event.data);
+    }
+    // By replay.
+    let mut replayed = gateway.resume(user, &before).await;
+    for data in &live {
+        assert!(&replayed.next_but_heartbeat().await.data == data, "other bytes in the replay");
+    }
+    // And live, where the first reader took the rows from the table: without
+    // the large ones all are carried.
+    assert!(stream.is_quiet_for(Duration::from_millis(200)).await);
+    database.insert(user, "small").await;
+    let by_notify = stream.next_but_heartbeat().await;
+    let id = before;
+    let mut again = gateway.resume(user, &id).await;
+    let mut last = again.next_but_heartbeat().await;
+    for _ in 0..expected.len() {
+        last = again.next_but_heartbeat().await;
+    }
+    assert_eq!(last.data, by_notify.data);
+}
+
+#[tokio::test]
+async fn rows_written_while_nobody_listens_arrive_once_listen_is_back() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &SWEEP).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    let mut expected = Vec::new();
+    for n in 0..20 {
+        if n % 5 == 0 {
+            database
+                .psql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE datname = current_database() AND query LIKE '%LISTEN%'
+                       AND pid <> pg_backend_pid()",
+                )
+                .await;
+        }
+        let title = n.to_string();
+        database.insert(user, &title).await;
+        expected.push(title);
+    }
+    let mut titles = stream.titles(20).await.0;
+    // Between transactions the order is that of the numbers where the sweep
+    // brings them and of the commits where notifications do.
+    titles.sort_by_key(|title| title.parse::<u32>().unwrap());
+    assert_eq!(titles, expected);
+    assert!(stream.is_quiet_for(Duration::from_millis(300)).await);
+    eventually("the losses were noticed", async || {
+        gateway.metric("notify_gateway_listen_reconnects_total").await > 0.5
+    })
+    .await;
+}
