@@ -40,6 +40,7 @@ pub struct Hub {
     pub sweep_wanted: Notify,
     /// Whether cursors claim rows singly that the watermark does not see.
     dirty: AtomicBool,
+    watermark_wanted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -60,6 +61,7 @@ impl Hub {
             horizon: Mutex::new(Arc::new(horizon)),
             sweep_wanted: Notify::new(),
             dirty: AtomicBool::new(false),
+            watermark_wanted: AtomicBool::new(false),
         })
     }
 
@@ -129,19 +131,25 @@ impl Hub {
         self.lose_all();
     }
 
-    /// Something was published that the watermark does not see.
+    /// There is something that the watermark does not see.
     pub fn set_dirty(&self) {
         self.dirty.store(true, Ordering::Relaxed);
     }
 
-    /// Whether something was, since it was asked last.
+    /// Whether there is, since it was asked last.
     pub fn take_dirty(&self) -> bool {
         self.dirty.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether something was.
+    /// Whether there is.
     pub fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::Relaxed)
+    }
+
+    /// Whether a cursor has grown too long since this was asked last: only a
+    /// new watermark makes it short.
+    pub fn take_watermark_wanted(&self) -> bool {
+        self.watermark_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// How many streams `user` has open here.
@@ -254,8 +262,9 @@ impl Subscription {
         (state.rows.is_empty() && !state.lost).then_some(horizon)
     }
 
-    /// Asks for a sweep before its time.
-    pub fn want_sweep(&self) {
+    /// Asks for a new watermark before its time.
+    pub fn want_watermark(&self) {
+        self.hub.watermark_wanted.store(true, Ordering::Relaxed);
         self.hub.sweep_wanted.notify_one();
     }
 

@@ -280,7 +280,7 @@ impl EventStream {
         self.context.metrics.sent(EventType::Notification, count.rows);
         if count.without_id > 0 {
             // Their cursors are too long: a watermark makes them short.
-            self.subscription.want_sweep();
+            self.subscription.want_watermark();
         }
     }
 

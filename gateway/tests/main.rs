@@ -6,7 +6,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test says what it expects by unwrapping it; clippy.toml covers test functions only"
+    clippy::print_stdout,
+    reason = "a test says what it expects by unwrapping it, and what it measured by printing it; \
+              clippy.toml covers test functions only"
 )]
 
 mod support;
@@ -20,6 +22,7 @@ mod resume;
 mod schema;
 mod silent;
 mod slow_reader;
+mod storm;
 mod settings;
 mod shutdown;
 mod user_story;

@@ -56,11 +56,11 @@ pub struct Beat {
 impl Beat {
     /// Beats until nobody takes the signals any more.
     pub async fn run(self) {
-        let mut history: Option<History> = None;
+        let mut state = State::default();
         let mut failing = false;
         for number in 1.. {
             let began = Instant::now();
-            match self.beat(number, &mut history).await {
+            match self.beat(number, &mut state).await {
                 Ok(()) => {
                     if failing {
                         tracing::info!("the database answers again");
@@ -86,31 +86,52 @@ impl Beat {
         }
     }
 
-    async fn beat(&self, number: u64, history: &mut Option<History>) -> Result<(), BeatError> {
+    async fn beat(&self, number: u64, state: &mut State) -> Result<(), BeatError> {
+        // Before the snapshot: what is published from here on wants another
+        // flush.
+        let dirty = self.hub.take_dirty();
+        let mut flushed = false;
+        let outcome = self.sweep(number, state, dirty, &mut flushed).await;
+        if dirty && !flushed {
+            self.hub.set_dirty();
+        }
+        outcome
+    }
+
+    async fn sweep(
+        &self,
+        number: u64,
+        state: &mut State,
+        dirty: bool,
+        flushed: &mut bool,
+    ) -> Result<(), BeatError> {
         let mut session = self.store.session().await?;
         let standing = session.standing().await?;
         self.metrics.notify_queue_usage(standing.queue_usage);
-        if history.as_ref() != Some(&standing.history) {
-            *history = None;
+        if state.history.as_ref() != Some(&standing.history) {
+            state.history = None;
             self.begin_epoch(&mut session, &standing).await?;
-            *history = Some(standing.history);
+            state.history = Some(standing.history);
             return Ok(());
         }
         let horizon = self.hub.horizon();
         let unseen = session.unseen(&horizon.watermark).await?;
         // An idle table moves no watermark: the flush would be the only write
-        // there is, for ever.
-        let flush = self.hub.take_dirty() || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
+        // there is, for ever. A table that rings all the time moves it once a
+        // beat.
+        let changed = dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
+        let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
+        let flush = changed && (is_due || self.hub.take_watermark_wanted());
         let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
         self.send(Signal::Swept(sweep)).await?;
         self.health.probe_sent(number);
-        let sent = session.probe(&format!("{}:{number}", self.nonce), flush).await;
-        if sent.is_err() && flush {
-            self.hub.set_dirty();
-        }
-        sent?;
+        session.probe(&format!("{}:{number}", self.nonce), flush).await?;
         if flush {
+            *flushed = true;
+            state.flushed = Some(Instant::now());
             self.send(Signal::Durable(number)).await?;
+        } else if changed {
+            self.hub.set_dirty();
         }
         Ok(())
     }
@@ -152,6 +173,13 @@ impl Beat {
             }
         }
     }
+}
+
+/// What a beat knows of those before.
+#[derive(Default)]
+struct State {
+    history: Option<History>,
+    flushed: Option<Instant>,
 }
 
 enum BeatError {
