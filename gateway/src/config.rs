@@ -15,6 +15,8 @@ use std::{
 };
 
 use clap::{ArgAction, builder::BoolishValueParser};
+use http::HeaderValue;
+use ipnet::IpNet;
 
 pub use database_url::DatabaseUrlError;
 
@@ -56,6 +58,42 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_RETRY", default_value = "1s",
           value_parser = parse_duration, value_name = "DURATION")]
     pub retry: Duration,
+    /// The origins whose pages may read the stream from elsewhere, separated by
+    /// commas: `https://app.example.com`.
+    #[arg(long, env = "GATEWAY_CORS_ORIGINS", default_value = "", value_name = "ORIGINS",
+          value_parser = parse_origins, hide_default_value = true)]
+    pub cors_origins: List<HeaderValue>,
+    /// How many streams may be open; fewer where the limit on open files is
+    /// lower.
+    #[arg(long, env = "GATEWAY_MAX_STREAMS", default_value = "100000",
+          value_parser = clap::value_parser!(u32).range(1..), value_name = "STREAMS")]
+    pub max_streams: u32,
+    /// How many streams one user may have open.
+    #[arg(long, env = "GATEWAY_MAX_STREAMS_PER_USER", default_value = "32",
+          value_parser = clap::value_parser!(u32).range(1..), value_name = "STREAMS")]
+    pub max_streams_per_user: u32,
+    /// Connection attempts a second of one address; twice that at once; 0 is no
+    /// limit.
+    #[arg(long, env = "GATEWAY_CONNECT_RATE", default_value = "100", value_name = "ATTEMPTS")]
+    pub connect_rate: u32,
+    /// Connection attempts a second of one user; twice that at once; 0 is no
+    /// limit.
+    #[arg(long, env = "GATEWAY_USER_CONNECT_RATE", default_value = "10", value_name = "ATTEMPTS")]
+    pub user_connect_rate: u32,
+    /// The proxies that are believed about where a request comes from,
+    /// separated by commas; empty for none.
+    #[arg(long, env = "GATEWAY_TRUSTED_PROXIES", default_value = "127.0.0.0/8,::1/128",
+          value_parser = parse_networks, value_name = "NETWORKS")]
+    pub trusted_proxies: List<IpNet>,
+    /// How long a stream's socket may take nothing before it is closed.
+    #[arg(long, env = "GATEWAY_STALL_TIMEOUT", default_value = "30s",
+          value_parser = parse_duration, value_name = "DURATION")]
+    pub stall_timeout: Duration,
+    /// Whether rows are taken from notifications; when false, a notification is
+    /// only a reason to read the table.
+    #[arg(long, env = "GATEWAY_TRUST_PAYLOADS", default_value = "true",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    pub trust_payloads: bool,
     /// How many events one stream may have waiting for its socket.
     #[arg(long, env = "GATEWAY_STREAM_BUFFER", default_value = "256",
           value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "EVENTS")]
@@ -135,6 +173,22 @@ pub struct Config {
     pub heartbeat: Duration,
     /// The client's wait before a reconnect, before jitter.
     pub retry: Duration,
+    /// Origins whose pages may read the answers.
+    pub cors_origins: Vec<HeaderValue>,
+    /// Streams in all.
+    pub max_streams: usize,
+    /// Streams of one user.
+    pub max_streams_per_user: usize,
+    /// Attempts a second of one address.
+    pub connect_rate: u32,
+    /// Attempts a second of one user.
+    pub user_connect_rate: u32,
+    /// Proxies that are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a socket may take nothing.
+    pub stall_timeout: Duration,
+    /// Whether rows are taken from notifications.
+    pub trust_payloads: bool,
     /// Events one stream may have waiting.
     pub stream_buffer: usize,
     /// Rows a reconnect replays at most.
@@ -208,6 +262,14 @@ impl Settings {
             auth: self.auth.into_config()?,
             heartbeat: self.heartbeat,
             retry: self.retry,
+            cors_origins: self.cors_origins.0,
+            max_streams: self.max_streams as usize,
+            max_streams_per_user: self.max_streams_per_user as usize,
+            connect_rate: self.connect_rate,
+            user_connect_rate: self.user_connect_rate,
+            trusted_proxies: self.trusted_proxies.0,
+            stall_timeout: self.stall_timeout,
+            trust_payloads: self.trust_payloads,
             stream_buffer: self.stream_buffer as usize,
             replay_limit: self.replay_limit,
             pool_size: self.pool_size.into(),
@@ -381,6 +443,45 @@ pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Values of one setting, separated by commas. (clap would take a `Vec` for an
+/// argument that may be given several times, and refuse an empty one.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+fn parse_list<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<List<T>, String> {
+    let items = s.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items.map(parse).collect::<Result<_, _>>().map(List)
+}
+
+fn parse_origins(s: &str) -> Result<List<HeaderValue>, String> {
+    parse_list(s, |origin| {
+        let expected = || {
+            format!("{origin:?} is no origin as browsers send it, such as https://app.example.com")
+        };
+        let uri: http::Uri = origin.parse().map_err(|_| expected())?;
+        let is_exact = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|a| !a.as_str().contains(['*', '@']))
+            && uri.path_and_query().is_none_or(|path| path == "/")
+            && !origin.ends_with('/')
+            && !origin.contains(char::is_uppercase);
+        if is_exact {
+            HeaderValue::from_str(origin).map_err(|_| expected())
+        } else {
+            Err(expected())
+        }
+    })
+}
+
+fn parse_networks(s: &str) -> Result<List<IpNet>, String> {
+    parse_list(s, |network| {
+        let address = || network.parse::<std::net::IpAddr>().map(IpNet::from);
+        network
+            .parse()
+            .or_else(|_| address())
+            .map_err(|_| format!("{network:?} is no address and no network, such as 10.0.0.0/8"))
+    })
+}
+
 fn parse_channel(s: &str) -> Result<String, String> {
     check_identifier(s)?;
     Ok(s.to_owned())
@@ -493,6 +594,20 @@ mod tests {
         }
         assert_eq!(parse_duration("1m 30s").unwrap(), Duration::from_secs(90));
         assert!(parse_leeway("0s").is_ok() && parse_leeway("1500ms").is_err());
+    }
+
+    #[test]
+    fn origins_are_exact_and_networks_are_networks() {
+        let origins = parse_origins(" https://a.example, http://localhost:5173 ,").unwrap();
+        assert_eq!(origins.0, ["https://a.example", "http://localhost:5173"]);
+        assert!(parse_origins("").unwrap().0.is_empty());
+        for bad in ["*", "https://*.example", "a.example", "https://a/", "https://a/x", "HTTPS://A"]
+        {
+            assert!(parse_origins(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_networks("10.1.2.3,10.0.0.0/8,::1").unwrap().0.len(), 3);
+        assert!(parse_networks("").unwrap().0.is_empty());
+        assert!(parse_networks("proxy").is_err());
     }
 
     #[test]

@@ -68,6 +68,9 @@ const MAX_KNOWN: usize = 65_536;
 pub struct Dispatcher {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    /// Whether rows are taken from notifications, which anyone may send who may
+    /// connect to the database.
+    trust_payloads: bool,
     known: Known,
     pending: Option<Pending>,
     listening: bool,
@@ -94,11 +97,19 @@ impl Dispatcher {
         Self {
             hub,
             metrics,
+            trust_payloads: true,
             known: Known::default(),
             pending: None,
             listening: false,
             bad_payload_logged: None,
         }
+    }
+
+    /// Whether rows are taken from notifications (they are, unless told
+    /// otherwise), or each is only a reason to sweep.
+    #[must_use]
+    pub fn trust_payloads(self, trust_payloads: bool) -> Self {
+        Self { trust_payloads, ..self }
     }
 
     /// Runs until the signals end.
@@ -146,6 +157,9 @@ impl Dispatcher {
     }
 
     fn payload(&mut self, payload: &str) {
+        if !self.trust_payloads {
+            return self.hub.sweep_wanted.notify_one();
+        }
         match Payload::decode(payload) {
             Ok(Payload::Row(row)) => {
                 if self.known.insert(row.key) {

@@ -14,7 +14,8 @@ use crate::{
     ends::RecentEnds,
     health::Health,
     http::{Admin, Routes},
-    hub::Hub,
+    hub::{Hub, HubLimits},
+    limits,
     metrics::Metrics,
     postgres::{
         beat::Beat,
@@ -22,7 +23,7 @@ use crate::{
         store::Store,
     },
     replay::{Replayer, Replays},
-    server,
+    server::{self, Patience},
     sse::Closing,
     stream::StreamContext,
 };
@@ -54,7 +55,7 @@ impl Gateway {
         Ok(Self {
             public: bind("--bind (GATEWAY_BIND)", config.bind)?,
             admin: bind("--admin-bind (GATEWAY_ADMIN_BIND)", config.admin_bind)?,
-            hub: Hub::new(config.stream_buffer),
+            hub: Hub::new(hub_limits(&config)),
             health: Arc::new(Health::new()),
             metrics: Arc::new(Metrics::new()),
             config,
@@ -77,6 +78,12 @@ impl Gateway {
     /// What the system says.
     pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
+    }
+
+    /// How many streams it takes: the setting, or what the limit on open files
+    /// allows.
+    pub fn max_streams(&self) -> usize {
+        self.hub.limits().streams
     }
 
     /// How it is: for who wants to wait until it is ready.
@@ -116,7 +123,7 @@ impl Gateway {
         B: Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + 'static,
     {
         let Self { config, public, admin, hub, health, metrics } = self;
-        let drain = config.drain;
+        let patience = Patience { drain: config.drain, stall: config.stall_timeout };
         let replays = Arc::new(Replays::default());
         let streams = Arc::new(StreamContext {
             metrics: Arc::clone(&metrics),
@@ -125,7 +132,7 @@ impl Gateway {
             replay_limit: config.replay_limit,
             heartbeat: config.heartbeat,
             retry: config.retry,
-            drain,
+            drain: config.drain,
         });
 
         // A channel of its own for the probes of each gateway: others are not
@@ -142,7 +149,8 @@ impl Gateway {
         let kick = Arc::new(Kick::default());
 
         let (signals, received) = mpsc::channel(SIGNAL_BUFFER);
-        let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(&metrics));
+        let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(&metrics))
+            .trust_payloads(config.trust_payloads);
         let beat = Beat {
             store: Arc::clone(&store),
             hub: Arc::clone(&hub),
@@ -180,12 +188,12 @@ impl Gateway {
 
         let admin_done = CancellationToken::new();
         let admin_routes = Admin::new(Arc::clone(&health), Arc::clone(&metrics));
-        let admin = server::serve(admin, admin_routes, admin_done.clone(), drain);
+        let admin = server::serve(admin, admin_routes, admin_done.clone(), patience);
         let admin = tokio::spawn(admin);
 
         let public_done = CancellationToken::new();
         let routes = Routes::new(&config, Arc::clone(&hub), Arc::clone(&health), metrics, streams);
-        let public = server::serve(public, wrap(routes), public_done.clone(), drain);
+        let public = server::serve(public, wrap(routes), public_done.clone(), patience);
         let public = tokio::spawn(public);
 
         let outcome = tokio::select! {
@@ -206,6 +214,20 @@ impl Gateway {
         admin_done.cancel();
         let _ended = admin.await;
         outcome
+    }
+}
+
+/// A stream is an open file, and so are connections to the database, sockets
+/// that listen, requests that are refused and scrapes.
+const FILES_FOR_OTHERS: u64 = 256;
+
+fn hub_limits(config: &Config) -> HubLimits {
+    let files = limits::open_files().unwrap_or(u64::MAX);
+    let files = usize::try_from(files.saturating_sub(FILES_FOR_OTHERS)).unwrap_or(usize::MAX);
+    HubLimits {
+        queued_rows: config.stream_buffer,
+        streams: config.max_streams.min(files.max(1)),
+        streams_per_user: config.max_streams_per_user,
     }
 }
 

@@ -1,6 +1,9 @@
 //! The public port: one path, who may have it, and every answer but 200.
 
+mod address;
 mod admin;
+mod admission;
+mod cors;
 mod credentials;
 mod problem;
 mod query;
@@ -20,6 +23,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use ipnet::IpNet;
 
 pub use admin::Admin;
 pub use problem::Problem;
@@ -32,10 +36,14 @@ use crate::{
     horizon::Resync,
     hub::Hub,
     metrics::Metrics,
+    server::Peer,
     sse::{self, Closing},
     stream::{EventStream, StreamContext},
 };
-use credentials::{CredentialError, CredentialSources};
+use address::{client_address, own_host};
+use admission::Admission;
+use cors::Cors;
+use credentials::{CredentialError, CredentialSources, is_same_origin};
 use query::Query;
 
 /// The path of the stream.
@@ -50,6 +58,9 @@ pub struct Routes(Arc<Inner>);
 
 struct Inner {
     enabled: bool,
+    cors: Cors,
+    admission: Admission,
+    trusted_proxies: Vec<IpNet>,
     credentials: CredentialSources,
     verifier: Verifier,
     hub: Arc<Hub>,
@@ -70,6 +81,9 @@ impl Routes {
     ) -> Self {
         Self(Arc::new(Inner {
             enabled: config.enabled,
+            cors: Cors::new(config.cors_origins.clone()),
+            admission: Admission::new(config.connect_rate, config.user_connect_rate),
+            trusted_proxies: config.trusted_proxies.clone(),
             credentials: CredentialSources {
                 cookie: config.auth.cookie.clone(),
                 query: config.auth.query_token,
@@ -85,7 +99,13 @@ impl Routes {
 
     /// The answer to a request. Nothing of its body is read.
     pub fn answer<B>(&self, request: &Request<B>) -> Response<ResponseBody> {
-        self.0.answer(request).unwrap_or_else(|problem| problem.into_response(ResponseBody::full))
+        let mut response = self
+            .0
+            .answer(request)
+            .unwrap_or_else(|problem| problem.into_response(ResponseBody::full));
+        let is_preflight = *request.method() == Method::OPTIONS;
+        self.0.cors.stamp(request.headers(), response.headers_mut(), is_preflight);
+        response
     }
 }
 
@@ -117,8 +137,18 @@ impl Inner {
             self.metrics.refused().bad_request.increment(1);
             Problem::bad_request(error.to_string())
         })?;
+        let peer = request.extensions().get::<Peer>();
+        let is_flooded = peer.is_some_and(|peer| {
+            let trusted = &self.trusted_proxies;
+            let address = client_address(peer.address, request.headers(), trusted);
+            address.is_some_and(|address| self.admission.is_flooded_by(address))
+        });
         let identity = self.authenticate(request, &query)?;
         let resumed = last_event_id(request.headers(), &query);
+        // A bad token was told so: what follows is for those who may come in.
+        if is_flooded || self.admission.is_flooded_for(identity.user) {
+            return self.refuse(request, Closing::RateLimited);
+        }
         if !self.health.has_been_ready() {
             return self.refuse(request, Closing::Starting);
         }
@@ -131,7 +161,14 @@ impl Inner {
                     resumed.map(|cursor| Cursor::parse(cursor).map_err(|_| Resync::Malformed));
                 let id = self.next_stream_id.fetch_add(1, Ordering::Relaxed);
                 let context = Arc::clone(&self.streams);
-                let stream = EventStream::open(context, subscription, &identity, resumed, id);
+                let stream = EventStream::open(
+                    context,
+                    subscription,
+                    &identity,
+                    resumed,
+                    peer.map(|peer| peer.stalled.clone()).unwrap_or_default(),
+                    id,
+                );
                 Ok(event_stream(request.version(), ResponseBody::Stream(Box::new(stream))))
             }
             Err(closing) => self.refuse(request, closing),
@@ -144,7 +181,12 @@ impl Inner {
         query: &Query<'_>,
     ) -> Result<Identity, Problem> {
         let refused = self.metrics.refused();
-        let token = self.credentials.token(request, query).map_err(|error| match error {
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let host = own_host(peer, request, &self.trusted_proxies);
+        let is_own_page =
+            is_same_origin(request.headers(), host) || self.cors.allows(request.headers());
+        let token = self.credentials.token(request.headers(), query, is_own_page);
+        let token = token.map_err(|error| match error {
             CredentialError::Missing => {
                 refused.unauthorized.increment(1);
                 Problem::unauthorized(None)
@@ -172,14 +214,22 @@ impl Inner {
         request: &Request<B>,
         closing: Closing,
     ) -> Result<Response<ResponseBody>, Problem> {
-        self.metrics.refused().unavailable.increment(1);
+        self.metrics.refused().soft(closing);
         let retry = self.streams.retry();
         if !asks_for_event_stream(request.headers()) {
-            let detail = match closing {
-                Closing::Starting => "the gateway has not reached its database yet",
-                _ => "the gateway is stopping",
-            };
-            return Err(Problem::unavailable(detail, retry));
+            return Err(match closing {
+                Closing::TooManyStreams => {
+                    Problem::too_many("this user has as many streams open as one may", retry)
+                }
+                Closing::RateLimited => Problem::too_many("too many connection attempts", retry),
+                Closing::Full => {
+                    Problem::unavailable("the gateway has as many streams as it may", retry)
+                }
+                Closing::Starting => {
+                    Problem::unavailable("the gateway has not reached its database yet", retry)
+                }
+                _ => Problem::unavailable("the gateway is stopping", retry),
+            });
         }
         let mut body = BytesMut::new();
         sse::closing(&mut body, None, closing, retry);

@@ -29,9 +29,20 @@ use crate::{
 /// reader that has stopped costs this much and no more.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
+/// How much a hub takes.
+#[derive(Clone, Copy, Debug)]
+pub struct HubLimits {
+    /// Rows one stream may have waiting.
+    pub queued_rows: usize,
+    /// Streams in all.
+    pub streams: usize,
+    /// Streams of one user.
+    pub streams_per_user: usize,
+}
+
 /// All open streams, and how far everything has been offered to them.
 pub struct Hub {
-    max_queued_events: usize,
+    limits: HubLimits,
     streams: Mutex<Streams>,
     horizon: Mutex<Arc<Horizon>>,
     /// Rung when the next sweep should not wait for its beat: the first stream
@@ -46,17 +57,18 @@ pub struct Hub {
 #[derive(Default)]
 struct Streams {
     by_user: HashMap<UserId, Vec<Arc<Outbox>>>,
+    open: usize,
     closed: Option<Closing>,
 }
 
 impl Hub {
-    /// An empty hub; each stream may have `max_queued_events` waiting.
-    pub fn new(max_queued_events: usize) -> Arc<Self> {
+    /// An empty hub.
+    pub fn new(limits: HubLimits) -> Arc<Self> {
         // Sees nothing: streams are opened only once there is a real one.
         let nothing = Snapshot::empty();
         let horizon = Horizon { watermark: Arc::new(nothing), epochs: Epochs::new(Vec::new()) };
         Arc::new(Self {
-            max_queued_events,
+            limits,
             streams: Mutex::default(),
             horizon: Mutex::new(Arc::new(horizon)),
             sweep_wanted: Notify::new(),
@@ -65,20 +77,33 @@ impl Hub {
         })
     }
 
+    /// How much it takes.
+    pub fn limits(&self) -> HubLimits {
+        self.limits
+    }
+
     /// Opens a stream for `user`: everything published from now on is its.
     ///
     /// # Errors
     ///
-    /// The reason the hub was closed for, once it is.
+    /// The reason the hub was closed for, once it is; else the limit that would
+    /// be passed.
     pub fn subscribe(self: &Arc<Self>, user: UserId) -> Result<Subscription, Closing> {
         let mut streams = lock(&self.streams);
         if let Some(reason) = streams.closed {
             return Err(reason);
         }
+        if streams.by_user.get(&user).map_or(0, Vec::len) >= self.limits.streams_per_user {
+            return Err(Closing::TooManyStreams);
+        }
+        if streams.open >= self.limits.streams {
+            return Err(Closing::Full);
+        }
         let outbox = Arc::new(Outbox::default());
-        if streams.by_user.is_empty() {
+        if streams.open == 0 {
             self.sweep_wanted.notify_one();
         }
+        streams.open += 1;
         streams.by_user.entry(user).or_default().push(Arc::clone(&outbox));
         Ok(Subscription { hub: Arc::clone(self), user, outbox })
     }
@@ -91,7 +116,7 @@ impl Hub {
         }
         let watermark = Arc::clone(&self.horizon().watermark);
         let row = Arc::new(LiveRow { row: encode(), watermark });
-        self.for_each_of(user, |outbox| outbox.push(&row, self.max_queued_events));
+        self.for_each_of(user, |outbox| outbox.push(&row, self.limits.queued_rows));
     }
 
     /// The table has rows of `user` that no notification brought: its streams
@@ -187,6 +212,7 @@ impl Hub {
             if outboxes.is_empty() {
                 streams.by_user.remove(&user);
             }
+            streams.open -= 1;
         }
     }
 }
@@ -374,6 +400,10 @@ mod tests {
         }
     }
 
+    fn hub(queued_rows: usize) -> Arc<Hub> {
+        Hub::new(HubLimits { queued_rows, streams: 3, streams_per_user: 2 })
+    }
+
     fn row(text: &'static str) -> Row {
         let key = RowKey { xact: 1, seq: 1 };
         Row { key, event: Bytes::from_static(text.as_bytes()) }
@@ -394,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_row_reaches_every_stream_of_its_user_and_no_other() {
-        let hub = Hub::new(8);
+        let hub = hub(8);
         let [a1, a2, b] = [ADA, ADA, BOB].map(|user| hub.subscribe(user).unwrap());
         hub.publish(ADA, || row("x"));
         assert_eq!(receive(&a1), ["x"]);
@@ -404,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_dropped_subscription_has_left() {
-        let hub = Hub::new(8);
+        let hub = hub(8);
         let first = hub.subscribe(ADA).unwrap();
         let second = hub.subscribe(ADA).unwrap();
         assert_eq!(second.connections(), 2);
@@ -416,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_burst_wakes_its_stream_once() {
-        let hub = Hub::new(8);
+        let hub = hub(8);
         let stream = hub.subscribe(ADA).unwrap();
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
@@ -430,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_lost_until_it_is_started_anew_and_no_other_queue_is() {
-        let hub = Hub::new(2);
+        let hub = hub(2);
         let slow = hub.subscribe(ADA).unwrap();
         let quick = hub.subscribe(ADA).unwrap();
         for text in ["a", "b", "c", "d"] {
@@ -445,7 +475,7 @@ mod tests {
 
     #[test]
     fn a_queue_is_bounded_in_bytes_and_a_huge_row_still_passes_alone() {
-        let hub = Hub::new(1000);
+        let hub = hub(1000);
         let stream = hub.subscribe(ADA).unwrap();
         let key = RowKey { xact: 1, seq: 1 };
         let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1].into() };
@@ -458,7 +488,7 @@ mod tests {
 
     #[test]
     fn an_idle_stream_moves_with_the_watermark_and_one_with_a_queue_does_not() {
-        let hub = Hub::new(8);
+        let hub = hub(8);
         let stream = hub.subscribe(ADA).unwrap();
         assert!(stream.horizon_if_idle().is_some());
         hub.publish(ADA, || row("x"));
@@ -470,8 +500,19 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_refuses_the_stream_too_many_until_one_has_left() {
+        let hub = hub(8);
+        let ada = [hub.subscribe(ADA).unwrap(), hub.subscribe(ADA).unwrap()];
+        assert_eq!(hub.subscribe(ADA).err(), Some(Closing::TooManyStreams));
+        let _bob = hub.subscribe(BOB).unwrap();
+        assert_eq!(hub.subscribe(BOB).err(), Some(Closing::Full));
+        drop(ada);
+        assert!(hub.subscribe(BOB).is_ok());
+    }
+
+    #[test]
     fn a_closed_hub_ends_its_streams_and_opens_none() {
-        let hub = Hub::new(8);
+        let hub = hub(8);
         let stream = hub.subscribe(ADA).unwrap();
         hub.publish(ADA, || row("last"));
         hub.close(Closing::Shutdown);

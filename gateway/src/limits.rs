@@ -2,6 +2,15 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// How many files this process may have open.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn open_files() -> nix::Result<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft)
+}
+
 /// Raises the soft limit on open files to the hard one and returns it. A stream
 /// is an open file; the usual soft limit of 1,024 is a relic of `select`, which
 /// nothing here uses.

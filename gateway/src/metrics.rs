@@ -17,18 +17,26 @@ use crate::{notification::PayloadError, sse::Closing};
 pub enum StreamEnd {
     /// The gateway said goodbye.
     Closed(Closing),
+    /// The other side read nothing for too long.
+    SlowConsumer,
     /// The other side was gone.
     Disconnected,
 }
 
 impl StreamEnd {
-    const ALL: [Self; 3] =
-        [Self::Closed(Closing::Shutdown), Self::Closed(Closing::TokenExpired), Self::Disconnected];
+    const ALL: [Self; 5] = [
+        Self::Closed(Closing::Shutdown),
+        Self::Closed(Closing::TokenExpired),
+        Self::Closed(Closing::Revoked),
+        Self::SlowConsumer,
+        Self::Disconnected,
+    ];
 
     /// The value of the metric label `reason`.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Closed(closing) => closing.reason(),
+            Self::SlowConsumer => "slow_consumer",
             Self::Disconnected => "disconnected",
         }
     }
@@ -88,10 +96,21 @@ pub struct Refusals {
     pub bad_request: Counter,
     /// A cookie from a foreign origin.
     pub forbidden: Counter,
-    /// Not ready yet, or stopping.
-    pub unavailable: Counter,
     /// The feature flag is off.
     pub disabled: Counter,
+    /// Those that may come again later.
+    soft: [(Closing, Counter); 5],
+}
+
+impl Refusals {
+    /// The counter of a refusal that may come again later.
+    pub fn soft(&self, closing: Closing) {
+        for (reason, counter) in &self.soft {
+            if *reason == closing {
+                counter.increment(1);
+            }
+        }
+    }
 }
 
 impl Metrics {
@@ -125,8 +144,15 @@ impl Metrics {
                 unauthorized: refused("unauthorized"),
                 bad_request: refused("bad_request"),
                 forbidden: refused("forbidden"),
-                unavailable: refused("unavailable"),
                 disabled: refused("disabled"),
+                soft: [
+                    Closing::Starting,
+                    Closing::Shutdown,
+                    Closing::Full,
+                    Closing::TooManyStreams,
+                    Closing::RateLimited,
+                ]
+                .map(|closing| (closing, refused(closing.reason()))),
             },
             listen_up: new.gauge("notify_gateway_listen_up", &[]),
             listen_reconnects: new.counter("notify_gateway_listen_reconnects_total", &[]),

@@ -1,5 +1,7 @@
 //! Sockets: accept, speak HTTP, drain. Takes a service and knows no routes.
 
+mod stall;
+
 use std::{
     convert::Infallible,
     error::Error as StdError,
@@ -25,6 +27,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use stall::StallGuard;
+pub use stall::Stalled;
+
 /// Handshakes the kernel finishes for us while we accept. With the usual 128 a
 /// rush of reconnects overflows it, and a dropped SYN costs its client a second.
 /// The kernel caps it at `net.core.somaxconn`.
@@ -48,6 +53,24 @@ const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// they come back only when a connection ends.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// Who is at the other end of a connection: in the extensions of each request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Whether it has been given up because it read nothing.
+    pub stalled: Stalled,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Open connections may take this long to end at a stop.
+    pub drain: Duration,
+    /// A peer may read nothing for this long.
+    pub stall: Duration,
+}
+
 /// Binds a listening socket.
 ///
 /// # Errors
@@ -65,7 +88,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown`, then lets the
-/// open connections end for at most `drain`, then cuts them.
+/// open connections end for as long as `patience` says, then cuts them.
 ///
 /// Bodies that would go on for ever must be ended by who made them, or the
 /// drain takes all of its time.
@@ -73,7 +96,7 @@ pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     shutdown: CancellationToken,
-    drain: Duration,
+    patience: Patience,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
@@ -90,9 +113,11 @@ pub async fn serve<S, B>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, address)) => {
                 exhausted_since = None;
-                let served = connection(stream, service.clone(), shutdown.clone());
+                let peer = Peer { address, stalled: Stalled::default() };
+                let stall = patience.stall;
+                let served = connection(stream, peer, stall, service.clone(), shutdown.clone());
                 let cut = cut.clone();
                 connections.spawn(async move {
                     tokio::select! {
@@ -114,7 +139,7 @@ pub async fn serve<S, B>(
     // New connections are refused from here on, rather than left waiting.
     drop(listener);
     connections.close();
-    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+    if tokio::time::timeout(patience.drain, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "the drain time is over; cutting the rest");
         cut.cancel();
         connections.wait().await;
@@ -131,8 +156,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connection<S, B>(stream: TcpStream, service: S, shutdown: CancellationToken)
-where
+async fn connection<S, B>(
+    stream: TcpStream,
+    peer: Peer,
+    stall: Duration,
+    service: S,
+    shutdown: CancellationToken,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -143,8 +173,10 @@ where
     }
     let asked = Arc::new(AtomicBool::new(false));
     let first_request = Arc::clone(&asked);
-    let service = service_fn(move |request| {
+    let stream = StallGuard::new(stream, stall, peer.stalled.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
         first_request.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(peer.clone());
         service.call(request)
     });
     let builder = http();

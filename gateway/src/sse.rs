@@ -16,8 +16,16 @@ pub enum Closing {
     Shutdown,
     /// The token that opened the stream has expired.
     TokenExpired,
-    /// The gateway has not been ready since it started.
+    /// The user's tokens were revoked.
+    Revoked,
+    /// As a refusal: the gateway has not been ready since it started.
     Starting,
+    /// As a refusal: the gateway has as many streams as it may.
+    Full,
+    /// As a refusal: the user has as many streams as one may.
+    TooManyStreams,
+    /// As a refusal: too many attempts, of this address or this user.
+    RateLimited,
 }
 
 impl Closing {
@@ -26,7 +34,11 @@ impl Closing {
         match self {
             Self::Shutdown => "shutdown",
             Self::TokenExpired => "token_expired",
+            Self::Revoked => "revoked",
             Self::Starting => "starting",
+            Self::Full => "full",
+            Self::TooManyStreams => "too_many_streams",
+            Self::RateLimited => "rate_limited",
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     hub::{Received, Subscription},
     metrics::{EventType, Metrics, StreamEnd},
     replay::{Answer, Replays},
+    server::Stalled,
     sse::{self, Closing},
 };
 
@@ -78,6 +79,7 @@ pub struct EventStream {
     /// later on reads all it has missed.
     replay_limit: Option<u32>,
     is_lagging: bool,
+    stalled: Stalled,
     id: u64,
     opened: Instant,
     ends: Instant,
@@ -98,6 +100,7 @@ impl EventStream {
         subscription: Subscription,
         identity: &Identity,
         resumed: Option<Result<Cursor, Resync>>,
+        stalled: Stalled,
         id: u64,
     ) -> Self {
         let opened = Instant::now();
@@ -125,6 +128,7 @@ impl EventStream {
             feed: Feed::new(cursor),
             page: None,
             is_lagging: true,
+            stalled,
             id,
             opened,
             ends,
@@ -335,7 +339,11 @@ impl http_body::Body for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        let end = self.end.map_or(StreamEnd::Disconnected, StreamEnd::Closed);
+        let end = match self.end {
+            Some(closing) => StreamEnd::Closed(closing),
+            None if self.stalled.is_set() => StreamEnd::SlowConsumer,
+            None => StreamEnd::Disconnected,
+        };
         let user = self.subscription.user();
         let lived = self.opened.elapsed();
         self.set_lagging(false);

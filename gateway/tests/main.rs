@@ -14,8 +14,10 @@
 mod support;
 
 mod connecting;
+mod cors;
 mod dev;
 mod isolation;
+mod limits;
 mod outage;
 mod payloads;
 mod resume;

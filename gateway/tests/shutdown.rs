@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -49,10 +49,12 @@ async fn sigterm_ends_the_process_with_success_and_its_streams_with_a_reason() {
     let mut process = Command::new(env!("CARGO_BIN_EXE_notify-gateway"))
         .args(["--database-url", &database.url, "--jwt-secret", SECRET])
         .args(["--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0", "--log-format", "json"])
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
+        .map(Running)
         .unwrap();
-    let mut log = BufReader::new(process.stderr.take().unwrap());
+    let mut log = BufReader::new(process.0.stderr.take().unwrap());
     let mut line = String::new();
     log.read_line(&mut line).unwrap();
     let started: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -68,13 +70,13 @@ async fn sigterm_ends_the_process_with_success_and_its_streams_with_a_reason() {
     database.insert(user, "a private title").await;
     assert_eq!(stream.next().await.title(), "a private title");
 
-    let pid = Pid::from_raw(process.id().try_into().unwrap());
+    let pid = Pid::from_raw(process.0.id().try_into().unwrap());
     kill(pid, Signal::SIGTERM).unwrap();
 
     assert_eq!(stream.next().await.json()["reason"], "shutdown");
     assert_eq!(stream.next_or_end().await, None);
     drop(stream);
-    let status = tokio::task::spawn_blocking(move || process.wait()).await.unwrap().unwrap();
+    let status = tokio::task::spawn_blocking(move || process.0.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(0));
     let log: String = log.lines().map_while(Result::ok).collect();
     for secret in [secret_token.as_str(), "a private title", SECRET] {
@@ -93,4 +95,14 @@ async fn a_client_that_keeps_its_connection_does_not_hold_the_stop_up() {
 
     tokio::time::timeout(Duration::from_secs(20), gateway.ended()).await.unwrap().unwrap();
     drop((idle, stalled));
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended by itself where the test has passed.
+        let _ended = self.0.kill();
+    }
 }

@@ -17,14 +17,21 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     telemetry::init(arguments.settings.log_format).map_err(Failure::Usage)?;
     let config = arguments.settings.into_config()?;
     runtime()?.block_on(async {
-        let gateway = Gateway::bind(config).map_err(anyhow::Error::from)?;
-        let address = gateway.local_addr().context("the public port")?;
-        let admin = gateway.admin_addr().context("the admin port")?;
         match limits::raise_open_files() {
             Ok(files) => tracing::debug!(open_files = files, "the limit on open files"),
             Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
         }
-        tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "started");
+        let gateway = Gateway::bind(config).map_err(anyhow::Error::from)?;
+        let address = gateway.local_addr().context("the public port")?;
+        let admin = gateway.admin_addr().context("the admin port")?;
+        let max_streams = gateway.max_streams();
+        tracing::info!(
+            %address,
+            %admin,
+            max_streams,
+            version = env!("CARGO_PKG_VERSION"),
+            "started"
+        );
         let shutdown = shutdown_on_signal()?;
         gateway.run(shutdown).await.context("--database-url (DATABASE_URL)")?;
         Ok(())

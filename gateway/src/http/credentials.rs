@@ -1,6 +1,6 @@
 //! Where a request carries its token.
 
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 
 use super::query::Query;
 
@@ -28,21 +28,24 @@ impl CredentialSources {
     /// The one token of the request, wherever it is; the same token in two
     /// places is one. (RFC 6750, section 2, forbids even that; browsers that
     /// send a cookie along with a header do it without asking.)
-    pub(super) fn token<B>(
+    ///
+    /// A cookie counts only with `is_own_page`: any page can make a browser
+    /// send it.
+    pub(super) fn token(
         &self,
-        request: &Request<B>,
+        headers: &HeaderMap,
         query: &Query<'_>,
+        is_own_page: bool,
     ) -> Result<String, CredentialError> {
-        let headers = request.headers();
         let mut explicit = bearer_tokens(headers);
         if self.query {
             explicit.extend(query.all("access_token").filter(|token| !token.is_empty()));
         }
         let cookies = self.cookie.as_deref().map(|name| cookie_tokens(headers, name));
         let cookies = cookies.unwrap_or_default();
-        // Any page can make a browser send a cookie; only one that has the
-        // token itself can send it in a header or in the query.
-        if explicit.is_empty() && !cookies.is_empty() && !is_same_origin(request) {
+        // Only a page that has the token itself can send it in a header or in
+        // the query.
+        if explicit.is_empty() && !cookies.is_empty() && !is_own_page {
             return Err(CredentialError::ForeignOrigin);
         }
         let mut tokens = explicit.into_iter().chain(cookies);
@@ -85,24 +88,20 @@ fn cookie_tokens<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 /// A browser names the page's origin on every request that leaves it; on one
 /// that does not, it may say nothing.
 /// <https://fetch.spec.whatwg.org/#origin-header>
-fn is_same_origin<B>(request: &Request<B>) -> bool {
-    let Some(origin) = request.headers().get(header::ORIGIN) else {
-        return request
-            .headers()
+pub(super) fn is_same_origin(headers: &HeaderMap, own_host: Option<&str>) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return headers
             .get("sec-fetch-site")
             .is_none_or(|site| site == "same-origin" || site == "none");
     };
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .or_else(|| request.uri().authority().map(|authority| authority.as_str()));
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    matches!((origin, host), (Some((_, page)), Some(host)) if page.eq_ignore_ascii_case(host))
+    matches!((origin, own_host), (Some((_, page)), Some(host)) if page.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     fn token(target: &str, headers: &[(&str, &str)]) -> Result<String, CredentialError> {
@@ -113,7 +112,8 @@ mod tests {
         }
         let request = request.body(()).unwrap();
         let query = Query::parse(request.uri().query()).unwrap();
-        sources.token(&request, &query)
+        let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+        sources.token(request.headers(), &query, is_same_origin(request.headers(), host))
     }
 
     #[test]
@@ -194,6 +194,6 @@ mod tests {
         let sources = CredentialSources { cookie: None, query: false };
         let request = Request::builder().uri("/?access_token=abc").body(()).unwrap();
         let query = Query::parse(request.uri().query()).unwrap();
-        assert_eq!(sources.token(&request, &query), Err(CredentialError::Missing));
+        assert_eq!(sources.token(request.headers(), &query, true), Err(CredentialError::Missing));
     }
 }

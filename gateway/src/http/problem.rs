@@ -61,6 +61,11 @@ impl Problem {
             .with(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
+    /// As [`Problem::unavailable`], for who asks too much.
+    pub(super) fn too_many(detail: &str, retry: Duration) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::unavailable(detail, retry) }
+    }
+
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
         self

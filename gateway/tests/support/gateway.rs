@@ -110,7 +110,15 @@ fn config(database_url: &str, flags: &[&str]) -> Config {
         "--admin-bind",
         "127.0.0.1:0",
     ];
-    Command::try_parse_from(own.iter().chain(flags)).unwrap().settings.into_config().unwrap()
+    // One machine plays all clients; who tests the limits sets them.
+    let limits = ["--connect-rate", "--user-connect-rate"];
+    let unlimited = limits.into_iter().filter(|limit| !flags.contains(limit));
+    let unlimited = unlimited.flat_map(|limit| [limit, "0"]).collect::<Vec<_>>();
+    Command::try_parse_from(own.iter().chain(&unlimited).chain(flags))
+        .unwrap()
+        .settings
+        .into_config()
+        .unwrap()
 }
 
 /// A token of `user`, good for an hour.

@@ -1,0 +1,94 @@
+//! Pages of other origins: those that are named, and no others.
+
+use notify_gateway::http::STREAM_PATH;
+use uuid::Uuid;
+
+use crate::support::{Database, EventSource, TestGateway, request, token};
+
+const APP: &str = "https://app.example";
+const EVIL: &str = "https://evil.example";
+
+async fn gateway(database: &Database) -> TestGateway {
+    let origins = format!("{APP},http://localhost:5173");
+    TestGateway::start(&database.url, &["--cors-origins", &origins, "--jwt-cookie", "session"])
+        .await
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_before_authentication() {
+    let database = Database::new().await;
+    let gateway = gateway(&database).await;
+    let asks = [
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "authorization,last-event-id,cache-control"),
+    ];
+    let allowed = [&[("origin", APP)][..], &asks].concat();
+    let answer = request(gateway.address, "OPTIONS", STREAM_PATH, &allowed).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), APP);
+    assert_eq!(answer.header("access-control-allow-credentials"), "true");
+    assert_eq!(answer.header("access-control-allow-methods"), "GET");
+    for name in ["authorization", "last-event-id", "cache-control"] {
+        assert!(answer.header("access-control-allow-headers").contains(name));
+    }
+    assert_eq!(answer.header("vary"), "origin");
+
+    let foreign = [&[("origin", EVIL)][..], &asks].concat();
+    let answer = request(gateway.address, "OPTIONS", STREAM_PATH, &foreign).await;
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn every_answer_can_be_read_by_an_allowed_page_errors_included() {
+    let database = Database::new().await;
+    let gateway = gateway(&database).await;
+    let bearer = format!("Bearer {}", token(Uuid::new_v4()));
+    for (target, headers, status) in [
+        (STREAM_PATH, vec![("authorization", bearer.as_str())], 200),
+        (STREAM_PATH, vec![], 401),
+        ("/nowhere", vec![], 404),
+    ] {
+        for (origin, allowed) in [(APP, APP), (EVIL, "")] {
+            let headers = [&headers[..], &[("origin", origin)]].concat();
+            let answer = request(gateway.address, "GET", target, &headers).await;
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.header("access-control-allow-origin"), allowed);
+            assert_eq!(answer.header("vary"), "origin");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_is_believed_from_the_pages_own_origin_or_an_allowed_one() {
+    let database = Database::new().await;
+    let gateway = gateway(&database).await;
+    let cookie = format!("session={}", token(Uuid::new_v4()));
+    let cookie = ("cookie", cookie.as_str());
+    for (headers, status) in [
+        (vec![cookie], 200),
+        (vec![cookie, ("origin", APP)], 200),
+        (vec![cookie, ("origin", "http://gateway.test")], 200),
+        // Behind a proxy on this machine, which is trusted, the page's host is
+        // the one the proxy was asked for.
+        (
+            vec![cookie, ("origin", "https://shop.example"), ("x-forwarded-host", "shop.example")],
+            200,
+        ),
+        (vec![cookie, ("origin", EVIL)], 403),
+        (vec![cookie, ("origin", "null")], 403),
+    ] {
+        let answer = request(gateway.address, "GET", STREAM_PATH, &headers).await;
+        assert_eq!(answer.status, status, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_setting_no_other_origin_is_told_anything() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let bearer = format!("Bearer {}", token(Uuid::new_v4()));
+    let headers = [("authorization", bearer.as_str()), ("origin", APP)];
+    let stream = EventSource::open_with(gateway.address, STREAM_PATH, &headers).await;
+    assert_eq!(stream.response.header("access-control-allow-origin"), "");
+    assert_eq!(stream.response.header("vary"), "");
+}
