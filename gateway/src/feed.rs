@@ -13,8 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    cursor::{Cursor, RowKey, Snapshot},
-    horizon::{Horizon, Resync},
+    cursor::{Cursor, RowKey},
+    horizon::Horizon,
 };
 
 /// A row on its way to the streams of its user, encoded once for all of them.
@@ -31,16 +31,18 @@ pub struct Row {
 pub struct LiveRow {
     /// The row.
     pub row: Row,
-    /// The watermark when it was published: what that sees was offered before.
-    pub watermark: Arc<Snapshot>,
+    /// The horizon when it was published: what its watermark sees was offered
+    /// before.
+    pub horizon: Arc<Horizon>,
 }
 
 /// A part of a replay: this user's rows that a cursor does not cover, in the
 /// order of the table's `(xact_id, seq)`.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// A watermark taken before the page was read.
-    pub watermark: Arc<Snapshot>,
+    /// The horizon before the page was read, into whose epoch the cursor was
+    /// brought to read it.
+    pub horizon: Arc<Horizon>,
     /// The rows.
     pub rows: Vec<Row>,
     /// Whether these are all there are.
@@ -89,16 +91,10 @@ impl Feed {
     }
 
     /// Begins to read: the cursor to read from. The stream's queue must have
-    /// been started anew *before* `horizon` was looked at, so that what it
-    /// drops is in the page.
-    ///
-    /// # Errors
-    ///
-    /// The cursor means nothing here: [`Feed::resync`].
-    pub fn read(&mut self, horizon: &Horizon) -> Result<&Cursor, Resync> {
-        horizon.adopt(&mut self.cursor)?;
+    /// been started anew before, so that what it drops is in the page.
+    pub fn read(&mut self) -> &Cursor {
         self.phase = Phase::Reading;
-        Ok(&self.cursor)
+        &self.cursor
     }
 
     /// Gives up what the client has missed and goes on from `horizon`.
@@ -110,15 +106,21 @@ impl Feed {
     /// Takes a page; `emit` gets each row that is to go out and the cursor that
     /// goes with it.
     pub fn take_page(&mut self, page: &Page, mut emit: impl FnMut(&Row, &Cursor)) {
+        if page.horizon.adopt(&mut self.cursor).is_err() {
+            // It was adopted to read the page, so this is another page's.
+            self.phase = Phase::Behind;
+            return;
+        }
+        // By the watermark and not by the page's own snapshot, which is newer: a
+        // crash could take that one's transaction numbers back.
+        let watermark = &page.horizon.watermark;
         for row in &page.rows {
-            // By the watermark and not by the page's own snapshot, which is
-            // newer: a crash could take that one's transaction numbers back.
-            if self.cursor.replay(&page.watermark, row.key) {
+            if self.cursor.replay(watermark, row.key) {
                 emit(row, &self.cursor);
             }
         }
         if page.complete {
-            self.cursor.rebase(&page.watermark);
+            self.cursor.rebase(watermark);
             self.phase = Phase::Live;
         } else {
             self.phase = Phase::Behind;
@@ -127,17 +129,24 @@ impl Feed {
 
     /// Takes a row from the queue, likewise. Only while live.
     pub fn take_live(&mut self, live: &LiveRow, emit: impl FnOnce(&Row, &Cursor)) {
-        self.cursor.rebase(&live.watermark);
+        self.rebase(&live.horizon);
         if self.cursor.record(live.row.key) {
             emit(&live.row, &self.cursor);
         }
     }
 
-    /// Nothing is waiting, and nothing was when `watermark` was looked at: the
+    /// Nothing is waiting, and nothing was when `horizon` was looked at: the
     /// cursor may move up to it, so that an idle client's does not age.
-    pub fn rest(&mut self, watermark: &Arc<Snapshot>) {
+    pub fn rest(&mut self, horizon: &Horizon) {
         if self.phase == Phase::Live {
-            self.cursor.rebase(watermark);
+            self.rebase(horizon);
+        }
+    }
+
+    fn rebase(&mut self, horizon: &Horizon) {
+        // Of another epoch: the queue is about to say that it is lost.
+        if horizon.is_of_epoch(&self.cursor) {
+            self.cursor.rebase(&horizon.watermark);
         }
     }
 }

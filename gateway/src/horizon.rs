@@ -8,6 +8,8 @@ use crate::cursor::{Cursor, Snapshot};
 /// What every cursor that leaves the gateway is measured by.
 #[derive(Clone, Debug)]
 pub struct Horizon {
+    /// The history that the current epoch's transaction numbers belong to.
+    pub history: History,
     /// A snapshot that no crash of Postgres takes back, and all of whose rows
     /// have been offered to the streams that were open.
     pub watermark: Arc<Snapshot>,
@@ -25,17 +27,31 @@ impl Horizon {
     ///
     /// # Errors
     ///
-    /// When it is of no epoch this database has been through, or of one whose
-    /// transaction numbers mean nothing here any more.
+    /// When it is of no epoch that is known here, or of one whose transaction
+    /// numbers mean nothing any more.
     pub fn adopt(&self, cursor: &mut Cursor) -> Result<(), Resync> {
-        let current = self.epochs.current();
-        if cursor.epoch() == current {
+        if self.is_of_epoch(cursor) {
             return Ok(());
         }
         let first = self.epochs.first_since(cursor.epoch()).ok_or(Resync::Foreign)?;
-        cursor.clamp(current, first);
+        cursor.clamp(self.epochs.current(), first);
         Ok(())
     }
+
+    /// Whether the cursor speaks of the current epoch's transactions.
+    pub fn is_of_epoch(&self, cursor: &Cursor) -> bool {
+        cursor.epoch() == self.epochs.current()
+    }
+}
+
+/// Which cluster, and which line of its history: a promotion and a restore to a
+/// point in time begin a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The cluster's system identifier.
+    pub system: i64,
+    /// The timeline, as the names of WAL files have it.
+    pub timeline: String,
 }
 
 /// Stretches of time in which transaction numbers only went up. A failover, a
@@ -57,6 +73,11 @@ impl Epochs {
     /// The epochs in ascending order, the current one last.
     pub fn new(epochs: Vec<Epoch>) -> Self {
         Self(epochs.into())
+    }
+
+    /// Whether there has been an epoch of this number.
+    pub fn include(&self, number: u32) -> bool {
+        self.0.iter().any(|epoch| epoch.number == number)
     }
 
     /// The number of the current one; 0 before there is any.
@@ -106,7 +127,11 @@ mod tests {
 
     fn horizon(epochs: &[(u32, Option<u64>)]) -> Horizon {
         let epochs = epochs.iter().map(|&(number, first)| Epoch { number, first }).collect();
-        Horizon { watermark: Arc::new("200:200:".parse().unwrap()), epochs: Epochs::new(epochs) }
+        Horizon {
+            history: History::default(),
+            watermark: Arc::new("200:200:".parse().unwrap()),
+            epochs: Epochs::new(epochs),
+        }
     }
 
     fn cursor(epoch: u32) -> Cursor {

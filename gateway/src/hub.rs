@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::{
     cursor::Snapshot,
     feed::{LiveRow, Row},
-    horizon::{Epochs, Horizon},
+    horizon::{Epochs, History, Horizon},
     notification::UserId,
     sse::Closing,
 };
@@ -66,7 +66,11 @@ impl Hub {
     pub fn new(limits: HubLimits) -> Arc<Self> {
         // Sees nothing: streams are opened only once there is a real one.
         let nothing = Snapshot::empty();
-        let horizon = Horizon { watermark: Arc::new(nothing), epochs: Epochs::new(Vec::new()) };
+        let horizon = Horizon {
+            history: History::default(),
+            watermark: Arc::new(nothing),
+            epochs: Epochs::new(Vec::new()),
+        };
         Arc::new(Self {
             limits,
             streams: Mutex::default(),
@@ -114,8 +118,7 @@ impl Hub {
         if self.connections(user) == 0 {
             return;
         }
-        let watermark = Arc::clone(&self.horizon().watermark);
-        let row = Arc::new(LiveRow { row: encode(), watermark });
+        let row = Arc::new(LiveRow { row: encode(), horizon: self.horizon() });
         self.for_each_of(user, |outbox| outbox.push(&row, self.limits.queued_rows));
     }
 
@@ -145,8 +148,7 @@ impl Hub {
     /// it back: cursors may claim it.
     pub fn advance(&self, watermark: Arc<Snapshot>) {
         let mut horizon = lock(&self.horizon);
-        let epochs = horizon.epochs.clone();
-        *horizon = Arc::new(Horizon { watermark, epochs });
+        *horizon = Arc::new(Horizon { watermark, ..Horizon::clone(&horizon) });
     }
 
     /// Transaction numbers mean something else from here on: every stream goes
@@ -265,17 +267,17 @@ impl Subscription {
         Poll::Pending
     }
 
-    /// Starts the queue anew and says how far everything has been offered.
-    /// What the queue held was committed before, so a page that is read from
-    /// now on has it.
-    pub fn restart(&self) -> Arc<Horizon> {
-        {
-            let mut state = lock(&self.outbox.state);
-            state.rows = VecDeque::new();
-            state.bytes = 0;
-            state.lost = false;
-        }
-        // Not before: a new epoch is set first and tells the queues after.
+    /// Starts the queue anew. What it held was committed before, so a page that
+    /// is read from now on has it.
+    pub fn restart(&self) {
+        let mut state = lock(&self.outbox.state);
+        state.rows = VecDeque::new();
+        state.bytes = 0;
+        state.lost = false;
+    }
+
+    /// How far everything has been offered.
+    pub fn horizon(&self) -> Arc<Horizon> {
         self.hub.horizon()
     }
 

@@ -17,11 +17,11 @@ use crate::{
     cursor::Cursor,
     error::chain,
     feed::Page,
-    horizon::Resync,
+    horizon::{Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
     notification::UserId,
-    postgres::store::{PageRequest, Store, StoreError},
+    postgres::store::{PageRequest, PageRows, Session, Store, StoreError},
 };
 
 /// Streams served by one query.
@@ -55,8 +55,7 @@ struct Wish {
 
 impl Replays {
     /// Asks for the next page of `user` beyond `cursor`. With a `limit`, more
-    /// rows than that are answered [`Resync::TooFarBack`]. An answer that never
-    /// comes is a wish to be made again, from a new horizon.
+    /// rows than that are answered [`Resync::TooFarBack`].
     pub fn wish(
         &self,
         user: UserId,
@@ -138,10 +137,8 @@ impl Replayer {
                 breaker.succeeded();
                 self.metrics.replayed(began.elapsed());
                 for (wish, answer) in batch.into_iter().zip(answers) {
-                    if let Some(answer) = answer {
-                        // A stream that has gone meanwhile needs no page.
-                        let _gone = wish.answer.send(answer);
-                    }
+                    // A stream that has gone meanwhile needs no page.
+                    let _gone = wish.answer.send(answer);
                 }
             }
             Err(error) => {
@@ -151,69 +148,100 @@ impl Replayer {
         }
     }
 
-    /// `None` for a wish that has to be made again.
-    async fn read(&self, batch: &[Wish]) -> Result<Vec<Option<Answer>>, StoreError> {
+    /// An answer for each wish.
+    async fn read(&self, batch: &[Wish]) -> Result<Vec<Answer>, StoreError> {
         // Before anything is read: what it sees is in the pages.
         let horizon = self.hub.horizon();
         let mut session = self.store.session().await?;
         let standing = session.standing().await?;
-        if !self.store.follows(&standing.history) {
-            // The beat notices as well, and sends everybody back to the table.
-            return Ok(batch.iter().map(|_| None).collect());
+        if standing.history != horizon.history {
+            // The beat finds it as well, and begins the epoch.
+            self.hub.sweep_wanted.notify_one();
+            return Err(StoreError::OtherHistory);
         }
-        let requests: Vec<PageRequest<'_>> = batch
-            .iter()
-            .map(|wish| PageRequest { user: wish.user, cursor: &wish.cursor })
-            .collect();
-        let pages = session.pages(&requests).await?;
-        self.metrics.replay_query();
-        let too_far = self.too_far_back(&mut session, batch, &pages).await?;
-        Ok(batch
-            .iter()
-            .zip(pages)
-            .zip(too_far)
-            .map(|((wish, rows), too_far)| {
-                if wish.cursor.epoch() != horizon.epochs.current() {
-                    return None;
-                }
-                // A cursor of ours was contained in every snapshot since.
-                if !standing.snapshot.contains(wish.cursor.snapshot()) {
-                    return Some(Err(Resync::Future));
-                }
-                if too_far {
-                    return Some(Err(Resync::TooFarBack));
-                }
-                self.metrics.replay_rows(rows.rows.len());
-                let watermark = Arc::clone(&horizon.watermark);
-                Some(Ok(Page { watermark, rows: rows.rows, complete: !rows.more }))
-            })
-            .collect())
+        let mut readings = Vec::with_capacity(batch.len());
+        for wish in batch {
+            let mut cursor = wish.cursor.clone();
+            let mut refused = horizon.adopt(&mut cursor).err();
+            if refused.is_some() && !horizon.epochs.include(cursor.epoch()) {
+                // Another gateway may have begun an epoch that is news here.
+                session.expect_epochs(&horizon.epochs).await.inspect_err(|_| {
+                    self.hub.sweep_wanted.notify_one();
+                })?;
+            }
+            // A cursor of ours is contained in every later snapshot.
+            if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
+                refused = Some(Resync::Future);
+            }
+            readings.push(Reading { wish, cursor, refused, page: PageRows::default() });
+        }
+        self.read_pages(&mut session, &mut readings).await?;
+        self.refuse_the_long(&mut session, &mut readings).await?;
+        Ok(readings.into_iter().map(|reading| reading.answer(&horizon, &self.metrics)).collect())
     }
 
-    /// Counts only where a page was not enough.
-    async fn too_far_back(
+    async fn read_pages(
         &self,
-        session: &mut crate::postgres::store::Session<'_>,
-        batch: &[Wish],
-        pages: &[crate::postgres::store::PageRows],
-    ) -> Result<Vec<bool>, StoreError> {
-        let mut too_far = vec![false; batch.len()];
-        let long = batch.iter().zip(pages).enumerate();
-        let long: Vec<(usize, u32)> = long
-            .filter(|(_, (_, page))| page.more)
-            .filter_map(|(i, (wish, _))| wish.limit.map(|limit| (i, limit)))
-            .collect();
-        let Some(&(_, limit)) = long.first() else { return Ok(too_far) };
-        let requests: Vec<PageRequest<'_>> = long
-            .iter()
-            .map(|&(i, _)| PageRequest { user: batch[i].user, cursor: &batch[i].cursor })
-            .collect();
+        session: &mut Session<'_>,
+        readings: &mut [Reading<'_>],
+    ) -> Result<(), StoreError> {
+        let readable = |reading: &Reading<'_>| reading.refused.is_none();
+        let requests: Vec<PageRequest<'_>> =
+            readings.iter().filter(|r| readable(r)).map(Reading::request).collect();
+        let pages = session.pages(&requests).await?;
+        self.metrics.replay_query();
+        for (reading, page) in readings.iter_mut().filter(|r| readable(r)).zip(pages) {
+            reading.page = page;
+        }
+        Ok(())
+    }
+
+    /// Counts, only where a page was not enough, and refuses what is too much.
+    async fn refuse_the_long(
+        &self,
+        session: &mut Session<'_>,
+        readings: &mut [Reading<'_>],
+    ) -> Result<(), StoreError> {
+        // One setting: whoever has a limit has the same.
+        let Some(limit) = readings.iter().find_map(|reading| reading.wish.limit) else {
+            return Ok(());
+        };
+        let is_long = |reading: &Reading<'_>| reading.page.more && reading.wish.limit.is_some();
+        let requests: Vec<PageRequest<'_>> =
+            readings.iter().filter(|r| is_long(r)).map(Reading::request).collect();
+        if requests.is_empty() {
+            return Ok(());
+        }
         let exceed = session.exceed(&requests, limit).await?;
         self.metrics.replay_query();
-        for (&(i, _), exceeds) in long.iter().zip(exceed) {
-            too_far[i] = exceeds;
+        for (reading, exceeds) in readings.iter_mut().filter(|r| is_long(r)).zip(exceed) {
+            reading.refused = exceeds.then_some(Resync::TooFarBack);
         }
-        Ok(too_far)
+        Ok(())
+    }
+}
+
+/// A wish on its way to its answer.
+struct Reading<'a> {
+    wish: &'a Wish,
+    /// The wish's cursor in the current epoch.
+    cursor: Cursor,
+    refused: Option<Resync>,
+    page: PageRows,
+}
+
+impl Reading<'_> {
+    fn request(&self) -> PageRequest<'_> {
+        PageRequest { user: self.wish.user, cursor: &self.cursor }
+    }
+
+    fn answer(self, horizon: &Arc<Horizon>, metrics: &Metrics) -> Answer {
+        if let Some(reason) = self.refused {
+            return Err(reason);
+        }
+        metrics.replay_rows(self.page.rows.len());
+        let complete = !self.page.more;
+        Ok(Page { horizon: Arc::clone(horizon), rows: self.page.rows, complete })
     }
 }
 

@@ -112,14 +112,10 @@ impl EventStream {
         let next_heartbeat = opened + context.heartbeat.mul_f64(0.5 + fastrand::f64() / 2.0);
         let timer = Box::pin(tokio::time::sleep_until(next_heartbeat.min(ends).into()));
 
-        let horizon = subscription.restart();
-        let adopted = resumed.map(|cursor| {
-            cursor.and_then(|mut cursor| horizon.adopt(&mut cursor).map(|()| cursor))
-        });
-        let (cursor, resync) = match adopted {
-            None => (horizon.cursor(), None),
+        let (cursor, resync) = match resumed {
+            None => (subscription.horizon().cursor(), None),
             Some(Ok(cursor)) => (cursor, None),
-            Some(Err(reason)) => (horizon.cursor(), Some(reason)),
+            Some(Err(reason)) => (subscription.horizon().cursor(), Some(reason)),
         };
         let mut stream = Self {
             replay_limit: Some(context.replay_limit),
@@ -192,7 +188,7 @@ impl EventStream {
         if self.feed.is_behind() {
             self.read();
         }
-        let Some(page) = &mut self.page else { return Poll::Ready(()) };
+        let Some(page) = &mut self.page else { return Poll::Pending };
         let answer = std::task::ready!(Pin::new(page).poll(cx));
         self.page = None;
         match answer {
@@ -205,23 +201,19 @@ impl EventStream {
                 self.set_lagging(!self.feed.is_live());
             }
             Ok(Err(reason)) => self.resync(reason),
-            // The wish was dropped: the horizon has changed under it.
-            Err(_) => self.feed.fall_behind(),
+            // Nobody grants wishes any more: the gateway is stopping, and the
+            // queue is about to say so.
+            Err(_) => {}
         }
         Poll::Ready(())
     }
 
     fn read(&mut self) {
         self.set_lagging(true);
-        let horizon = self.subscription.restart();
-        match self.feed.read(&horizon) {
-            Ok(cursor) => {
-                let user = self.subscription.user();
-                let page = self.context.replays.wish(user, cursor.clone(), self.replay_limit);
-                self.page = Some(page);
-            }
-            Err(reason) => self.resync(reason),
-        }
+        self.subscription.restart();
+        let cursor = self.feed.read().clone();
+        let user = self.subscription.user();
+        self.page = Some(self.context.replays.wish(user, cursor, self.replay_limit));
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -248,7 +240,7 @@ impl EventStream {
 
     fn heartbeat(&mut self) {
         if let Some(horizon) = self.subscription.horizon_if_idle() {
-            self.feed.rest(&horizon.watermark);
+            self.feed.rest(&horizon);
         }
         let id = self.event_id();
         sse::heartbeat(&mut self.out, id.as_deref(), self.subscription.connections());
@@ -256,8 +248,7 @@ impl EventStream {
     }
 
     fn resync(&mut self, reason: Resync) {
-        let horizon = self.subscription.restart();
-        self.feed.resync(&horizon);
+        self.feed.resync(&self.subscription.horizon());
         self.replay_limit = None;
         let id = self.event_id();
         sse::resync(&mut self.out, id.as_deref(), reason);

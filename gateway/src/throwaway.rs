@@ -191,7 +191,11 @@ impl Postgres {
                 self.process = Some((child, stdin));
                 return Ok(());
             }
-            let failed = said.contains("FATAL:");
+            // A client that is there too early is told FATAL as well.
+            let is_fatal = |line: &str| {
+                line.contains("FATAL:") && !line.contains("the database system is starting up")
+            };
+            let failed = said.lines().any(is_fatal);
             if failed || Instant::now() > deadline {
                 drop(stdin);
                 child.wait()?;

@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 
 use super::{
     listener::Kick,
-    store::{History, Session, Standing, Store, StoreError},
+    store::{Session, Standing, Store, StoreError},
 };
 use crate::{
     dispatch::{Signal, Sweep},
     error::chain,
     health::Health,
-    horizon::Horizon,
+    horizon::{History, Horizon},
     hub::Hub,
     metrics::Metrics,
 };
@@ -147,8 +147,8 @@ impl Beat {
         session.probe(&format!("{}:0", self.nonce), true).await?;
         tracing::info!(epoch = epochs.current(), "following the database's history");
         let watermark = Arc::new(standing.snapshot.clone());
-        self.store.follow(standing.history.clone());
-        self.send(Signal::Epoch(Horizon { watermark, epochs })).await?;
+        let history = standing.history.clone();
+        self.send(Signal::Epoch(Horizon { history, watermark, epochs })).await?;
         self.hub.sweep_wanted.notify_one();
         Ok(())
     }

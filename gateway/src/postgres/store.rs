@@ -1,9 +1,6 @@
 //! Every statement of the gateway but LISTEN, on the pool.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
@@ -15,7 +12,7 @@ use crate::{
     config::TableName,
     cursor::{Cursor, RowKey, Snapshot, SnapshotError},
     feed::Row,
-    horizon::{Epoch, Epochs},
+    horizon::{Epoch, Epochs, History},
     notification::{Payload, UserId},
     sse,
 };
@@ -50,7 +47,6 @@ pub struct Store {
     pool: Pool,
     table: TableName,
     probe_channel: String,
-    followed: Mutex<Option<History>>,
 }
 
 /// Where the database stands.
@@ -62,14 +58,6 @@ pub struct Standing {
     pub history: History,
     /// How full the notification queue is, 0 to 1; at 1 commits fail.
     pub queue_usage: f64,
-}
-
-/// Which cluster, and which line of its history: a promotion and a restore to a
-/// point in time begin a new one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
-    system: i64,
-    timeline: String,
 }
 
 /// A stream's wish for a page.
@@ -116,18 +104,7 @@ impl Store {
             .recycle_timeout(Some(CONNECTION_TIMEOUT))
             .post_create(session)
             .build()?;
-        Ok(Self { pool, table, probe_channel, followed: Mutex::new(None) })
-    }
-
-    /// The history that the horizon's cursors speak of is this one now.
-    pub fn follow(&self, history: History) {
-        *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = Some(history);
-    }
-
-    /// Whether `history` is the one followed.
-    pub fn follows(&self, history: &History) -> bool {
-        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        followed.as_ref() == Some(history)
+        Ok(Self { pool, table, probe_channel })
     }
 
     /// A connection, for statements that have to come one after the other in
@@ -191,6 +168,20 @@ impl Session<'_> {
     /// Postgres'.
     pub async fn epochs(&mut self, history: &History) -> Result<Epochs, StoreError> {
         self.run(async |client, _| epochs(client, history).await).await
+    }
+
+    /// Makes sure that the database has no other epochs than these.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::OtherHistory`] when it has.
+    pub async fn expect_epochs(&mut self, known: &Epochs) -> Result<(), StoreError> {
+        self.run(async |client, _| {
+            let statement = client.prepare_cached(LIST_EPOCHS).await?;
+            let rows = client.query(&statement, &[]).await?;
+            if decode_epochs(&rows)? == *known { Ok(()) } else { Err(StoreError::OtherHistory) }
+        })
+        .await
     }
 
     /// The next page of each request, in their order.
@@ -309,10 +300,11 @@ async fn probe(client: &Client, channel: &str, nonce: &str, flush: bool) -> Resu
     Ok(())
 }
 
+const LIST_EPOCHS: &str = "
+    SELECT epoch, first_xact::text, system_identifier, timeline
+    FROM notify_gateway.epoch ORDER BY epoch";
+
 async fn epochs(client: &mut Client, history: &History) -> Result<Epochs, StoreError> {
-    const LIST: &str = "
-        SELECT epoch, first_xact::text, system_identifier, timeline
-        FROM notify_gateway.epoch ORDER BY epoch";
     // Cursors that left a gateway spoke of transactions up to the flush that
     // made them durable; this database has kept those up to the last flush it
     // knows. In another cluster they mean the same only if its numbers go on
@@ -329,7 +321,7 @@ async fn epochs(client: &mut Client, history: &History) -> Result<Epochs, StoreE
     if transaction.query_opt(lock, &[]).await?.is_none() {
         return Err(StoreError::NoState);
     }
-    let last = transaction.query(LIST, &[]).await?;
+    let last = transaction.query(LIST_EPOCHS, &[]).await?;
     let last = last.last().map(|row| -> Result<_, StoreError> {
         let system: i64 = row.try_get(2)?;
         Ok((row.try_get::<_, i32>(0)?, History { system, timeline: row.try_get(3)? }))
@@ -348,8 +340,12 @@ async fn epochs(client: &mut Client, history: &History) -> Result<Epochs, StoreE
         transaction.execute(BEGIN, &values).await?;
         transaction.execute("UPDATE notify_gateway.state SET epoch = $1", &[&next]).await?;
     }
-    let rows = transaction.query(LIST, &[]).await?;
+    let rows = transaction.query(LIST_EPOCHS, &[]).await?;
     transaction.commit().await?;
+    decode_epochs(&rows)
+}
+
+fn decode_epochs(rows: &[tokio_postgres::Row]) -> Result<Epochs, StoreError> {
     let epoch = |row: &tokio_postgres::Row| -> Result<_, StoreError> {
         let number = u32::try_from(row.try_get::<_, i32>(0)?).map_err(|_| StoreError::Number)?;
         let first = row.try_get::<_, Option<&str>>(1)?.map(xact).transpose()?;
@@ -498,6 +494,9 @@ pub enum StoreError {
     /// A standby knows nothing of running transactions.
     #[error("the database is a standby; the gateway needs the primary")]
     Standby,
+    /// Its transaction numbers are others, or a gateway has found that they are.
+    #[error("the database's history has changed")]
+    OtherHistory,
     /// The schema is not complete.
     #[error("notify_gateway.state has no row; run: notify-gateway schema | psql \"$DATABASE_URL\"")]
     NoState,
