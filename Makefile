@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test lint build deps help
+.PHONY: run test lint build soak simulate deps help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,17 @@ lint: ## format, clippy, licences and bans, spelling where typos is installed
 
 build: ## the release binary, target/release/notify-gateway
 	$(CARGO) build --locked --release --package notify-gateway
+
+DURATION ?= 10m
+
+soak: deps ## real faults on the real thing for DURATION (default 10m)
+	$(CARGO) build --locked --release --package notify-gateway --package notify-faults
+	./target/release/notify-faults --duration $(DURATION)
+
+HISTORIES ?= 1000000
+
+simulate: ## the core through HISTORIES random histories (default 1,000,000)
+	$(CARGO) run --locked --release --package notify-simulation -- --histories $(HISTORIES)
 
 deps: ## what the tests need of the system
 	@./scripts/ensure-postgres

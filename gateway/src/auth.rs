@@ -15,6 +15,8 @@ use crate::{config::AuthConfig, notification::UserId};
 pub struct Identity {
     /// The user whose rows the stream carries.
     pub user: UserId,
+    /// The token's `iat`, where it has one.
+    pub issued_at: Option<SystemTime>,
     /// The token's `exp`.
     pub expires_at: SystemTime,
     /// When the stream ends: `exp` and the leeway.
@@ -74,17 +76,18 @@ impl Verifier {
             .and_then(|user| user.parse().ok())
             .map(UserId)
             .ok_or(TokenError::User)?;
-        let expires_at = claims.get("exp").and_then(expiry).ok_or(TokenError::Expiry)?;
+        let expires_at = claims.get("exp").and_then(numeric_date).ok_or(TokenError::Expiry)?;
+        let issued_at = claims.get("iat").and_then(numeric_date);
         let leeway = Duration::from_secs(self.validation.leeway);
-        Ok(Identity { user, expires_at, ends_at: expires_at + leeway })
+        Ok(Identity { user, issued_at, expires_at, ends_at: expires_at + leeway })
     }
 }
 
 /// NumericDate (RFC 7519, section 2) may have a fraction. Clamped to the year
 /// 9999, the last that RFC 3339 can write.
-fn expiry(exp: &Value) -> Option<SystemTime> {
+fn numeric_date(date: &Value) -> Option<SystemTime> {
     const END_OF_9999: f64 = 253_402_300_799.0;
-    let seconds = exp.as_f64().filter(|s| s.is_finite() && *s >= 0.0)?;
+    let seconds = date.as_f64().filter(|s| s.is_finite() && *s >= 0.0)?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.min(END_OF_9999)))
 }
 
@@ -112,6 +115,9 @@ pub enum TokenError {
     /// From another issuer, or from none.
     #[error("the token is from another issuer")]
     Issuer,
+    /// Issued before its user's tokens were revoked.
+    #[error("the token has been revoked")]
+    Revoked,
     /// The user claim is missing or no UUID.
     #[error("the token's user claim is not a UUID")]
     User,

@@ -23,6 +23,7 @@ use crate::{
         store::Store,
     },
     replay::{Replayer, Replays},
+    revocation::Revocations,
     server::{self, Patience},
     sse::Closing,
     stream::StreamContext,
@@ -147,6 +148,7 @@ impl Gateway {
         );
         let store = Arc::new(store.map_err(RunError::Pool)?);
         let kick = Arc::new(Kick::default());
+        let revocations = Arc::new(Revocations::default());
 
         let (signals, received) = mpsc::channel(SIGNAL_BUFFER);
         let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(&metrics))
@@ -154,6 +156,7 @@ impl Gateway {
         let beat = Beat {
             store: Arc::clone(&store),
             hub: Arc::clone(&hub),
+            revocations: Arc::clone(&revocations),
             signals: signals.clone(),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
@@ -192,7 +195,14 @@ impl Gateway {
         let admin = tokio::spawn(admin);
 
         let public_done = CancellationToken::new();
-        let routes = Routes::new(&config, Arc::clone(&hub), Arc::clone(&health), metrics, streams);
+        let routes = Routes::new(
+            &config,
+            Arc::clone(&revocations),
+            Arc::clone(&hub),
+            Arc::clone(&health),
+            metrics,
+            streams,
+        );
         let public = server::serve(public, wrap(routes), public_done.clone(), patience);
         let public = tokio::spawn(public);
 

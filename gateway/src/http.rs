@@ -29,13 +29,14 @@ pub use admin::Admin;
 pub use problem::Problem;
 
 use crate::{
-    auth::{Identity, Verifier},
+    auth::{Identity, TokenError, Verifier},
     config::Config,
     cursor::Cursor,
     health::Health,
     horizon::Resync,
     hub::Hub,
     metrics::Metrics,
+    revocation::Revocations,
     server::Peer,
     sse::{self, Closing},
     stream::{EventStream, StreamContext},
@@ -63,6 +64,7 @@ struct Inner {
     trusted_proxies: Vec<IpNet>,
     credentials: CredentialSources,
     verifier: Verifier,
+    revocations: Arc<Revocations>,
     hub: Arc<Hub>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -74,6 +76,7 @@ impl Routes {
     /// The routes of a gateway with these settings and parts.
     pub fn new(
         config: &Config,
+        revocations: Arc<Revocations>,
         hub: Arc<Hub>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
@@ -89,6 +92,7 @@ impl Routes {
                 query: config.auth.query_token,
             },
             verifier: Verifier::new(&config.auth),
+            revocations,
             hub,
             health,
             metrics,
@@ -152,8 +156,13 @@ impl Inner {
         if !self.health.has_been_ready() {
             return self.refuse(request, Closing::Starting);
         }
-        match self.hub.subscribe(identity.user) {
+        match self.hub.subscribe(identity.user, identity.issued_at) {
             Ok(subscription) => {
+                // Only now: a revocation that comes from here on finds the
+                // stream in the hub.
+                if self.revocations.refuse(identity.user, identity.issued_at) {
+                    return Err(self.unauthorized(TokenError::Revoked));
+                }
                 if resumed.is_some() {
                     self.metrics.reconnected(self.streams.ends.last(identity.user));
                 }
@@ -200,10 +209,12 @@ impl Inner {
                 Problem::bad_request(error.to_string())
             }
         })?;
-        self.verifier.verify(&token).map_err(|error| {
-            refused.unauthorized.increment(1);
-            Problem::unauthorized(Some(error.to_string()))
-        })
+        self.verifier.verify(&token).map_err(|error| self.unauthorized(error))
+    }
+
+    fn unauthorized(&self, error: TokenError) -> Problem {
+        self.metrics.refused().unauthorized.increment(1);
+        Problem::unauthorized(Some(error.to_string()))
     }
 
     /// For a browser's `EventSource` every status but 200 is the end for good:

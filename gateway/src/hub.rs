@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::SystemTime,
 };
 
 use tokio::sync::Notify;
@@ -22,6 +23,7 @@ use crate::{
     feed::{LiveRow, Row},
     horizon::{Epochs, History, Horizon},
     notification::UserId,
+    revocation::Revocation,
     sse::Closing,
 };
 
@@ -86,13 +88,18 @@ impl Hub {
         self.limits
     }
 
-    /// Opens a stream for `user`: everything published from now on is its.
+    /// Opens a stream for `user`, whose token was issued then: everything
+    /// published from now on is its.
     ///
     /// # Errors
     ///
     /// The reason the hub was closed for, once it is; else the limit that would
     /// be passed.
-    pub fn subscribe(self: &Arc<Self>, user: UserId) -> Result<Subscription, Closing> {
+    pub fn subscribe(
+        self: &Arc<Self>,
+        user: UserId,
+        issued_at: Option<SystemTime>,
+    ) -> Result<Subscription, Closing> {
         let mut streams = lock(&self.streams);
         if let Some(reason) = streams.closed {
             return Err(reason);
@@ -103,7 +110,7 @@ impl Hub {
         if streams.open >= self.limits.streams {
             return Err(Closing::Full);
         }
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox { issued_at, ..Outbox::default() });
         if streams.open == 0 {
             self.sweep_wanted.notify_one();
         }
@@ -131,6 +138,13 @@ impl Hub {
     /// As [`Hub::lose`], for everybody.
     pub fn lose_all(&self) {
         self.for_all(Outbox::lose);
+    }
+
+    /// Ends the streams that a revocation ends.
+    pub fn revoke(&self, revocation: Revocation) {
+        self.for_each_of(revocation.user, |outbox| {
+            revocation.refuses(outbox.issued_at).then(|| outbox.end(Closing::Revoked)).flatten()
+        });
     }
 
     /// Ends every stream with `reason` and opens no more.
@@ -316,6 +330,7 @@ impl Drop for Subscription {
 /// One stream's queue.
 #[derive(Default)]
 struct Outbox {
+    issued_at: Option<SystemTime>,
     state: Mutex<OutboxState>,
 }
 
@@ -370,6 +385,10 @@ impl Outbox {
 
     fn end(&self, reason: Closing) -> Option<Waker> {
         let mut state = lock(&self.state);
+        if reason == Closing::Revoked {
+            // Who is locked out gets nothing more.
+            state.lose();
+        }
         state.ended.get_or_insert(reason);
         state.waker.take()
     }
@@ -427,7 +446,7 @@ mod tests {
     #[test]
     fn a_row_reaches_every_stream_of_its_user_and_no_other() {
         let hub = hub(8);
-        let [a1, a2, b] = [ADA, ADA, BOB].map(|user| hub.subscribe(user).unwrap());
+        let [a1, a2, b] = [ADA, ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
         hub.publish(ADA, || row("x"));
         assert_eq!(receive(&a1), ["x"]);
         assert_eq!(receive(&a2), ["x"]);
@@ -437,8 +456,8 @@ mod tests {
     #[test]
     fn a_dropped_subscription_has_left() {
         let hub = hub(8);
-        let first = hub.subscribe(ADA).unwrap();
-        let second = hub.subscribe(ADA).unwrap();
+        let first = hub.subscribe(ADA, None).unwrap();
+        let second = hub.subscribe(ADA, None).unwrap();
         assert_eq!(second.connections(), 2);
         drop(first);
         assert_eq!(second.connections(), 1);
@@ -449,7 +468,7 @@ mod tests {
     #[test]
     fn a_burst_wakes_its_stream_once() {
         let hub = hub(8);
-        let stream = hub.subscribe(ADA).unwrap();
+        let stream = hub.subscribe(ADA, None).unwrap();
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         assert!(stream.poll_receive(&mut Context::from_waker(&waker)).is_pending());
@@ -463,8 +482,8 @@ mod tests {
     #[test]
     fn a_full_queue_is_lost_until_it_is_started_anew_and_no_other_queue_is() {
         let hub = hub(2);
-        let slow = hub.subscribe(ADA).unwrap();
-        let quick = hub.subscribe(ADA).unwrap();
+        let slow = hub.subscribe(ADA, None).unwrap();
+        let quick = hub.subscribe(ADA, None).unwrap();
         for text in ["a", "b", "c", "d"] {
             hub.publish(ADA, || row(text));
             assert_eq!(receive(&quick), [text]);
@@ -478,7 +497,7 @@ mod tests {
     #[test]
     fn a_queue_is_bounded_in_bytes_and_a_huge_row_still_passes_alone() {
         let hub = hub(1000);
-        let stream = hub.subscribe(ADA).unwrap();
+        let stream = hub.subscribe(ADA, None).unwrap();
         let key = RowKey { xact: 1, seq: 1 };
         let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1].into() };
         hub.publish(ADA, huge);
@@ -491,7 +510,7 @@ mod tests {
     #[test]
     fn an_idle_stream_moves_with_the_watermark_and_one_with_a_queue_does_not() {
         let hub = hub(8);
-        let stream = hub.subscribe(ADA).unwrap();
+        let stream = hub.subscribe(ADA, None).unwrap();
         assert!(stream.horizon_if_idle().is_some());
         hub.publish(ADA, || row("x"));
         assert!(stream.horizon_if_idle().is_none());
@@ -504,22 +523,22 @@ mod tests {
     #[test]
     fn a_limit_refuses_the_stream_too_many_until_one_has_left() {
         let hub = hub(8);
-        let ada = [hub.subscribe(ADA).unwrap(), hub.subscribe(ADA).unwrap()];
-        assert_eq!(hub.subscribe(ADA).err(), Some(Closing::TooManyStreams));
-        let _bob = hub.subscribe(BOB).unwrap();
-        assert_eq!(hub.subscribe(BOB).err(), Some(Closing::Full));
+        let ada = [hub.subscribe(ADA, None).unwrap(), hub.subscribe(ADA, None).unwrap()];
+        assert_eq!(hub.subscribe(ADA, None).err(), Some(Closing::TooManyStreams));
+        let _bob = hub.subscribe(BOB, None).unwrap();
+        assert_eq!(hub.subscribe(BOB, None).err(), Some(Closing::Full));
         drop(ada);
-        assert!(hub.subscribe(BOB).is_ok());
+        assert!(hub.subscribe(BOB, None).is_ok());
     }
 
     #[test]
     fn a_closed_hub_ends_its_streams_and_opens_none() {
         let hub = hub(8);
-        let stream = hub.subscribe(ADA).unwrap();
+        let stream = hub.subscribe(ADA, None).unwrap();
         hub.publish(ADA, || row("last"));
         hub.close(Closing::Shutdown);
         assert_eq!(receive(&stream), ["last"]);
         assert_eq!(receive(&stream), ["closed"]);
-        assert_eq!(hub.subscribe(ADA).err(), Some(Closing::Shutdown));
+        assert_eq!(hub.subscribe(ADA, None).err(), Some(Closing::Shutdown));
     }
 }

@@ -26,6 +26,7 @@ pub mod feed;
 pub mod sse;
 // Who it is; what is counted.
 pub mod auth;
+pub mod revocation;
 pub mod metrics;
 pub mod telemetry;
 pub mod health;

@@ -21,6 +21,7 @@ mod limits;
 mod outage;
 mod payloads;
 mod resume;
+mod revocation;
 mod schema;
 mod silent;
 mod slow_reader;

@@ -17,12 +17,14 @@ use super::{
     store::{Session, Standing, Store, StoreError},
 };
 use crate::{
+    cursor::Snapshot,
     dispatch::{Signal, Sweep},
     error::chain,
     health::Health,
     horizon::{History, Horizon},
     hub::Hub,
     metrics::Metrics,
+    revocation::Revocations,
 };
 
 /// While nobody is connected and nothing is written, a beat is this many times
@@ -39,6 +41,8 @@ pub struct Beat {
     pub store: Arc<Store>,
     /// Whose watermark it moves.
     pub hub: Arc<Hub>,
+    /// Whom it refuses.
+    pub revocations: Arc<Revocations>,
     /// Where what it finds goes.
     pub signals: mpsc::Sender<Signal>,
     /// Learns whether the database answers and the probes come back.
@@ -116,10 +120,11 @@ impl Beat {
         }
         let horizon = self.hub.horizon();
         let unseen = session.unseen(&horizon.watermark).await?;
+        let revoked = self.revoke(&mut session, &horizon.watermark).await?;
         // An idle table moves no watermark: the flush would be the only write
         // there is, for ever. A table that rings all the time moves it once a
         // beat.
-        let changed = dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
+        let changed = dirty || revoked || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
         let flush = changed && (is_due || self.hub.take_watermark_wanted());
         let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
@@ -144,6 +149,7 @@ impl Beat {
         standing: &Standing,
     ) -> Result<(), BeatError> {
         let epochs = session.epochs(&standing.history).await?;
+        self.revoke(session, &Snapshot::empty()).await?;
         session.probe(&format!("{}:0", self.nonce), true).await?;
         tracing::info!(epoch = epochs.current(), "following the database's history");
         let watermark = Arc::new(standing.snapshot.clone());
@@ -151,6 +157,24 @@ impl Beat {
         self.send(Signal::Epoch(Horizon { history, watermark, epochs })).await?;
         self.hub.sweep_wanted.notify_one();
         Ok(())
+    }
+
+    /// Reads the revocations that `watermark` does not see and ends whose
+    /// streams they end; whether there were any.
+    async fn revoke(
+        &self,
+        session: &mut Session<'_>,
+        watermark: &Snapshot,
+    ) -> Result<bool, BeatError> {
+        let revocations = session.revocations(watermark).await?;
+        for revocation in &revocations {
+            // Known first and ended then: a stream that is opened in between
+            // is refused by the one or ended by the other.
+            if self.revocations.add(*revocation) {
+                self.hub.revoke(*revocation);
+            }
+        }
+        Ok(!revocations.is_empty())
     }
 
     async fn send(&self, signal: Signal) -> Result<(), BeatError> {

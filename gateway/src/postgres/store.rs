@@ -14,6 +14,7 @@ use crate::{
     feed::Row,
     horizon::{Epoch, Epochs, History},
     notification::{Payload, UserId},
+    revocation::Revocation,
     sse,
 };
 
@@ -148,6 +149,18 @@ impl Session<'_> {
         self.run(async |client, store| unseen(client, &store.table, watermark).await).await
     }
 
+    /// The revocations that `watermark` does not see, the latest of each user.
+    ///
+    /// # Errors
+    ///
+    /// Postgres'.
+    pub async fn revocations(
+        &mut self,
+        watermark: &Snapshot,
+    ) -> Result<Vec<Revocation>, StoreError> {
+        self.run(async |client, _| revocations(client, watermark).await).await
+    }
+
     /// Sends the probe. With `flush` its transaction also writes, so that once
     /// it has committed no crash takes back a transaction number that was given
     /// out before it began.
@@ -271,8 +284,7 @@ async fn unseen(
     );
     let statement = client.prepare_cached(&sql).await?;
     let limit = i64::try_from(MAX_UNSEEN).unwrap_or(i64::MAX);
-    let xmax = watermark.xmax().to_string();
-    let xip: Vec<String> = watermark.xip().iter().map(u64::to_string).collect();
+    let (xmax, xip) = texts(watermark);
     let rows = client.query(&statement, &[&xmax, &xip, &(limit + 1)]).await?;
     if rows.len() > MAX_UNSEEN {
         return Ok(None);
@@ -282,6 +294,31 @@ async fn unseen(
         Ok((key, UserId(row.try_get(2)?)))
     };
     rows.iter().map(key).collect::<Result<_, _>>().map(Some)
+}
+
+async fn revocations(client: &Client, watermark: &Snapshot) -> Result<Vec<Revocation>, StoreError> {
+    const SQL: &str = "
+    SELECT user_id, max(date_part('epoch', before)) FROM (
+        SELECT user_id, before FROM notify_gateway.revocation
+        WHERE xact_id >= $1::text::xid8
+        UNION ALL
+        SELECT user_id, before FROM notify_gateway.revocation
+        WHERE xact_id = ANY ($2::text[]::xid8[])
+    ) revocation GROUP BY user_id";
+    let statement = client.prepare_cached(SQL).await?;
+    let (xmax, xip) = texts(watermark);
+    let rows = client.query(&statement, &[&xmax, &xip]).await?;
+    let revocation = |row: &tokio_postgres::Row| {
+        Ok(Revocation { user: UserId(row.try_get(0)?), before: row.try_get(1)? })
+    };
+    rows.iter().map(revocation).collect()
+}
+
+/// A snapshot as the parameters of a query: Postgres has `xid8`, the protocol's
+/// library has not.
+fn texts(snapshot: &Snapshot) -> (String, Vec<String>) {
+    let xip = snapshot.xip().iter().map(u64::to_string).collect();
+    (snapshot.xmax().to_string(), xip)
 }
 
 async fn probe(client: &Client, channel: &str, nonce: &str, flush: bool) -> Result<(), StoreError> {

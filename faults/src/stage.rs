@@ -1,0 +1,221 @@
+//! All that takes part, set up in order: database, roads, gateways.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{sync::Mutex, time::sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    cluster::{Address, Cluster, GATEWAY_ROLE},
+    gateway::{Binary, Gateway},
+    ledger::Ledger,
+    proxy::Proxy,
+    undertaker::Undertaker,
+    verdict::Truth,
+    writer::Writer,
+};
+
+/// How many gateways there are: a client that changes between two of them
+/// finds whatever a third would show.
+const GATEWAYS: [&str; 2] = ["a", "b"];
+
+/// A gateway beside a database that is up.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// All that can be broken, and where everybody is to connect.
+pub(crate) struct Stage {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) cluster: Mutex<Cluster>,
+    pub(crate) address: Address,
+    pub(crate) gateways: Vec<Mutex<Gateway>>,
+    /// Between each gateway and the database.
+    pub(crate) database_side: Vec<Proxy>,
+    /// Between the clients and each gateway.
+    pub(crate) client_side: Vec<Proxy>,
+    /// Between the writers and the database.
+    pub(crate) writer_side: Proxy,
+    /// How many promotions are still to come.
+    pub(crate) promotions: AtomicU32,
+    /// Resident memory by gateway.
+    pub(crate) memory: std::sync::Mutex<BTreeMap<String, Memory>>,
+    /// Last: it ends what is left.
+    _undertaker: Arc<Undertaker>,
+}
+
+/// Resident memory of one gateway over the run, its restarts included, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) start: u64,
+    pub(crate) max: u64,
+    pub(crate) end: u64,
+}
+
+impl Stage {
+    /// Sets everything up and waits until both gateways are ready.
+    pub(crate) async fn set(
+        binary: &Binary,
+        directory: &Path,
+        ledger: Arc<Ledger>,
+        promotions: u32,
+        undertaker: Arc<Undertaker>,
+        rng: &mut fastrand::Rng,
+    ) -> anyhow::Result<Self> {
+        // Half of the runs: what is not flushed by a commit stays in the WAL
+        // buffers, and a crash really takes transaction numbers back.
+        let is_lazy = rng.bool();
+        let settings: &[&str] = if is_lazy { &["wal_writer_delay=10s"] } else { &[] };
+        ledger.books().count(format!("wal_writer_delay {}", if is_lazy { "10s" } else { "200ms" }));
+        let mut cluster = Cluster::start(directory, settings, undertaker.clone()).await?;
+        let address = cluster.address();
+        prepare(&address, &binary.schema().await?).await?;
+        if promotions > 0 {
+            cluster.build_standby().await.context("the standby")?;
+        }
+        let writer_side = Proxy::start(address.port(), false, rng.fork()).await?;
+        let (mut gateways, mut database_side, mut client_side) = (vec![], vec![], vec![]);
+        for name in GATEWAYS {
+            let road = Proxy::start(address.port(), true, rng.fork()).await?;
+            let database = (road.port(), address.password());
+            let mut gateway =
+                Gateway::new(name, binary.clone(), database, directory, undertaker.clone())?;
+            gateway.start()?;
+            client_side.push(Proxy::start(gateway.port(), false, rng.fork()).await?);
+            gateway.ready(READY_TIMEOUT).await?;
+            gateways.push(Mutex::new(gateway));
+            database_side.push(road);
+        }
+        Ok(Self {
+            ledger,
+            cluster: Mutex::new(cluster),
+            address,
+            gateways,
+            database_side,
+            client_side,
+            writer_side,
+            promotions: AtomicU32::new(promotions),
+            memory: std::sync::Mutex::default(),
+            _undertaker: undertaker,
+        })
+    }
+
+    /// A writer that has not begun.
+    pub(crate) fn writer(&self, number: usize, rng: fastrand::Rng) -> Writer {
+        Writer {
+            number,
+            port: self.writer_side.port(),
+            password: self.address.password().to_owned(),
+            ledger: self.ledger.clone(),
+            rng,
+            rows_per_second: 10.0,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Looks after the gateways: one that ends without being asked is a finding,
+    /// and is started again. Runs until dropped.
+    pub(crate) async fn watch(&self) {
+        loop {
+            sleep(Duration::from_millis(500)).await;
+            for gateway in &self.gateways {
+                // Held: it is just being killed or started, on purpose.
+                let Ok(mut gateway) = gateway.try_lock() else { continue };
+                if let Some(status) = gateway.died() {
+                    let words = gateway.last_words();
+                    let problem = format!("gateway {} died: {status}\n{words}", gateway.name());
+                    self.ledger.books().problems.push(problem);
+                    if gateway.start().is_err() {
+                        return;
+                    }
+                }
+                self.weigh(&gateway);
+            }
+        }
+    }
+
+    fn weigh(&self, gateway: &Gateway) {
+        let Some(now) = gateway.memory_kib() else { return };
+        let mut memory = self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let memory = memory.entry(gateway.name().to_owned()).or_default();
+        if memory.start == 0 {
+            memory.start = now;
+        }
+        memory.max = memory.max.max(now);
+        memory.end = now;
+    }
+
+    /// Opens all roads. The faults are over by now, and what they took away is
+    /// back, but for connections that have lost bytes: these stay silent.
+    pub(crate) fn heal(&self) {
+        for proxy in self.database_side.iter().chain(&self.client_side) {
+            proxy.heal();
+        }
+    }
+
+    /// What is in the table, once no writer's transaction is under way.
+    pub(crate) async fn truth(&self) -> anyhow::Result<Truth> {
+        let client = self.address.connect().await?;
+        // A COMMIT may still be on its way through a proxy, or be waiting for
+        // a lock; a transaction whose client is gone may not know it yet.
+        let busy = "SELECT count(*), count(pg_terminate_backend(pid)) FILTER (WHERE $1) \
+                    FROM pg_stat_activity WHERE xact_start IS NOT NULL \
+                    AND usename = 'postgres' AND pid <> pg_backend_pid() \
+                    AND backend_type = 'client backend'";
+        for round in 0..100 {
+            if client.query_one(busy, &[&(round >= 50)]).await?.get::<_, i64>(0) == 0 {
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        let rows = client.query("SELECT id, xact_id::text FROM notifications", &[]).await?;
+        let rows = rows
+            .iter()
+            .map(|row| Ok((row.get::<_, Uuid>(0), row.get::<_, &str>(1).parse::<u64>()?)))
+            .collect::<anyhow::Result<HashMap<_, _>>>()?;
+        // The first timeline is the one of initdb; each promotion begins one.
+        let epochs = "SELECT timeline, min(first_xact::text::numeric)::text \
+                      FROM notify_gateway.epoch GROUP BY timeline";
+        let mut clamps = BTreeMap::new();
+        for row in client.query(epochs, &[]).await? {
+            let timeline = usize::from_str_radix(row.get(0), 16)?;
+            let first = row.get::<_, Option<&str>>(1).and_then(|first| first.parse().ok());
+            clamps.insert(timeline, first);
+        }
+        Ok(Truth { rows, clamps })
+    }
+
+    /// Lines of panics in the gateways' logs.
+    pub(crate) async fn panics(&self) -> Vec<String> {
+        let mut panics = Vec::new();
+        for gateway in &self.gateways {
+            panics.extend(gateway.lock().await.panics());
+        }
+        panics
+    }
+
+    /// Ends everything.
+    pub(crate) async fn clear(&self) {
+        for gateway in &self.gateways {
+            // It goes with us all the same.
+            let _killed = gateway.lock().await.kill().await;
+        }
+        self.cluster.lock().await.end().await;
+    }
+}
+
+/// The schema as the gateway carries it, and a role that may do what that
+/// grants, and nothing else.
+async fn prepare(address: &Address, schema: &str) -> anyhow::Result<()> {
+    let client = address.connect().await?;
+    client.batch_execute(schema).await.context("the schema")?;
+    let password = address.password();
+    let role =
+        format!("CREATE ROLE {GATEWAY_ROLE} LOGIN PASSWORD '{password}' IN ROLE notify_gateway");
+    client.batch_execute(&role).await.context("the gateways' role")
+}

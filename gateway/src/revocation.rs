@@ -1,0 +1,84 @@
+//! Whose tokens are refused although they are valid: "log out everywhere".
+//!
+//! The table `notify_gateway.revocation` says who and from when on; the beat
+//! reads what is new in it. A gateway that starts has read all of it before it
+//! lets anyone in.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+    time::SystemTime,
+};
+
+use crate::notification::UserId;
+
+/// Tokens of `user` that were issued before `before` are refused.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Revocation {
+    /// Whose.
+    pub user: UserId,
+    /// Seconds since 1970; infinite for a user who is locked out.
+    pub before: f64,
+}
+
+impl Revocation {
+    /// Whether a token of this user, issued then, is refused. One that does not
+    /// say when it was issued may be as old as any.
+    pub fn refuses(&self, issued_at: Option<SystemTime>) -> bool {
+        let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+        let issued_at = issued_at.and_then(since_1970).map(|since| since.as_secs_f64());
+        issued_at.is_none_or(|issued_at| issued_at < self.before)
+    }
+}
+
+/// All revocations, the latest of each user.
+#[derive(Debug, Default)]
+pub struct Revocations {
+    by_user: RwLock<HashMap<UserId, f64>>,
+}
+
+impl Revocations {
+    /// Adds one; an earlier one of the same user changes nothing. Whether it
+    /// was news.
+    pub fn add(&self, revocation: Revocation) -> bool {
+        let mut by_user = self.by_user.write().unwrap_or_else(PoisonError::into_inner);
+        let before = by_user.entry(revocation.user).or_insert(f64::NEG_INFINITY);
+        let is_news = revocation.before > *before;
+        *before = before.max(revocation.before);
+        is_news
+    }
+
+    /// Whether a token of `user`, issued then, is refused.
+    pub fn refuse(&self, user: UserId, issued_at: Option<SystemTime>) -> bool {
+        let by_user = self.by_user.read().unwrap_or_else(PoisonError::into_inner);
+        let before = by_user.get(&user).copied();
+        before.is_some_and(|before| Revocation { user, before }.refuses(issued_at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const ADA: UserId = UserId(uuid::Uuid::from_u128(1));
+    const BOB: UserId = UserId(uuid::Uuid::from_u128(2));
+
+    fn at(seconds: u64) -> Option<SystemTime> {
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_latest_counts_and_only_for_its_user() {
+        let revocations = Revocations::default();
+        assert!(!revocations.refuse(ADA, None));
+        assert!(revocations.add(Revocation { user: ADA, before: 100.0 }));
+        assert!(!revocations.add(Revocation { user: ADA, before: 50.0 }));
+        assert!(revocations.refuse(ADA, at(99)) && revocations.refuse(ADA, None));
+        assert!(!revocations.refuse(ADA, at(100)));
+        assert!(!revocations.refuse(BOB, at(1)));
+        assert!(revocations.add(Revocation { user: ADA, before: f64::INFINITY }));
+        assert!(revocations.refuse(ADA, at(u64::from(u32::MAX))));
+    }
+}

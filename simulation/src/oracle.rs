@@ -1,0 +1,165 @@
+//! Who has got what, and whether that is what was promised.
+
+use std::fmt;
+
+use notify_gateway::{horizon::Resync, notification::UserId};
+
+use crate::{postgres::Postgres, stream::{Event, EventKind}};
+
+/// What must not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Violation {
+    /// A row that was committed after the client's beginning never came.
+    Lost,
+    /// A row came twice.
+    Doubled,
+    /// Another user's row.
+    Misrouted,
+    /// A row that nobody committed.
+    Phantom,
+    /// Rows of one transaction in another order than their insertion.
+    Disordered,
+    /// A client was told to begin anew although its cursor was a good one.
+    Resynced,
+    /// With everything healed, a stream does not become live.
+    Stuck,
+}
+
+impl Violation {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 7] = [
+        Self::Lost,
+        Self::Doubled,
+        Self::Misrouted,
+        Self::Phantom,
+        Self::Disordered,
+        Self::Resynced,
+        Self::Stuck,
+    ];
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "lost",
+            Self::Doubled => "doubled",
+            Self::Misrouted => "misrouted",
+            Self::Phantom => "phantom",
+            Self::Disordered => "out of order",
+            Self::Resynced => "resync without reason",
+            Self::Stuck => "stuck",
+        })
+    }
+}
+
+/// What the clients of a history have seen.
+#[derive(Default)]
+pub struct Book {
+    /// What went wrong, with a sentence.
+    pub violations: Vec<(Violation, String)>,
+    /// Rows delivered.
+    pub rows: u64,
+    /// Rows that came twice because an epoch took back what a cursor claimed:
+    /// the design allows them.
+    pub doubled_by_clamp: u64,
+    /// Resyncs that were due.
+    pub resyncs: u64,
+}
+
+/// One client from its first `connected`, or its last resync, on.
+pub struct Lineage {
+    name: String,
+    user: UserId,
+    since: u64,
+    /// For each row the epoch in which it came.
+    got: Vec<Option<u32>>,
+    /// The last row of each transaction in each epoch.
+    last: Vec<(usize, u32, i64)>,
+}
+
+impl Lineage {
+    /// Begins: what is committed after `since` has to come.
+    pub fn new(name: String, user: UserId, since: u64) -> Self {
+        Self { name, user, since, got: Vec::new(), last: Vec::new() }
+    }
+
+    /// The client has read an event.
+    pub fn read(&mut self, event: &Event, postgres: &Postgres, book: &mut Book) {
+        match &event.kind {
+            EventKind::Row(row) => self.row(*row, event.epoch, postgres, book),
+            EventKind::Resync { reason, epoch } => {
+                let is_due = match reason {
+                    Resync::TooFarBack => true,
+                    // A standby that never got the epoch's row.
+                    Resync::Foreign => *epoch != 0 && postgres.clamped_from(*epoch).is_none(),
+                    Resync::Malformed | Resync::Future => false,
+                };
+                if is_due {
+                    book.resyncs += 1;
+                } else {
+                    let text = format!("{}: {}, epoch {epoch}", self.name, reason.reason());
+                    book.violations.push((Violation::Resynced, text));
+                }
+                *self = Self::new(self.name.clone(), self.user, event.at);
+            }
+            EventKind::Connected | EventKind::Heartbeat | EventKind::Closing => {}
+        }
+    }
+
+    fn row(&mut self, row: usize, epoch: u32, postgres: &Postgres, book: &mut Book) {
+        book.rows += 1;
+        let Some(written) = postgres.written.get(row).filter(|row| row.visible.is_some()) else {
+            let text = format!("{}: row {row}, which nobody committed", self.name);
+            book.violations.push((Violation::Phantom, text));
+            return;
+        };
+        if written.user != self.user {
+            let text = format!("{}: row {row} of {}", self.name, written.user);
+            book.violations.push((Violation::Misrouted, text));
+            return;
+        }
+        if self.got.len() <= row {
+            self.got.resize(row + 1, None);
+        }
+        if let Some(before) = self.got[row].replace(epoch) {
+            // What a cursor of an older epoch said of these numbers was dropped.
+            let first = postgres.clamped_from(before).filter(|_| before != epoch);
+            if first.is_some_and(|first| written.key.xact >= first) {
+                book.doubled_by_clamp += 1;
+            } else {
+                let text = format!("{}: row {row} of {:?}", self.name, written.key);
+                book.violations.push((Violation::Doubled, text));
+            }
+            return;
+        }
+        if !postgres.told[written.transaction].is_orderly() {
+            return;
+        }
+        // Between two epochs rows come again, or late: a gateway that has not
+        // found the failover yet takes a row for another of the same key.
+        let key = (written.transaction, epoch);
+        match self.last.iter_mut().find(|(transaction, epoch, _)| (*transaction, *epoch) == key) {
+            None => self.last.push((written.transaction, epoch, written.key.seq)),
+            Some((_, _, last)) => {
+                if *last > written.key.seq {
+                    let text = format!("{}: row {row} after seq {last}", self.name);
+                    book.violations.push((Violation::Disordered, text));
+                }
+                *last = written.key.seq;
+            }
+        }
+    }
+
+    /// Everything is healed and at rest: what has not come is lost.
+    pub fn end(&self, postgres: &Postgres, book: &mut Book) {
+        for (row, written) in postgres.written.iter().enumerate() {
+            let due = written.user == self.user
+                && !written.vanished
+                && written.visible.is_some_and(|visible| visible > self.since);
+            if due && self.got.get(row).is_none_or(Option::is_none) {
+                let text = format!("{}: row {row}, {:?}", self.name, written.key);
+                book.violations.push((Violation::Lost, text));
+            }
+        }
+    }
+}

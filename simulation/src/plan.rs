@@ -1,0 +1,234 @@
+//! The parameters of one history, skewed at random: each leaves out some kinds
+//! of faults altogether and has too much of others. A mean of everything finds
+//! less: where every LISTEN connection is lost at once, no notification is ever
+//! late.
+
+/// What can happen in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A whole small transaction.
+    Write,
+    /// A transaction begins.
+    Begin,
+    /// A row in one that is open.
+    Insert,
+    /// One commits, or goes on committing.
+    Commit,
+    /// One rolls back.
+    RollBack,
+    /// A transaction of the application only notifies: its number is used up
+    /// and not flushed.
+    NotifyOnly,
+    /// A transaction that got a number rolls back at once.
+    Abort,
+    /// Somebody types into the channel.
+    Junk,
+    /// The WAL writer comes by.
+    FlushWal,
+    /// The standby gets some WAL.
+    Replicate,
+    /// Notifications reach a gateway.
+    Arrive,
+    /// A listener goes on.
+    Listen,
+    /// A beat goes on.
+    Beat,
+    /// A dispatcher takes a signal.
+    Dispatch,
+    /// A replayer goes on.
+    Replay,
+    /// A stream goes on.
+    Poll,
+    /// A stream beats.
+    Heartbeat,
+    /// A client connects.
+    Connect,
+    /// A client reads an event.
+    Read,
+    /// The server comes up again.
+    Recover,
+    /// A killed gateway starts anew.
+    Start,
+    /// A gateway finds that a client is gone.
+    Forget,
+    /// A client is cut off.
+    Cut,
+    /// A token expires.
+    Expire,
+    /// The server crashes.
+    Crash,
+    /// The server is restarted in good order.
+    Restart,
+    /// The server is lost, its standby takes over.
+    Promote,
+    /// A LISTEN connection breaks.
+    LoseListen,
+    /// A connection of the pool breaks.
+    LoseSession,
+    /// A gateway is killed.
+    Kill,
+    /// A gateway is stopped in good order.
+    Stop,
+}
+
+impl Act {
+    /// The faults, in the order of the table.
+    pub const FAULTS: [Self; 14] = [
+        Self::RollBack,
+        Self::NotifyOnly,
+        Self::Abort,
+        Self::Junk,
+        Self::Forget,
+        Self::Cut,
+        Self::Expire,
+        Self::Crash,
+        Self::Restart,
+        Self::Promote,
+        Self::LoseListen,
+        Self::LoseSession,
+        Self::Kill,
+        Self::Stop,
+    ];
+}
+
+/// One history's parameters.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many steps.
+    pub steps: usize,
+    /// How many gateways.
+    pub gateways: usize,
+    /// How many users.
+    pub users: usize,
+    /// How many clients.
+    pub clients: usize,
+    /// Whether the gateways are ready before the first step.
+    pub starts_ready: bool,
+    /// Bound of a stream's queue.
+    pub queue_events: usize,
+    /// Events a socket holds before it takes no more.
+    pub socket_events: usize,
+    /// Rows of a page, from each range.
+    pub page_rows: usize,
+    /// Size of a page; rows count 1 to 4.
+    pub page_size: usize,
+    /// A reconnect replays no more than this.
+    pub replay_limit: usize,
+    /// A sweep lists no more than this.
+    pub max_unseen: usize,
+    /// The first transaction number.
+    pub first_xact: u64,
+    /// Values a sequence logs ahead.
+    pub seq_lookahead: i64,
+    /// Percent of the transactions that have the trigger off.
+    pub silent_writers: u8,
+    /// Percent of the transactions in ring mode.
+    pub ring_writers: u8,
+    /// Percent of the rows that no notification carries.
+    pub large_rows: u8,
+    /// Percent of the rows whose own trigger is off.
+    pub silent_rows: u8,
+    /// Percent of the commits that another step may come in between.
+    pub slow_commits: u8,
+    /// Percent of the crashes that take a while.
+    pub outages: u8,
+    /// Percent of the beats that may flush: rings bring them faster than that.
+    pub due_flushes: u8,
+    acts: Vec<(Act, u32)>,
+    weight: u32,
+}
+
+impl Plan {
+    /// A plan by the dice.
+    pub fn new(dice: &mut fastrand::Rng) -> Self {
+        let steps = 20 + dice.usize(0..=60) * dice.usize(0..=3);
+        let gateways = [1, 1, 2, 2, 3][dice.usize(0..5)];
+        let users = dice.usize(1..=3);
+        let acts = acts(dice);
+        let mut percent = |most: u8| if dice.bool() { dice.u8(0..=most) } else { 0 };
+        let (silent_writers, ring_writers) = (percent(60), percent(40));
+        let (large_rows, silent_rows) = (percent(60), percent(30));
+        let (slow_commits, outages) = (percent(100), percent(100));
+        let mut bound = |least: usize| match dice.u8(0..3) {
+            0 => 1000,
+            _ => least + dice.usize(0..4),
+        };
+        let (queue_events, socket_events) = (bound(1), bound(1));
+        let (page_rows, page_size) = (bound(1), bound(1));
+        let max_unseen = bound(0);
+        Self {
+            steps,
+            gateways,
+            users,
+            clients: dice.usize(1..=4),
+            starts_ready: dice.u8(0..10) > 0,
+            queue_events,
+            socket_events,
+            page_rows,
+            page_size,
+            replay_limit: if dice.u8(0..20) == 0 { dice.usize(1..6) } else { 100_000 },
+            max_unseen,
+            first_xact: [3, 100, 4_294_967_290, 1 << 40][dice.usize(0..4)],
+            seq_lookahead: dice.i64(1..5),
+            silent_writers,
+            ring_writers,
+            large_rows,
+            silent_rows,
+            slow_commits,
+            outages,
+            due_flushes: [100, 100, 50, 20][dice.usize(0..4)],
+            weight: acts.iter().map(|(_, weight)| weight).sum(),
+            acts,
+        }
+    }
+
+    /// What happens next.
+    pub fn act(&self, dice: &mut fastrand::Rng) -> Act {
+        let mut rest = dice.u32(0..self.weight);
+        for (act, weight) in &self.acts {
+            match rest.checked_sub(*weight) {
+                None => return *act,
+                Some(less) => rest = less,
+            }
+        }
+        Act::Read
+    }
+}
+
+fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
+    use Act::*;
+
+    // The machines always run, one much faster than another.
+    let machines = [Arrive, Listen, Beat, Dispatch, Replay, Poll, Read, Connect];
+    // The rest is there or not.
+    let frequent = [Write, Begin, Insert, Commit, Insert, Commit, Heartbeat, Replicate, FlushWal];
+    let rare = [
+        RollBack,
+        NotifyOnly,
+        Abort,
+        Junk,
+        Forget,
+        Cut,
+        Expire,
+        Crash,
+        Restart,
+        Promote,
+        LoseListen,
+        LoseSession,
+        Kill,
+        Stop,
+    ];
+    let mut acts = vec![(Recover, 20), (Start, 20), (Write, 20)];
+    acts.extend(machines.map(|act| (act, 20 << dice.u32(0..4))));
+    for act in frequent {
+        if dice.u8(0..4) > 0 {
+            acts.push((act, 8 << dice.u32(0..4)));
+        }
+    }
+    for act in rare {
+        if dice.u8(0..3) == 0 {
+            acts.push((act, 2 << dice.u32(0..5)));
+        }
+    }
+    acts
+}

@@ -1,0 +1,658 @@
+//! Postgres, as far as delivery depends on it: transaction numbers, snapshots,
+//! what a flush keeps, the notification queue, a standby.
+//!
+//! Two of its habits are where rows get lost, and are kept exactly:
+//!
+//! - A transaction number outlives a crash only if a WAL record with it, or a
+//!   later one, was flushed. A commit that wrote something flushes all before
+//!   it; one that only notified flushes nothing; neither does a rollback.
+//! - A commit is on disk before it is visible, and its notifications come
+//!   after both, in commit order: notifying commits go one at a time.
+
+use notify_gateway::{
+    cursor::{Cursor, RowKey, Snapshot},
+    horizon::{Epoch, History},
+    notification::UserId,
+};
+
+/// A row that was ever written: the oracle's book, not part of the database.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Who is to see it.
+    pub user: UserId,
+    /// Its place in history. After a failover another row may have the same.
+    pub key: RowKey,
+    /// Which transaction of the history wrote it; never used again.
+    pub transaction: usize,
+    /// When snapshots began to see it.
+    pub visible: Option<u64>,
+    /// Committed, and then lost with a primary whose standby never got it.
+    pub vanished: bool,
+}
+
+/// How a transaction told of its rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// Some by notifications.
+    pub aloud: bool,
+    /// Some by none.
+    pub silently: bool,
+}
+
+impl Told {
+    /// Whether the rows arrive in the order of their insertion: where one part
+    /// is notified and another has to be swept, nobody promises it.
+    pub fn is_orderly(self) -> bool {
+        !(self.aloud && self.silently)
+    }
+}
+
+/// What LISTEN brings.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// What it says.
+    pub text: NoticeText,
+    /// When it was committed.
+    pub at: u64,
+}
+
+/// The channel and the payload in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoticeText {
+    /// On the channel of the triggers.
+    Payload(String),
+    /// On the channel of one gateway's probes.
+    Probe {
+        /// Whose.
+        nonce: u32,
+        /// Which.
+        number: u64,
+    },
+}
+
+/// A connection to one life of one server.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    generation: u32,
+    cut: bool,
+}
+
+impl Session {
+    /// The connection breaks; the server lives.
+    pub fn cut(&mut self) {
+        self.cut = true;
+    }
+}
+
+/// How a writer's rows are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Each row by its payload, large ones by a ring.
+    Rows,
+    /// By a bare ring.
+    Ring,
+    /// Not at all: the trigger is off.
+    Silent,
+}
+
+/// Names a transaction for as long as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionId(usize);
+
+/// How far a commit has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Another notifying commit is under way.
+    Waits,
+    /// In the WAL, flushed if it has to be, seen by nobody yet.
+    Written,
+    /// Visible and notified.
+    Done,
+}
+
+/// A page, as the table gave it.
+#[derive(Debug, Default)]
+pub struct PageRows {
+    /// The rows' payloads.
+    pub payloads: Vec<String>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    id: TransactionId,
+    /// Of the application; the gateways' own are ended by their beats.
+    is_writer: bool,
+    mode: Mode,
+    xact: Option<u64>,
+    rows: Vec<usize>,
+    notices: Vec<NoticeText>,
+    updates_state: bool,
+    has_written: bool,
+    is_committing: bool,
+}
+
+#[derive(Clone, Debug)]
+struct EpochRow {
+    epoch: Epoch,
+    timeline: u32,
+}
+
+#[derive(Debug)]
+enum Record {
+    /// A change or a rollback under this number.
+    Number(u64),
+    /// Sequence values below this are given out without another record.
+    Sequence(i64),
+    Commit {
+        xact: u64,
+        rows: Vec<usize>,
+        updates_state: bool,
+        epoch: Option<EpochRow>,
+    },
+    /// A shutdown writes down the next number.
+    Shutdown(u64),
+}
+
+/// The server that is primary now, and how much of it the standby has.
+pub struct Postgres {
+    /// Every row of the history.
+    pub written: Vec<Written>,
+    /// Every transaction of the history.
+    pub told: Vec<Told>,
+    is_up: bool,
+    generation: u32,
+    timeline: u32,
+    /// The number before any of this history.
+    genesis: u64,
+    next_xact: u64,
+    latest_completed: u64,
+    running: Vec<u64>,
+    transactions: Vec<Transaction>,
+    next_seq: i64,
+    logged_seq: i64,
+    seq_lookahead: i64,
+    wal: Vec<Record>,
+    flushed: usize,
+    replicated: usize,
+    /// Committed rows in the order of their keys.
+    table: Vec<usize>,
+    state_flushed: Option<u64>,
+    /// Who has updated the state's one row and not ended yet.
+    state_locked: Option<TransactionId>,
+    epochs: Vec<EpochRow>,
+    /// How many epochs were ever begun, on whichever server.
+    epochs_begun: u32,
+    notifying: Option<TransactionId>,
+    queue: Vec<Notice>,
+}
+
+impl Postgres {
+    /// An empty table; the first transaction gets the number `first`.
+    pub fn new(first: u64, seq_lookahead: i64) -> Self {
+        Self {
+            written: Vec::new(),
+            told: Vec::new(),
+            is_up: true,
+            generation: 0,
+            timeline: 1,
+            genesis: first - 1,
+            next_xact: first,
+            latest_completed: first - 1,
+            running: Vec::new(),
+            transactions: Vec::new(),
+            next_seq: 1,
+            logged_seq: 1,
+            seq_lookahead,
+            wal: Vec::new(),
+            flushed: 0,
+            replicated: 0,
+            table: Vec::new(),
+            state_flushed: None,
+            state_locked: None,
+            epochs: Vec::new(),
+            epochs_begun: 0,
+            notifying: None,
+            queue: Vec::new(),
+        }
+    }
+
+    /// A new connection, while the server is up.
+    pub fn connect(&self) -> Option<Session> {
+        self.is_up.then_some(Session { generation: self.generation, cut: false })
+    }
+
+    /// Whether the server at the other end of `session` still runs.
+    pub fn answers(&self, session: Session) -> bool {
+        self.is_up && !session.cut && session.generation == self.generation
+    }
+
+    /// Whether it takes connections.
+    pub fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    // What statements return.
+
+    /// `pg_current_snapshot()::text`: up to the newest transaction that has
+    /// ended, without those before it that have not.
+    pub fn snapshot(&self) -> String {
+        let xmax = self.latest_completed + 1;
+        let mut xip: Vec<u64> = self.running.iter().copied().filter(|x| *x < xmax).collect();
+        xip.sort_unstable();
+        let xmin = xip.first().unwrap_or(&xmax);
+        let xip: Vec<String> = xip.iter().map(u64::to_string).collect();
+        format!("{xmin}:{xmax}:{}", xip.join(","))
+    }
+
+    /// The cluster, and the timeline of its WAL files' names.
+    pub fn history(&self) -> History {
+        History { system: 1, timeline: format!("{:08X}", self.timeline) }
+    }
+
+    /// The rows that `watermark` does not see, as the sweep selects them.
+    pub fn unseen(&self, watermark: &Snapshot) -> Vec<usize> {
+        let wanted = |row: &&usize| {
+            let xact = self.written[**row].key.xact;
+            xact >= watermark.xmax() || watermark.xip().contains(&xact)
+        };
+        self.table.iter().filter(wanted).copied().collect()
+    }
+
+    /// The next rows of `user` beyond `cursor`: from each of its ranges at most
+    /// `max_rows`, and no further one once `max_size` is reached.
+    pub fn page(&self, user: UserId, cursor: &Cursor, max_rows: usize, max_size: usize) -> PageRows {
+        let mut page = PageRows::default();
+        for range in cursor.unread() {
+            let read = self.range(user, range.after, range.before);
+            let read: Vec<usize> = read.take(max_rows).collect();
+            let mut size = 0;
+            let mut given = 0;
+            for row in &read {
+                if size >= max_size {
+                    break;
+                }
+                size += size_of(*row);
+                given += 1;
+                page.payloads.push(self.payload(*row));
+            }
+            page.more = read.len() >= max_rows || given < read.len();
+            if page.more {
+                break;
+            }
+        }
+        page
+    }
+
+    /// How many rows of `user` are beyond `cursor`.
+    pub fn count(&self, user: UserId, cursor: &Cursor) -> usize {
+        let count = |range: notify_gateway::cursor::Unread| {
+            self.range(user, range.after, range.before).count()
+        };
+        cursor.unread().into_iter().map(count).sum()
+    }
+
+    fn range(&self, user: UserId, after: RowKey, before: u64) -> impl Iterator<Item = usize> {
+        self.table.iter().copied().filter(move |row| {
+            let row = &self.written[*row];
+            row.user == user && row.key > after && row.key.xact < before
+        })
+    }
+
+    /// `notify_gateway.payload(row)`.
+    fn payload(&self, row: usize) -> String {
+        let Written { user, key: RowKey { xact, seq }, .. } = self.written[row];
+        format!(r#"{{"xact_id":"{xact}","seq":{seq},"user_id":"{user}","data":{{"id":{row}}}}}"#)
+    }
+
+    /// The transaction that lists the epochs and begins one for a timeline that
+    /// has none; `None` while it waits for the lock on the state's row.
+    /// With `next_number`, a further epoch is the last one's number and 1.
+    pub fn epochs(&mut self, next_number: bool) -> Option<Vec<Epoch>> {
+        if self.state_locked.is_some() {
+            return None;
+        }
+        let xact = self.assign();
+        self.epochs_begun += 1;
+        // As good as random ones: no other was ever the same.
+        let unique = 1000 * self.epochs_begun;
+        let known = self.epochs.last();
+        let epoch = (known.is_none_or(|known| known.timeline != self.timeline)).then(|| {
+            let next = known.filter(|_| next_number).map(|known| known.epoch.number + 1);
+            let number = next.unwrap_or(unique);
+            let first = self.state_flushed.map(|flushed| flushed + 1);
+            EpochRow { epoch: Epoch { number, first }, timeline: self.timeline }
+        });
+        self.epochs.extend(epoch.clone());
+        self.wal.push(Record::Commit { xact, rows: Vec::new(), updates_state: false, epoch });
+        self.flushed = self.wal.len();
+        self.end(xact);
+        Some(self.list_epochs())
+    }
+
+    /// The epochs as they are.
+    pub fn list_epochs(&self) -> Vec<Epoch> {
+        self.epochs.iter().map(|row| row.epoch.clone()).collect()
+    }
+
+    /// Transactions from this one on were given out anew since epoch `number`.
+    /// `None`: its cursors mean nothing here.
+    pub fn clamped_from(&self, number: u32) -> Option<u64> {
+        let place = self.epochs.iter().position(|row| row.epoch.number == number)?;
+        let mut firsts = self.epochs[place + 1..].iter().map(|row| row.epoch.first);
+        firsts.try_fold(u64::MAX, |least, first| Some(least.min(first?)))
+    }
+
+    // Transactions.
+
+    /// Begins one. It has no number before it writes or notifies.
+    pub fn begin(&mut self, mode: Mode, is_writer: bool) -> TransactionId {
+        let id = TransactionId(self.told.len());
+        self.told.push(Told::default());
+        self.transactions.push(Transaction {
+            id,
+            is_writer,
+            mode,
+            xact: None,
+            rows: Vec::new(),
+            notices: Vec::new(),
+            updates_state: false,
+            has_written: false,
+            is_committing: false,
+        });
+        id
+    }
+
+    /// The transactions of the application that run.
+    pub fn writers(&self) -> impl Iterator<Item = TransactionId> {
+        self.transactions.iter().filter(|t| t.is_writer).map(|t| t.id)
+    }
+
+    /// Whether it may still write.
+    pub fn is_open(&self, id: TransactionId) -> bool {
+        self.transactions.iter().any(|t| t.id == id && !t.is_committing)
+    }
+
+    /// A row for `user`; a large one is told by a ring that names the user, a
+    /// silent one not at all. Returns the row's number.
+    pub fn insert(&mut self, id: TransactionId, user: UserId, large: bool, silent: bool) -> usize {
+        let place = self.place(id);
+        let xact = self.number(place);
+        if self.next_seq >= self.logged_seq {
+            self.logged_seq = self.next_seq + self.seq_lookahead;
+            self.wal.push(Record::Sequence(self.logged_seq));
+        }
+        let key = RowKey { xact, seq: self.next_seq };
+        self.next_seq += 1;
+        self.wal.push(Record::Number(xact));
+        let row = self.written.len();
+        self.written.push(Written {
+            user,
+            key,
+            transaction: id.0,
+            visible: None,
+            vanished: false,
+        });
+        let notice = match self.transactions[place].mode {
+            _ if silent => None,
+            Mode::Silent => None,
+            Mode::Ring => Some(String::new()),
+            Mode::Rows if large => Some(format!(r#"{{"xact_id":"{xact}","user_id":"{user}"}}"#)),
+            Mode::Rows => Some(self.payload(row)),
+        };
+        let told = &mut self.told[id.0];
+        // A bare ring brings a sweep, and that has the order of the table.
+        match notice.as_deref() {
+            None | Some("") => told.silently = true,
+            Some(_) => told.aloud = true,
+        }
+        let transaction = &mut self.transactions[place];
+        transaction.rows.push(row);
+        transaction.has_written = true;
+        if let Some(payload) = notice {
+            self.notify(id, NoticeText::Payload(payload));
+        }
+        row
+    }
+
+    /// Updates the state's one row, unless another transaction has locked it.
+    pub fn update_state(&mut self, id: TransactionId) -> bool {
+        if self.state_locked.is_some() {
+            return false;
+        }
+        let place = self.place(id);
+        let xact = self.number(place);
+        self.wal.push(Record::Number(xact));
+        self.state_locked = Some(id);
+        let transaction = &mut self.transactions[place];
+        transaction.updates_state = true;
+        transaction.has_written = true;
+        true
+    }
+
+    /// Notifies at the commit; what one transaction says twice is said once.
+    pub fn notify(&mut self, id: TransactionId, text: NoticeText) {
+        let place = self.place(id);
+        let notices = &mut self.transactions[place].notices;
+        if !notices.contains(&text) {
+            notices.push(text);
+        }
+    }
+
+    /// The next step of a commit.
+    pub fn commit(&mut self, id: TransactionId, clock: u64) -> Commit {
+        let place = self.place(id);
+        if self.transactions[place].is_committing {
+            self.finish(place, clock);
+            return Commit::Done;
+        }
+        if !self.transactions[place].notices.is_empty() {
+            if self.notifying.is_some() {
+                return Commit::Waits;
+            }
+            self.notifying = Some(id);
+            self.number(place);
+        }
+        let transaction = &mut self.transactions[place];
+        transaction.is_committing = true;
+        if let Some(xact) = transaction.xact {
+            let has_written = transaction.has_written;
+            self.wal.push(Record::Commit {
+                xact,
+                rows: transaction.rows.clone(),
+                updates_state: transaction.updates_state,
+                epoch: None,
+            });
+            if has_written {
+                self.flushed = self.wal.len();
+            }
+        }
+        Commit::Written
+    }
+
+    fn finish(&mut self, place: usize, clock: u64) {
+        let transaction = self.transactions.remove(place);
+        for &row in &transaction.rows {
+            self.written[row].visible = Some(clock);
+            self.store(row);
+        }
+        if transaction.updates_state {
+            self.state_flushed = transaction.xact;
+        }
+        if let Some(xact) = transaction.xact {
+            self.end(xact);
+        }
+        let notices = transaction.notices.into_iter();
+        self.queue.extend(notices.map(|text| Notice { text, at: clock }));
+        self.unlock(transaction.id);
+    }
+
+    /// Ends it without effect but for its number, which is used up until the
+    /// next crash. A commit that is on disk cannot be taken back: `false`.
+    pub fn roll_back(&mut self, id: TransactionId) -> bool {
+        let place = self.place(id);
+        if self.transactions[place].is_committing {
+            return false;
+        }
+        let transaction = self.transactions.remove(place);
+        if let Some(xact) = transaction.xact {
+            self.wal.push(Record::Number(xact));
+            self.end(xact);
+        }
+        self.unlock(id);
+        true
+    }
+
+    /// Its client is gone in the middle of a statement: the server goes on with
+    /// it as with anyone's.
+    pub fn orphan(&mut self, id: TransactionId) {
+        if let Some(transaction) = self.transactions.iter_mut().find(|t| t.id == id) {
+            transaction.is_writer = true;
+        }
+    }
+
+    fn unlock(&mut self, id: TransactionId) {
+        for lock in [&mut self.state_locked, &mut self.notifying] {
+            if *lock == Some(id) {
+                *lock = None;
+            }
+        }
+    }
+
+    fn place(&self, id: TransactionId) -> usize {
+        let place = self.transactions.iter().position(|t| t.id == id);
+        // Whoever holds an id of an ended server has its session checked first.
+        place.unwrap_or_else(|| unreachable!("transaction {id:?} has ended"))
+    }
+
+    fn number(&mut self, place: usize) -> u64 {
+        if let Some(xact) = self.transactions[place].xact {
+            return xact;
+        }
+        let xact = self.assign();
+        self.transactions[place].xact = Some(xact);
+        xact
+    }
+
+    fn assign(&mut self) -> u64 {
+        let xact = self.next_xact;
+        self.next_xact += 1;
+        self.running.push(xact);
+        xact
+    }
+
+    fn end(&mut self, xact: u64) {
+        self.running.retain(|running| *running != xact);
+        self.latest_completed = self.latest_completed.max(xact);
+    }
+
+    fn store(&mut self, row: usize) {
+        let key = self.written[row].key;
+        let place = self.table.partition_point(|other| self.written[*other].key < key);
+        self.table.insert(place, row);
+    }
+
+    // LISTEN.
+
+    /// Where LISTEN begins: what is committed from now on.
+    pub fn queue_end(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What is in the queue at `place`.
+    pub fn notice(&self, place: usize) -> Option<&Notice> {
+        self.queue.get(place)
+    }
+
+    // Time and faults.
+
+    /// The WAL writer comes by.
+    pub fn flush_wal(&mut self) {
+        self.flushed = self.wal.len();
+    }
+
+    /// The standby gets up to `records` more of what is flushed.
+    pub fn replicate(&mut self, records: usize) {
+        self.replicated = self.flushed.min(self.replicated.saturating_add(records));
+    }
+
+    /// The server dies: what was not flushed has never been.
+    pub fn crash(&mut self) {
+        self.is_up = false;
+        self.wal.truncate(self.flushed);
+    }
+
+    /// An orderly shutdown: every number is kept.
+    pub fn shut_down(&mut self) {
+        self.is_up = false;
+        for transaction in &self.transactions {
+            if let Some(xact) = transaction.xact
+                && !transaction.is_committing
+            {
+                self.wal.push(Record::Number(xact));
+            }
+        }
+        self.wal.push(Record::Shutdown(self.next_xact));
+        self.flushed = self.wal.len();
+    }
+
+    /// The server comes up with what its WAL holds.
+    pub fn recover(&mut self, clock: u64) {
+        self.is_up = true;
+        self.replay(clock);
+    }
+
+    /// The primary is lost, and the standby takes over with what it has.
+    pub fn promote(&mut self, clock: u64) {
+        self.wal.truncate(self.replicated);
+        self.timeline += 1;
+        self.recover(clock);
+        for row in 0..self.written.len() {
+            let is_lost = self.written[row].visible.is_some() && !self.table.contains(&row);
+            self.written[row].vanished |= is_lost;
+        }
+    }
+
+    fn replay(&mut self, clock: u64) {
+        self.generation += 1;
+        self.transactions.clear();
+        self.running.clear();
+        self.queue.clear();
+        self.table.clear();
+        self.epochs.clear();
+        (self.state_flushed, self.state_locked, self.notifying) = (None, None, None);
+        self.flushed = self.wal.len();
+        self.replicated = self.replicated.min(self.flushed);
+        let mut last = self.genesis;
+        let mut next_seq = 1;
+        for record in std::mem::take(&mut self.wal) {
+            match &record {
+                Record::Number(xact) => last = last.max(*xact),
+                Record::Sequence(logged) => next_seq = *logged,
+                Record::Shutdown(next) => last = last.max(next - 1),
+                Record::Commit { xact, rows, updates_state, epoch } => {
+                    last = last.max(*xact);
+                    for row in rows {
+                        self.written[*row].visible.get_or_insert(clock);
+                        self.store(*row);
+                    }
+                    if *updates_state {
+                        self.state_flushed = Some(*xact);
+                    }
+                    self.epochs.extend(epoch.clone());
+                }
+            }
+            self.wal.push(record);
+        }
+        self.next_seq = next_seq;
+        self.logged_seq = next_seq;
+        self.next_xact = last + 1;
+        self.latest_completed = last;
+    }
+}
+
+/// Rows are of different sizes, so that pages end in different places.
+fn size_of(row: usize) -> usize {
+    1 + row % 4
+}

@@ -1,0 +1,45 @@
+//! The safeguards, each of which can be taken out: a harness that finds nothing
+//! then would find nothing ever.
+//!
+//! None of these is a switch of the gateway: the machines here call its core
+//! wrongly.
+
+use clap::ValueEnum;
+
+/// A safeguard to go without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sabotage {
+    /// The watermark moves although nothing was written that would keep a crash
+    /// from taking its transaction numbers back.
+    Durability,
+    /// Nobody looks for rows that no notification brought.
+    Sweep,
+    /// The sweep leaves out what was committed while LISTEN was down.
+    Gap,
+    /// Snapshots lose their list of running transactions.
+    Xip,
+    /// In a replay a transaction counts as had from its first row on.
+    WholeTransaction,
+    /// A stream starts its queue anew after its page was read, not before.
+    Registration,
+    /// A row that one stream of a user was given counts as given to all.
+    SharedRecents,
+    /// The snapshot that becomes the watermark is taken after the sweep.
+    WatermarkFirst,
+    /// A cursor is taken over into another epoch as it is.
+    EpochClamp,
+    /// An epoch gets the number after the last one that the database knows,
+    /// which a lost primary may have given to another.
+    EpochNumber,
+    /// A page is read by a horizon of another history than the table's.
+    HorizonHistory,
+    /// Streams are opened before the first epoch has reached the hub.
+    Readiness,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+}
