@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::{
-    CommandFactory as _, Parser,
+    CommandFactory as _, FromArgMatches as _, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use notify_gateway::config::ConfigError;
@@ -55,7 +55,10 @@ enum Failure {
 
 /// Runs the command that the arguments name.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(with_default_command(arguments)) {
+    let parsed = command()
+        .try_get_matches_from(with_default_command(arguments))
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if is_help(&error) => {
             // Help goes to standard output; a closed pipe is no failure.
@@ -75,6 +78,24 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(failure @ Failure::Other(_)) => fail(1, failure),
         Err(failure) => fail(2, failure),
     }
+}
+
+/// The command line, without the variables that are set to nothing: that is
+/// what a compose file passes for those that are not set.
+fn command() -> clap::Command {
+    // Nothing is a value of these two: no proxy, no origin.
+    const LISTS: [&str; 2] = ["trusted_proxies", "cors_origins"];
+    Cli::command().mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| {
+            let value = argument.get_env().and_then(std::env::var_os);
+            let is_list = LISTS.contains(&argument.get_id().as_str());
+            if !is_list && value.is_some_and(|value| value.is_empty()) {
+                argument.env(None::<&str>)
+            } else {
+                argument
+            }
+        })
+    })
 }
 
 /// One line, however many the cause has.

@@ -326,7 +326,12 @@ fn secret(
                 source,
             })?;
             // Editors end a file with a line end that nobody means.
-            Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
+            let text = text.trim_end_matches(['\r', '\n']);
+            if text.is_empty() {
+                // An empty key would verify everybody's tokens.
+                return Err(ConfigError::Empty { setting, file: file.to_owned() });
+            }
+            Ok(Some(Secret::new(text.to_owned())))
         }
     }
 }
@@ -351,6 +356,14 @@ pub enum ConfigError {
     Twice {
         /// The setting's names.
         setting: &'static str,
+    },
+    /// A secret's file holds none.
+    #[error("{setting}: {} is empty", file.display())]
+    Empty {
+        /// The setting's names.
+        setting: &'static str,
+        /// The file it names.
+        file: PathBuf,
     },
     /// A secret's file cannot be read.
     #[error("{setting}: cannot read {}: {source}", file.display())]
@@ -482,7 +495,12 @@ fn parse_networks(s: &str) -> Result<List<IpNet>, String> {
     })
 }
 
-fn parse_channel(s: &str) -> Result<String, String> {
+/// A channel's name.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn parse_channel(s: &str) -> Result<String, String> {
     check_identifier(s)?;
     Ok(s.to_owned())
 }
@@ -576,6 +594,11 @@ mod tests {
         assert_eq!(config1.auth.secret.expose(), "from a file");
         let error = config(&[&GOOD[..], &["--jwt-secret-file", path]].concat()).unwrap_err();
         assert!(matches!(error, ConfigError::Twice { .. }));
+        for empty in ["", "\n"] {
+            std::fs::write(&file, empty).unwrap();
+            let error = config(&[&GOOD[..2], &["--jwt-secret-file", path]].concat()).unwrap_err();
+            assert!(matches!(error, ConfigError::Empty { .. }), "{error}");
+        }
         let gone = [&GOOD[..2], &["--jwt-secret-file", "/nowhere"]].concat();
         assert!(config(&gone).unwrap_err().to_string().contains("/nowhere"));
     }

@@ -80,7 +80,7 @@ pub struct Dispatcher {
 /// What streams have been told of beyond the watermark.
 #[derive(Default)]
 struct Known {
-    rows: HashSet<RowKey>,
+    rows: HashSet<(RowKey, UserId)>,
     rings: HashSet<(u64, UserId)>,
 }
 
@@ -132,6 +132,7 @@ impl Dispatcher {
             Signal::Swept(sweep) => {
                 // The probe of the last one is late: LISTEN lags or is dead.
                 self.settle();
+                self.known.doubt(&sweep.snapshot);
                 self.pending = Some(Pending { sweep, settled: false, durable: false });
                 self.settle_blindly();
             }
@@ -162,7 +163,7 @@ impl Dispatcher {
         }
         match Payload::decode(payload) {
             Ok(Payload::Row(row)) => {
-                if self.known.insert(row.key) {
+                if self.known.insert_row(row.key, row.user) {
                     self.hub.set_dirty();
                     let event = || Row { key: row.key, event: sse::notification(&row.data) };
                     self.hub.publish(row.user, event);
@@ -171,7 +172,7 @@ impl Dispatcher {
             Ok(Payload::Ring { xact, user }) => {
                 // In the place of the row: what comes after it in its
                 // transaction is queued behind what the stream reads now.
-                self.known.rings.insert((xact, user));
+                self.known.insert_ring(xact, user);
                 self.hub.lose(user);
             }
             Ok(Payload::BareRing) => self.hub.sweep_wanted.notify_one(),
@@ -197,7 +198,8 @@ impl Dispatcher {
         match pending.sweep.unseen.take() {
             Some(unseen) => {
                 for (key, user) in unseen {
-                    if !self.known.rings.contains(&(key.xact, user)) && self.known.insert(key) {
+                    let is_rung = self.known.rings.contains(&(key.xact, user));
+                    if !is_rung && self.known.insert_row(key, user) {
                         self.metrics.swept_row();
                         self.hub.lose(user);
                     }
@@ -237,16 +239,33 @@ impl Dispatcher {
 
 impl Known {
     /// Whether the row is new.
-    fn insert(&mut self, key: RowKey) -> bool {
+    fn insert_row(&mut self, key: RowKey, user: UserId) -> bool {
+        self.make_room();
+        self.rows.insert((key, user))
+    }
+
+    fn insert_ring(&mut self, xact: u64, user: UserId) {
+        self.make_room();
+        self.rings.insert((xact, user));
+    }
+
+    fn make_room(&mut self) {
         if self.rows.len() + self.rings.len() >= MAX_KNOWN {
             *self = Self::default();
         }
-        self.rows.insert(key)
+    }
+
+    /// Forgets what the sweep could not know of. A row committed since will be
+    /// looked up once for nothing; one that somebody made up, naming a
+    /// transaction that is still to come, will not pass for the real one.
+    fn doubt(&mut self, swept: &Snapshot) {
+        self.rows.retain(|(key, _)| key.xact < swept.xmax());
+        self.rings.retain(|(xact, _)| *xact < swept.xmax());
     }
 
     /// A sweep no longer reports what the watermark sees.
     fn forget(&mut self, watermark: &Snapshot) {
-        self.rows.retain(|key| !watermark.sees(key.xact));
+        self.rows.retain(|(key, _)| !watermark.sees(key.xact));
         self.rings.retain(|(xact, _)| !watermark.sees(*xact));
     }
 }

@@ -49,6 +49,11 @@ pub struct Page {
     pub complete: bool,
 }
 
+/// Rows a cursor may hold singly. A watermark makes it forget them; while none
+/// comes, because the database does not answer, the stream waits for the table
+/// as well. (A cursor stops fitting into an id at about 700 of them.)
+const MAX_RECENTS: usize = 1024;
+
 /// One stream's place in history.
 #[derive(Clone, Debug)]
 pub struct Feed {
@@ -127,11 +132,15 @@ impl Feed {
         }
     }
 
-    /// Takes a row from the queue, likewise. Only while live.
+    /// Takes a row from the queue, likewise. Only while live, which it may cease
+    /// to be.
     pub fn take_live(&mut self, live: &LiveRow, emit: impl FnOnce(&Row, &Cursor)) {
         self.rebase(&live.horizon);
         if self.cursor.record(live.row.key) {
             emit(&live.row, &self.cursor);
+        }
+        if self.cursor.recents().len() >= MAX_RECENTS {
+            self.phase = Phase::Behind;
         }
     }
 

@@ -168,6 +168,7 @@ impl Gateway {
             replays,
             store,
             hub: Arc::clone(&hub),
+            health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             // One is the beat's, always.
             concurrency: (config.pool_size - 1).min(MAX_CONCURRENT_REPLAYS),
@@ -254,7 +255,7 @@ pub enum RunError {
 
 /// A port that cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("{setting}: cannot listen on {address}: {source}")]
+#[error("{setting}: cannot listen on {address}")]
 pub struct BindError {
     setting: &'static str,
     address: SocketAddr,

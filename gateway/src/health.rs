@@ -4,10 +4,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// A LISTEN connection that leaves this many probes unanswered is dead, however
-/// alive it looks.
-const LOST_PROBES: u32 = 3;
-
 /// What the parts of the gateway report about themselves.
 pub struct Health {
     state: watch::Sender<State>,
@@ -16,6 +12,7 @@ pub struct Health {
 struct State {
     listen: Result<(), String>,
     database: Result<(), String>,
+    replays: Result<(), String>,
     probe: Probe,
     has_been_ready: bool,
     draining: bool,
@@ -26,8 +23,10 @@ struct State {
 struct Probe {
     /// The last one sent, and when.
     sent: Option<(u64, Instant)>,
-    /// How many have been sent since one came back.
-    unanswered: u32,
+    /// When the first was sent that has not come back.
+    unanswered: Option<Instant>,
+    /// Whether it has been waited for in vain.
+    lost: bool,
     /// When one came back last.
     returned: Option<Instant>,
 }
@@ -39,6 +38,7 @@ impl Health {
         let state = State {
             listen: starting(),
             database: starting(),
+            replays: Ok(()),
             probe: Probe::default(),
             has_been_ready: false,
             draining: false,
@@ -72,11 +72,22 @@ impl Health {
         self.modify(|state| state.database = Err(reason));
     }
 
+    /// What streams have missed can be read.
+    pub fn replays_work(&self) {
+        self.modify(|state| state.replays = Ok(()));
+    }
+
+    /// It cannot; `reason` is for the operator.
+    pub fn replays_fail(&self, reason: String) {
+        self.modify(|state| state.replays = Err(reason));
+    }
+
     /// A probe is about to be notified.
     pub fn probe_sent(&self, number: u64) {
         self.modify(|state| {
-            state.probe.sent = Some((number, Instant::now()));
-            state.probe.unanswered += 1;
+            let now = Instant::now();
+            state.probe.sent = Some((number, now));
+            state.probe.unanswered.get_or_insert(now);
         });
     }
 
@@ -88,16 +99,23 @@ impl Health {
         self.modify(|state| {
             let sent = state.probe.sent.filter(|(sent, _)| *sent == number);
             took = sent.map(|(_, at)| now - at);
-            state.probe.unanswered = 0;
+            state.probe.unanswered = None;
+            state.probe.lost = false;
             state.probe.returned = Some(now);
         });
         took
     }
 
-    /// Whether the LISTEN connection has to be replaced.
-    pub fn probe_is_lost(&self) -> bool {
-        let state = self.state.borrow();
-        state.listen.is_ok() && state.probe.unanswered >= LOST_PROBES
+    /// Whether the LISTEN connection has to be replaced: it has left a probe
+    /// unanswered for `patience`.
+    pub fn probe_is_lost(&self, patience: Duration) -> bool {
+        let mut lost = false;
+        self.modify(|state| {
+            let waiting = state.probe.unanswered.map(|since| since.elapsed());
+            lost = state.listen.is_ok() && waiting.is_some_and(|waiting| waiting >= patience);
+            state.probe.lost = lost;
+        });
+        lost
     }
 
     /// How long ago a probe came back; `None` before the first one of this
@@ -129,6 +147,7 @@ impl Health {
         complaints.extend(state.draining.then(|| "draining: the gateway is stopping".to_owned()));
         complaints.extend(state.listen.as_ref().err().cloned());
         complaints.extend(state.database.as_ref().err().cloned());
+        complaints.extend(state.replays.as_ref().err().cloned());
         if complaints.is_empty() && !state.is_well() {
             complaints.push("no probe has come back on the LISTEN connection".to_owned());
         }
@@ -155,7 +174,7 @@ impl State {
         self.listen.is_ok()
             && self.database.is_ok()
             && self.probe.returned.is_some()
-            && self.probe.unanswered < LOST_PROBES
+            && !self.probe.lost
     }
 }
 
@@ -178,15 +197,17 @@ mod tests {
         health.probe_sent(1);
         assert!(health.probe_returned(1).is_some());
         assert!(health.has_been_ready() && health.complaints().is_empty());
-        for number in 2..4 {
+        // Many in a short time are not three beats.
+        for number in 2..100 {
             health.probe_sent(number);
         }
-        assert!(!health.probe_is_lost());
-        health.probe_sent(4);
-        assert!(health.probe_is_lost() && !health.complaints().is_empty());
+        assert!(!health.probe_is_lost(Duration::from_secs(60)));
+        assert!(health.complaints().is_empty());
+        assert!(health.probe_is_lost(Duration::ZERO));
+        assert!(!health.complaints().is_empty());
         // A new connection is given its chance.
         health.listening();
-        assert!(!health.probe_is_lost());
+        assert!(!health.probe_is_lost(Duration::ZERO));
         assert!(health.has_been_ready());
     }
 }

@@ -137,9 +137,14 @@ impl Inner {
             self.metrics.refused().disabled.increment(1);
             return Ok(empty(StatusCode::NO_CONTENT));
         }
-        let query = Query::parse(request.uri().query()).map_err(|error| {
+        let query = Query::parse(request.uri().query()).or_else(|error| {
+            // A bad token is told so, whatever else is the matter.
+            let none = Query::default();
+            if self.credentials.token(request.headers(), &none, true).is_ok() {
+                self.authenticate(request, &none)?;
+            }
             self.metrics.refused().bad_request.increment(1);
-            Problem::bad_request(error.to_string())
+            Err(Problem::bad_request(error.to_string()))
         })?;
         let peer = request.extensions().get::<Peer>();
         let is_flooded = peer.is_some_and(|peer| {

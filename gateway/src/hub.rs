@@ -54,6 +54,7 @@ pub struct Hub {
     /// Whether cursors claim rows singly that the watermark does not see.
     dirty: AtomicBool,
     watermark_wanted: AtomicBool,
+    epochs_wanted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -80,6 +81,7 @@ impl Hub {
             sweep_wanted: Notify::new(),
             dirty: AtomicBool::new(false),
             watermark_wanted: AtomicBool::new(false),
+            epochs_wanted: AtomicBool::new(false),
         })
     }
 
@@ -191,6 +193,17 @@ impl Hub {
     /// new watermark makes it short.
     pub fn take_watermark_wanted(&self) -> bool {
         self.watermark_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Somebody brought a cursor of an epoch that is news here.
+    pub fn want_epochs(&self) {
+        self.epochs_wanted.store(true, Ordering::Relaxed);
+        self.sweep_wanted.notify_one();
+    }
+
+    /// Whether somebody did, since it was asked last.
+    pub fn take_epochs_wanted(&self) -> bool {
+        self.epochs_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// How many streams `user` has open here.

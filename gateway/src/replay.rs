@@ -17,7 +17,8 @@ use crate::{
     cursor::Cursor,
     error::chain,
     feed::Page,
-    horizon::{Horizon, Resync},
+    health::Health,
+    horizon::{Epochs, Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
     notification::UserId,
@@ -35,6 +36,9 @@ const PACE: Duration = Duration::from_millis(10);
 const BREAK_MIN: Duration = Duration::from_millis(200);
 const BREAK_MAX: Duration = Duration::from_secs(10);
 
+/// The longest wait of a wish that fails by itself, whatever others do.
+const POSTPONE_MAX: Duration = Duration::from_secs(60);
+
 /// What streams ask for pages. Bounded by the number of streams: each has one
 /// wish at a time, and one whose stream is gone is dropped.
 #[derive(Default)]
@@ -50,6 +54,8 @@ struct Wish {
     user: UserId,
     cursor: Cursor,
     limit: Option<u32>,
+    /// How many statements it was a part of have failed.
+    failures: u32,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -63,23 +69,39 @@ impl Replays {
         limit: Option<u32>,
     ) -> oneshot::Receiver<Answer> {
         let (answer, answered) = oneshot::channel();
-        self.lock().push_back(Wish { user, cursor, limit, answer });
+        self.lock().push_back(Wish { user, cursor, limit, failures: 0, answer });
         self.wished.notify_one();
         answered
     }
 
     async fn next_batch(&self) -> Vec<Wish> {
         loop {
-            let batch: Vec<Wish> = {
-                let mut waiting = self.lock();
-                let n = waiting.len().min(MAX_BATCH);
-                waiting.drain(..n).filter(|wish| !wish.answer.is_closed()).collect()
-            };
+            let batch = self.take_batch();
             if !batch.is_empty() {
                 return batch;
             }
             self.wished.notified().await;
         }
+    }
+
+    /// Empty only if nobody waits.
+    fn take_batch(&self) -> Vec<Wish> {
+        let mut waiting = self.lock();
+        let mut batch: Vec<Wish> = Vec::new();
+        while let Some(wish) = waiting.pop_front() {
+            if wish.answer.is_closed() {
+                continue;
+            }
+            // What failed together is tried in ever smaller company.
+            let size =
+                batch.iter().chain([&wish]).map(|wish| MAX_BATCH >> wish.failures.min(8)).min();
+            if batch.len() >= size.unwrap_or(1) {
+                waiting.push_front(wish);
+                break;
+            }
+            batch.push(wish);
+        }
+        batch
     }
 
     fn give_back(&self, batch: Vec<Wish>) {
@@ -88,6 +110,18 @@ impl Replays {
             waiting.push_front(wish);
         }
         self.wished.notify_one();
+    }
+
+    /// Gives a wish back that fails by itself, after a while of its own.
+    fn postpone(self: &Arc<Self>, wish: Wish) {
+        let doubled = BREAK_MIN.saturating_mul(1 << wish.failures.min(10));
+        let wait = doubled.min(POSTPONE_MAX).mul_f64(0.5 + fastrand::f64() / 2.0);
+        let replays = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            replays.lock().push_back(wish);
+            replays.wished.notify_one();
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Wish>> {
@@ -103,6 +137,8 @@ pub struct Replayer {
     pub store: Arc<Store>,
     /// Whose watermark the pages go by.
     pub hub: Arc<Hub>,
+    /// Learns whether the table can be read.
+    pub health: Arc<Health>,
     /// The gateway's numbers.
     pub metrics: Arc<Metrics>,
     /// How many queries may be on their way at once.
@@ -134,22 +170,45 @@ impl Replayer {
         let began = Instant::now();
         match self.read(&batch).await {
             Ok(answers) => {
-                breaker.succeeded();
+                if breaker.succeeded() {
+                    self.health.replays_work();
+                }
                 self.metrics.replayed(began.elapsed());
                 for (wish, answer) in batch.into_iter().zip(answers) {
-                    // A stream that has gone meanwhile needs no page.
-                    let _gone = wish.answer.send(answer);
+                    match answer {
+                        // A stream that has gone meanwhile needs no page.
+                        Some(answer) => drop(wish.answer.send(answer)),
+                        None => self.fail(vec![wish]),
+                    }
                 }
             }
+            // The database is there: one of them is at fault, and the others
+            // must not wait for it.
+            Err(error) if error.is_of_statement() => {
+                tracing::warn!(error = chain(&error), streams = batch.len(), "a replay failed");
+                self.fail(batch);
+            }
             Err(error) => {
-                breaker.failed(&error);
+                if breaker.failed(&error) {
+                    self.health.replays_fail(format!("replays wait: {}", chain(&error)));
+                }
                 self.replays.give_back(batch);
             }
         }
     }
 
-    /// An answer for each wish.
-    async fn read(&self, batch: &[Wish]) -> Result<Vec<Answer>, StoreError> {
+    fn fail(&self, mut batch: Vec<Wish>) {
+        for wish in &mut batch {
+            wish.failures += 1;
+        }
+        match <[Wish; 1]>::try_from(batch) {
+            Ok([alone]) => self.replays.postpone(alone),
+            Err(together) => self.replays.give_back(together),
+        }
+    }
+
+    /// An answer for each wish; none for one that has to wait for the beat.
+    async fn read(&self, batch: &[Wish]) -> Result<Vec<Option<Answer>>, StoreError> {
         // Before anything is read: what it sees is in the pages.
         let horizon = self.hub.horizon();
         let mut session = self.store.session().await?;
@@ -159,38 +218,45 @@ impl Replayer {
             self.hub.sweep_wanted.notify_one();
             return Err(StoreError::OtherHistory);
         }
+        let mut news: Option<Epochs> = None;
         let mut readings = Vec::with_capacity(batch.len());
         for wish in batch {
             let mut cursor = wish.cursor.clone();
             let mut refused = horizon.adopt(&mut cursor).err();
             if refused.is_some() && !horizon.epochs.include(cursor.epoch()) {
                 // Another gateway may have begun an epoch that is news here.
-                session.expect_epochs(&horizon.epochs).await.inspect_err(|_| {
-                    self.hub.sweep_wanted.notify_one();
-                })?;
+                if news.is_none() {
+                    news = Some(session.list_epochs().await?);
+                }
+                if news.as_ref().is_some_and(|news| news.include(cursor.epoch())) {
+                    self.hub.want_epochs();
+                    readings.push(None);
+                    continue;
+                }
             }
             // A cursor of ours is contained in every later snapshot.
             if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
                 refused = Some(Resync::Future);
             }
-            readings.push(Reading { wish, cursor, refused, page: PageRows::default() });
+            readings.push(Some(Reading { wish, cursor, refused, page: PageRows::default() }));
         }
         self.read_pages(&mut session, &mut readings).await?;
         self.refuse_the_long(&mut session, &mut readings).await?;
-        Ok(readings.into_iter().map(|reading| reading.answer(&horizon, &self.metrics)).collect())
+        let answer = |reading: Reading<'_>| reading.answer(&horizon, &self.metrics);
+        Ok(readings.into_iter().map(|reading| reading.map(answer)).collect())
     }
 
     async fn read_pages(
         &self,
         session: &mut Session<'_>,
-        readings: &mut [Reading<'_>],
+        readings: &mut [Option<Reading<'_>>],
     ) -> Result<(), StoreError> {
         let readable = |reading: &Reading<'_>| reading.refused.is_none();
         let requests: Vec<PageRequest<'_>> =
-            readings.iter().filter(|r| readable(r)).map(Reading::request).collect();
+            readings.iter().flatten().filter(|r| readable(r)).map(Reading::request).collect();
         let pages = session.pages(&requests).await?;
         self.metrics.replay_query();
-        for (reading, page) in readings.iter_mut().filter(|r| readable(r)).zip(pages) {
+        for (reading, page) in readings.iter_mut().flatten().filter(|r| readable(r)).zip(pages) {
             reading.page = page;
         }
         Ok(())
@@ -200,21 +266,28 @@ impl Replayer {
     async fn refuse_the_long(
         &self,
         session: &mut Session<'_>,
-        readings: &mut [Reading<'_>],
+        readings: &mut [Option<Reading<'_>>],
     ) -> Result<(), StoreError> {
         // One setting: whoever has a limit has the same.
-        let Some(limit) = readings.iter().find_map(|reading| reading.wish.limit) else {
+        let Some(limit) = readings.iter().flatten().find_map(|reading| reading.wish.limit) else {
             return Ok(());
         };
-        let is_long = |reading: &Reading<'_>| reading.page.more && reading.wish.limit.is_some();
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limited = readings.iter_mut().flatten().filter(|reading| reading.wish.limit.is_some());
+        for reading in limited.filter(|reading| reading.page.rows.len() > most) {
+            reading.refused = Some(Resync::TooFarBack);
+        }
+        let is_long = |reading: &Reading<'_>| {
+            reading.page.more && reading.wish.limit.is_some() && reading.refused.is_none()
+        };
         let requests: Vec<PageRequest<'_>> =
-            readings.iter().filter(|r| is_long(r)).map(Reading::request).collect();
+            readings.iter().flatten().filter(|r| is_long(r)).map(Reading::request).collect();
         if requests.is_empty() {
             return Ok(());
         }
         let exceed = session.exceed(&requests, limit).await?;
         self.metrics.replay_query();
-        for (reading, exceeds) in readings.iter_mut().filter(|r| is_long(r)).zip(exceed) {
+        for (reading, exceeds) in readings.iter_mut().flatten().filter(|r| is_long(r)).zip(exceed) {
             reading.refused = exceeds.then_some(Resync::TooFarBack);
         }
         Ok(())
@@ -279,26 +352,65 @@ impl Breaker {
         }
     }
 
-    fn succeeded(&self) {
+    /// Whether it was open.
+    fn succeeded(&self) -> bool {
         let mut state = self.lock();
-        if state.failures > 0 {
+        let was_open = state.failures > 0;
+        if was_open {
             tracing::info!("replays go on");
         }
         *state = BreakerState::default();
+        was_open
     }
 
-    fn failed(&self, error: &StoreError) {
+    /// Whether it was closed.
+    fn failed(&self, error: &StoreError) -> bool {
         let mut state = self.lock();
-        if state.failures == 0 {
+        let was_closed = state.failures == 0;
+        if was_closed {
             tracing::warn!(error = chain(error), "replays wait for the database");
         }
         let doubled = BREAK_MIN.saturating_mul(1 << state.failures.min(10));
         let wait = doubled.min(BREAK_MAX).mul_f64(0.5 + fastrand::f64() / 2.0);
         state.failures = state.failures.saturating_add(1);
         state.open_until = Some(Instant::now() + wait);
+        was_closed
     }
 
     fn lock(&self) -> MutexGuard<'_, BreakerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Snapshot;
+
+    fn wish(replays: &Replays) -> oneshot::Receiver<Answer> {
+        let cursor = Cursor::new(1, Arc::new(Snapshot::empty()));
+        replays.wish(UserId(uuid::Uuid::nil()), cursor, None)
+    }
+
+    #[tokio::test]
+    async fn a_wish_is_found_behind_any_number_of_streams_that_have_gone() {
+        let replays = Replays::default();
+        for _ in 0..3 * MAX_BATCH {
+            drop(wish(&replays));
+        }
+        let _waiting = wish(&replays);
+        assert_eq!(replays.next_batch().await.len(), 1);
+    }
+
+    #[test]
+    fn what_failed_together_is_tried_in_ever_smaller_company() {
+        let replays = Replays::default();
+        let _waiting: Vec<_> = (0..MAX_BATCH).map(|_| wish(&replays)).collect();
+        for failures in 1..=8 {
+            let mut batch = replays.take_batch();
+            batch.iter_mut().for_each(|wish| wish.failures = failures);
+            replays.give_back(batch);
+        }
+        assert_eq!(replays.take_batch().len(), 1);
     }
 }

@@ -171,6 +171,10 @@ impl EventStream {
                 Received::Rows(rows) => {
                     let mut writer = Writer::new(&mut self.out);
                     for live in rows {
+                        if !self.feed.is_live() {
+                            // The rest is in the table as well.
+                            break;
+                        }
                         self.feed.take_live(&live, |row, cursor| writer.write(row, cursor));
                     }
                     let count = writer.count;
@@ -201,9 +205,8 @@ impl EventStream {
                 self.set_lagging(!self.feed.is_live());
             }
             Ok(Err(reason)) => self.resync(reason),
-            // Nobody grants wishes any more: the gateway is stopping, and the
-            // queue is about to say so.
-            Err(_) => {}
+            // Whoever was to answer is gone; somebody else may.
+            Err(_) => self.feed.fall_behind(),
         }
         Poll::Ready(())
     }

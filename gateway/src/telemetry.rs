@@ -19,7 +19,8 @@ pub fn init(format: LogFormat) -> Result<(), String> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(&directives)
             .map_err(|error| format!("RUST_LOG: {directives:?} is not valid: {error}"))?,
-        _ => EnvFilter::new("info"),
+        // What the libraries say of a failure stands in our own line about it.
+        _ => EnvFilter::new("info,deadpool=error,tokio_postgres=warn"),
     };
     let layer = match format {
         LogFormat::Text => {

@@ -3,7 +3,10 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use notify_gateway::{config::TableName, schema};
+use notify_gateway::{
+    config::{TableName, parse_channel},
+    schema,
+};
 
 use super::Failure;
 
@@ -13,7 +16,8 @@ pub(super) struct Arguments {
     #[arg(long, env = "GATEWAY_TABLE", default_value = "notifications", value_name = "NAME")]
     table: TableName,
     /// The channel the trigger notifies on
-    #[arg(long, env = "GATEWAY_CHANNEL", default_value = "notifications", value_name = "NAME")]
+    #[arg(long, env = "GATEWAY_CHANNEL", default_value = "notifications",
+          value_parser = parse_channel, value_name = "NAME")]
     channel: String,
 }
 

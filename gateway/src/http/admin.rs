@@ -33,7 +33,10 @@ impl Admin {
             "/healthz" => text("text/plain; charset=utf-8", "ok\n".to_owned()),
             "/readyz" => self.readyz(),
             // The text format's own media type; scrapers choose the parser by it.
-            "/metrics" => text("text/plain; version=0.0.4; charset=utf-8", self.metrics.render()),
+            "/metrics" => {
+                self.metrics.probe_age(self.health.probe_age());
+                text("text/plain; version=0.0.4; charset=utf-8", self.metrics.render())
+            }
             _ => return Err(Problem::not_found()),
         };
         match *request.method() {

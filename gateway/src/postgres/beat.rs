@@ -31,6 +31,10 @@ use crate::{
 /// as long.
 const IDLE_FACTOR: u32 = 10;
 
+/// A LISTEN connection that brings no probe back for this many beats is dead,
+/// however alive it looks.
+const LOST_PROBES: u32 = 3;
+
 /// The least time between two sweeps, however many rings ask for one: rings
 /// that come meanwhile share the next.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
@@ -83,7 +87,8 @@ impl Beat {
                     self.health.database_fails(format!("no sweep: {}", chain(&error)));
                 }
             }
-            if self.health.probe_is_lost() {
+            let beat = self.longest_rest(failing);
+            if self.health.probe_is_lost(beat * LOST_PROBES) {
                 self.kick.kick();
             }
             self.rest(began, failing).await;
@@ -112,13 +117,18 @@ impl Beat {
         let mut session = self.store.session().await?;
         let standing = session.standing().await?;
         self.metrics.notify_queue_usage(standing.queue_usage);
-        if state.history.as_ref() != Some(&standing.history) {
-            state.history = None;
-            self.begin_epoch(&mut session, &standing).await?;
+        let horizon = self.hub.horizon();
+        // A copy of the data directory brings an older state back on the same
+        // timeline: then what was sure is not there.
+        let is_set_back = !standing.snapshot.contains(&horizon.watermark);
+        let is_other = state.history.as_ref() != Some(&standing.history);
+        if is_other || is_set_back || self.hub.take_epochs_wanted() {
+            let known = state.history.take().map(|_| horizon.epochs.current());
+            let outlived = known.filter(|_| is_set_back && !is_other);
+            self.begin_epoch(&mut session, &standing, outlived).await?;
             state.history = Some(standing.history);
             return Ok(());
         }
-        let horizon = self.hub.horizon();
         let unseen = session.unseen(&horizon.watermark).await?;
         let revoked = self.revoke(&mut session, &horizon.watermark).await?;
         // An idle table moves no watermark: the flush would be the only write
@@ -147,8 +157,9 @@ impl Beat {
         &self,
         session: &mut Session<'_>,
         standing: &Standing,
+        outlived: Option<u32>,
     ) -> Result<(), BeatError> {
-        let epochs = session.epochs(&standing.history).await?;
+        let epochs = session.epochs(&standing.history, outlived).await?;
         self.revoke(session, &Snapshot::empty()).await?;
         session.probe(&format!("{}:0", self.nonce), true).await?;
         tracing::info!(epoch = epochs.current(), "following the database's history");
@@ -181,14 +192,18 @@ impl Beat {
         self.signals.send(signal).await.map_err(|_| BeatError::Stopped)
     }
 
+    /// A beat, or many of them where there is nothing to look for.
+    fn longest_rest(&self, failing: bool) -> Duration {
+        let is_busy =
+            failing || !self.hub.is_empty() || self.hub.is_dirty() || !self.health.is_well();
+        if is_busy { self.interval } else { self.interval * IDLE_FACTOR }
+    }
+
     async fn rest(&self, began: Instant, failing: bool) {
         // The first try after an outage is spread, so that many gateways do not
         // fall upon a database that has just come back.
         let jitter = if failing { 1.0 + fastrand::f64() } else { 1.0 };
-        let interval = self.interval.mul_f64(jitter);
-        let is_busy =
-            failing || !self.hub.is_empty() || self.hub.is_dirty() || !self.health.is_well();
-        let longest = if is_busy { interval } else { interval * IDLE_FACTOR };
+        let longest = self.longest_rest(failing).mul_f64(jitter);
         tokio::select! {
             () = tokio::time::sleep(longest) => {}
             () = self.hub.sweep_wanted.notified(), if !failing => {

@@ -14,7 +14,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc},
 };
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, error::SqlState};
+use tokio_postgres::{
+    AsyncMessage, Client, Connection, NoTls, Socket, error::SqlState, tls::NoTlsStream,
+};
 
 use crate::{
     config::{TableName, quote_identifier},
@@ -27,6 +29,12 @@ use crate::{
 /// How many signals may wait for the dispatcher. When they do, the connection
 /// is not read: Postgres keeps the rest in its queue, which is made for that.
 pub const SIGNAL_BUFFER: usize = 1024;
+
+/// How long a connection may take until LISTEN holds.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The client keeps the connection from ending; nothing is asked of it.
+type Listening = (Client, Connection<Socket, NoTlsStream>);
 
 /// Shortest and longest wait between two attempts, before jitter.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -100,26 +108,12 @@ impl Listener {
     }
 
     async fn session(&self, listening: &mut bool) -> Result<Stopped, ListenError> {
-        let (client, mut connection) = self.database.connect(NoTls).await?;
-        {
-            let mut setup = pin!(self.setup(&client));
-            // The connection moves only while it is polled; the replies to the
-            // set-up travel on it, and so may the first notifications.
-            loop {
-                tokio::select! {
-                    biased;
-                    done = &mut setup => {
-                        done?;
-                        break;
-                    }
-                    message = next_message(&mut connection) => {
-                        if self.forward(message?).await.is_err() {
-                            return Ok(Stopped);
-                        }
-                    }
-                }
-            }
-        }
+        // A pooler that accepts and then says nothing would hold us for ever.
+        let connecting = tokio::time::timeout(SETUP_TIMEOUT, self.connect());
+        let Some((_client, mut connection)) = connecting.await.map_err(|_| ListenError::Slow)??
+        else {
+            return Ok(Stopped);
+        };
         *listening = true;
         self.health.listening();
         self.metrics.listen_up(true);
@@ -137,6 +131,32 @@ impl Listener {
                 return Ok(Stopped);
             }
         }
+    }
+
+    /// A connection on which LISTEN holds; none when nobody takes the signals
+    /// any more.
+    async fn connect(&self) -> Result<Option<Listening>, ListenError> {
+        let (client, mut connection) = self.database.connect(NoTls).await?;
+        {
+            let mut setup = pin!(self.setup(&client));
+            // The connection moves only while it is polled; the replies to the
+            // set-up travel on it, and so may the first notifications.
+            loop {
+                tokio::select! {
+                    biased;
+                    done = &mut setup => {
+                        done?;
+                        break;
+                    }
+                    message = next_message(&mut connection) => {
+                        if self.forward(message?).await.is_err() {
+                            return Ok(None);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Some((client, connection)))
     }
 
     async fn setup(&self, client: &Client) -> Result<(), ListenError> {
@@ -256,6 +276,9 @@ pub enum ListenError {
     /// Postgres or the way to it.
     #[error("the database cannot be used")]
     Postgres(#[from] tokio_postgres::Error),
+    /// LISTEN did not hold in time.
+    #[error("the database did not answer within {SETUP_TIMEOUT:?}")]
+    Slow,
     /// The connection ended without a word.
     #[error("the connection was closed")]
     Closed,

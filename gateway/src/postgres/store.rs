@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, error::SqlState};
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +20,10 @@ use crate::{
 
 /// How long one statement may take here, and how long a connection may be
 /// waited for. Past it the database is as good as away.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+///
+/// Longer than the server's own limit, so that a statement that is too slow and
+/// a server that is not there can be told apart.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Rows a sweep lists; with more than these, every stream reads the table for
@@ -33,12 +36,14 @@ const PAGE_ROWS: i64 = 100;
 const PAGE_BYTES: i64 = 64 * 1024;
 
 /// `synchronous_commit` is what makes a watermark durable; with row security a
-/// missing row would look like none; plans for yesterday's snapshot are wrong
-/// today.
+/// missing row would look like none; a gateway that is stopped must not keep a
+/// lock from the others; plans for yesterday's snapshot are wrong today.
 const SESSION: &str = "
     SET synchronous_commit = on;
     SET row_security = off;
     SET statement_timeout = '10s';
+    SET lock_timeout = '5s';
+    SET idle_in_transaction_session_timeout = '10s';
     SET plan_cache_mode = force_custom_plan;
     SET jit = off;
     SET tcp_user_timeout = '15s'";
@@ -174,25 +179,28 @@ impl Session<'_> {
     }
 
     /// The epochs of the database, a new one begun if `history` is not that of
-    /// the last.
+    /// the last, or if the last is `outlived`.
     ///
     /// # Errors
     ///
     /// Postgres'.
-    pub async fn epochs(&mut self, history: &History) -> Result<Epochs, StoreError> {
-        self.run(async |client, _| epochs(client, history).await).await
+    pub async fn epochs(
+        &mut self,
+        history: &History,
+        outlived: Option<u32>,
+    ) -> Result<Epochs, StoreError> {
+        self.run(async |client, _| epochs(client, history, outlived).await).await
     }
 
-    /// Makes sure that the database has no other epochs than these.
+    /// The epochs as they are.
     ///
     /// # Errors
     ///
-    /// [`StoreError::OtherHistory`] when it has.
-    pub async fn expect_epochs(&mut self, known: &Epochs) -> Result<(), StoreError> {
+    /// Postgres'.
+    pub async fn list_epochs(&mut self) -> Result<Epochs, StoreError> {
         self.run(async |client, _| {
             let statement = client.prepare_cached(LIST_EPOCHS).await?;
-            let rows = client.query(&statement, &[]).await?;
-            if decode_epochs(&rows)? == *known { Ok(()) } else { Err(StoreError::OtherHistory) }
+            decode_epochs(&client.query(&statement, &[]).await?)
         })
         .await
     }
@@ -341,7 +349,11 @@ const LIST_EPOCHS: &str = "
     SELECT epoch, first_xact::text, system_identifier, timeline
     FROM notify_gateway.epoch ORDER BY epoch";
 
-async fn epochs(client: &mut Client, history: &History) -> Result<Epochs, StoreError> {
+async fn epochs(
+    client: &mut Client,
+    history: &History,
+    outlived: Option<u32>,
+) -> Result<Epochs, StoreError> {
     // Cursors that left a gateway spoke of transactions up to the flush that
     // made them durable; this database has kept those up to the last flush it
     // knows. In another cluster they mean the same only if its numbers go on
@@ -369,7 +381,8 @@ async fn epochs(client: &mut Client, history: &History) -> Result<Epochs, StoreE
         // from ours by this.
         None => (fastrand::i32(0..1 << 30), None),
     };
-    if known.as_ref() != Some(history) {
+    let is_outlived = outlived.is_some() && outlived == u32::try_from(number).ok();
+    if known.as_ref() != Some(history) || is_outlived {
         let same_cluster = known.is_some_and(|known| known.system == history.system);
         let next = number + 1;
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
@@ -431,18 +444,31 @@ async fn pages(
     table: &TableName,
     requests: &[PageRequest<'_>],
 ) -> Result<Vec<PageRows>, StoreError> {
+    // What fits is chosen by sizes, which Postgres knows without reading a large
+    // value; only then is a payload made. A range that is full leaves no place
+    // for those after it, so that the order holds.
     let sql = format!(
-        "SELECT r.request, r.place, page.payload, page.rows
+        "SELECT page.request, notify_gateway.payload(n), page.found, page.is_cut
+     FROM (
+         SELECT r.request, r.place, r.user_id, found.xact_id, found.seq,
+                row_number() OVER request AS number,
+                sum(found.bytes) OVER request - found.bytes AS bytes_before,
+                count(*) OVER (PARTITION BY r.request) AS found,
+                bool_or(found.is_cut) OVER (PARTITION BY r.request) AS is_cut
          FROM {from} CROSS JOIN LATERAL (
-             SELECT * FROM (
-                 SELECT xact_id, seq, payload, count(*) OVER () AS rows,
-                        sum(octet_length(payload)) OVER (ORDER BY xact_id, seq)
-                        - octet_length(payload) AS bytes_before
-                 FROM (SELECT n.xact_id, n.seq, notify_gateway.payload(n) AS payload
-                       FROM {table} n WHERE {condition}
-                       ORDER BY n.xact_id, n.seq LIMIT $6) first
-             ) first WHERE bytes_before < $7
-         ) page ORDER BY r.place, page.xact_id, page.seq",
+             SELECT *, count(*) OVER () >= $6 AS is_cut
+             FROM (SELECT n.xact_id, n.seq,
+                          octet_length(n.title) + octet_length(n.message)
+                          + coalesce(pg_column_size(n.metadata), 0) AS bytes
+                   FROM {table} n WHERE {condition}
+                   ORDER BY n.xact_id, n.seq LIMIT $6) first
+         ) found
+         WINDOW request AS (PARTITION BY r.request ORDER BY r.place, found.xact_id, found.seq)
+     ) page
+     JOIN {table} n ON n.user_id = page.user_id
+          AND n.xact_id = page.xact_id AND n.seq = page.seq
+     WHERE page.number <= $6 AND page.bytes_before < $7
+     ORDER BY page.place, page.xact_id, page.seq",
         from = Ranges::FROM,
         condition = Ranges::WHERE,
     );
@@ -455,20 +481,12 @@ async fn pages(
 
     let mut pages: Vec<PageRows> = Vec::new();
     pages.resize_with(requests.len(), PageRows::default);
-    // The ranges of a request ascend. Where one was not read to its end, the
-    // next must wait for it: its rows come later.
-    for range in rows.chunk_by(|a, b| a.get::<_, i64>(1) == b.get::<_, i64>(1)) {
-        let Some(first) = range.first() else { continue };
-        let request = usize::try_from(first.try_get::<_, i32>(0)?);
+    for row in rows {
+        let request = usize::try_from(row.try_get::<_, i32>(0)?);
         let page = request.ok().and_then(|i| pages.get_mut(i)).ok_or(StoreError::Number)?;
-        if page.more {
-            continue;
-        }
-        for row in range {
-            page.rows.push(decode(row.try_get(2)?)?);
-        }
-        let read: i64 = first.try_get(3)?;
-        page.more = read >= PAGE_ROWS || usize::try_from(read) != Ok(range.len());
+        page.rows.push(decode(row.try_get(1)?)?);
+        let found: i64 = row.try_get(2)?;
+        page.more = row.try_get(3)? || usize::try_from(found) != Ok(page.rows.len());
     }
     Ok(pages)
 }
@@ -522,7 +540,7 @@ pub enum StoreError {
     /// Postgres or the way to it.
     #[error("the database could not answer")]
     Postgres(#[from] tokio_postgres::Error),
-    /// It took too long.
+    /// There was no answer.
     #[error("the database did not answer within {STATEMENT_TIMEOUT:?}")]
     TimedOut,
     /// The statement before has failed.
@@ -548,4 +566,19 @@ pub enum StoreError {
         "notify_gateway.payload() is not the one of this version; run: notify-gateway schema | psql \"$DATABASE_URL\""
     )]
     Payload,
+}
+
+impl StoreError {
+    /// Whether the database is there, and it is the statement that fails.
+    pub fn is_of_statement(&self) -> bool {
+        match self {
+            Self::Payload | Self::Number => true,
+            Self::Postgres(error) => error.code().is_some_and(|code| {
+                // A server that is going down or full refuses everything.
+                let class = code.code().get(..2).unwrap_or_default();
+                *code == SqlState::QUERY_CANCELED || !["08", "53", "57", "58"].contains(&class)
+            }),
+            _ => false,
+        }
+    }
 }
