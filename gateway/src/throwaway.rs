@@ -60,7 +60,7 @@ impl Postgres {
             options: options.iter().map(|&option| option.to_owned()).collect(),
             process: None,
         };
-        postgres.initialise()?;
+        postgres.prepare()?;
         postgres.start_server()?;
         Ok(postgres)
     }
@@ -68,6 +68,11 @@ impl Postgres {
     /// The URL of `database` on this server.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The server's data, to be touched only while it is stopped.
+    pub fn data_directory(&self) -> PathBuf {
+        self.data()
     }
 
     /// The port on 127.0.0.1.
@@ -126,7 +131,7 @@ impl Postgres {
         self.directory.join("log")
     }
 
-    fn initialise(&self) -> Result<(), ThrowawayError> {
+    fn prepare(&self) -> Result<(), ThrowawayError> {
         fs::create_dir(&self.directory)?;
         fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700))?;
         let password_file = self.directory.join("password");
@@ -138,20 +143,6 @@ impl Postgres {
             chown(&self.directory, uid, gid)?;
             chown(&password_file, uid, gid)?;
         }
-        let output = self
-            .command(self.binaries.join("initdb"))
-            .args(["--username", USER, "--auth", "scram-sha-256", "--encoding", "UTF8"])
-            .args(["--locale", "C", "--no-sync"])
-            .arg("--pwfile")
-            .arg(&password_file)
-            .arg("--pgdata")
-            .arg(self.data())
-            .output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            let _gone = fs::remove_dir_all(&self.directory);
-            return Err(ThrowawayError::Initdb(said));
-        }
         Ok(())
     }
 
@@ -159,8 +150,13 @@ impl Postgres {
         // INT is Postgres' fast shutdown. A line on the pipe is a deliberate
         // stop, after which the data is wanted again; its bare end means that
         // the owner is gone.
+        // A cluster that is not there yet is made first: the guard outlives an
+        // owner that is gone meanwhile.
         const GUARD: &str = r#"
-            directory=$1; shift
+            directory=$1; initdb=$2; user=$3; shift 3
+            [ -d "$directory/data" ] || "$initdb" --pgdata "$directory/data" \
+                --pwfile "$directory/password" --username "$user" --auth scram-sha-256 \
+                --encoding UTF8 --locale C --no-sync >"$directory/log" 2>&1 || exit 1
             "$@" >"$directory/log" 2>&1 &
             server=$!
             read -r keep
@@ -172,6 +168,7 @@ impl Postgres {
         let _gone = fs::remove_file(&log);
         let mut command = self.command(PathBuf::from("/bin/sh"));
         command.args(["-c", GUARD, "guard"]).arg(&self.directory);
+        command.arg(self.binaries.join("initdb")).arg(USER);
         command.arg(self.binaries.join("postgres"));
         command.arg("-D").arg(self.data()).args(["-p", &port.to_string()]);
         let own =
@@ -195,7 +192,8 @@ impl Postgres {
             let is_fatal = |line: &str| {
                 line.contains("FATAL:") && !line.contains("the database system is starting up")
             };
-            let failed = said.lines().any(is_fatal);
+            // The guard ends by itself only where there is no cluster.
+            let failed = said.lines().any(is_fatal) || child.try_wait()?.is_some();
             if failed || Instant::now() > deadline {
                 drop(stdin);
                 child.wait()?;
@@ -286,9 +284,6 @@ pub enum ThrowawayError {
     /// We are root and there is no account to run the server under.
     #[error("PostgreSQL does not run as root, and there is no account 'postgres' or 'nobody'")]
     NoAccount,
-    /// initdb failed.
-    #[error("initdb failed: {0}")]
-    Initdb(String),
     /// The server did not start.
     #[error("PostgreSQL did not start: {0}")]
     Start(String),

@@ -167,6 +167,8 @@ async fn the_admin_port_has_what_the_public_port_has_not() {
     assert_eq!(gateway.readyz().await, (200, "{\"ready\":true,\"reasons\":[]}\n".into()));
     let metrics = request(gateway.admin, "GET", "/metrics", &[]).await;
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let age = gateway.metric("notify_gateway_probe_age_seconds").await;
+    assert!(age > 0.0 && age < 3600.0, "{age}");
     assert_eq!(request(gateway.admin, "GET", STREAM_PATH, &[]).await.status, 404);
     assert_eq!(request(gateway.admin, "DELETE", "/metrics", &[]).await.status, 405);
 }

@@ -104,3 +104,14 @@ fn token_prints_a_token_and_nothing_else() {
     assert_eq!(printed.trim().split('.').count(), 3);
     assert_eq!(printed.lines().count(), 1);
 }
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notify-gateway"));
+    let empty = ["DATABASE_URL_FILE", "JWT_SECRET_FILE", "JWT_COOKIE", "GATEWAY_HEARTBEAT"];
+    command.envs(empty.map(|name| (name, "")));
+    let output = command.args(["--jwt-secret", SECRET]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("--database-url (DATABASE_URL"), "{stderr}");
+}
