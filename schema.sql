@@ -289,7 +289,8 @@ BEGIN
       '}}')
   $function$;
 
-  -- Numbers the row. Whatever the writer put there is overwritten: these two cannot be forged.
+  -- Numbers the row. Whatever the writer put there is overwritten: these two cannot be forged. (The
+  -- default of seq has drawn a number before, so a row takes two: nothing depends on it.)
   CREATE OR REPLACE FUNCTION notify_gateway.stamp() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS $function$
