@@ -3,12 +3,15 @@
 //! JWT: RFC 7519. The algorithms a token may name follow from the kind of each
 //! key (RFC 8725, section 3.1): a secret verifies HMAC tokens and nothing else.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey, Validation, errors::ErrorKind};
 use serde_json::{Map, Value};
 
-use crate::{config::AuthConfig, notification::UserId};
+use crate::{notification::UserId, secret::Secret};
 
 /// Who a valid token speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,41 +26,66 @@ pub struct Identity {
     pub ends_at: SystemTime,
 }
 
-/// Checks tokens against the configured key.
+/// Who may connect.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// Verifies HS256, HS384 and HS512.
+    pub secret: Option<Secret>,
+    /// Each verifies what its kind signs.
+    pub public_keys: Vec<PublicKey>,
+    /// The `aud` required, if any.
+    pub audience: Option<String>,
+    /// The `iss` required, if any.
+    pub issuer: Option<String>,
+    /// The claim that names the user.
+    pub user_claim: String,
+    /// Clock skew forgiven in `exp` and `nbf`; whole seconds.
+    pub leeway: Duration,
+    /// The cookie that may hold the token.
+    pub cookie: Option<String>,
+    /// Whether the query may hold the token.
+    pub query_token: bool,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            public_keys: Vec::new(),
+            audience: None,
+            issuer: None,
+            user_claim: "sub".into(),
+            leeway: Duration::from_secs(5),
+            cookie: None,
+            query_token: true,
+        }
+    }
+}
+
+/// Checks tokens against the configured keys.
 pub struct Verifier {
-    key: DecodingKey,
-    validation: Validation,
+    keys: Vec<VerifyingKey>,
+    leeway: Duration,
     user_claim: String,
 }
 
+/// A key and what it may verify.
+struct VerifyingKey {
+    key: DecodingKey,
+    validation: Validation,
+}
+
 impl Verifier {
-    /// A verifier for the settings.
+    /// A verifier for the settings; without a key in them it refuses all.
     pub fn new(config: &AuthConfig) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-        validation.leeway = config.leeway.as_secs();
-        validation.validate_nbf = true;
-        let mut required = vec!["exp"];
-        // The library rejects a token that has an `aud` when none is
-        // configured, and passes one that lacks a configured `aud` or `iss`:
-        // both are the opposite of what the settings promise.
-        match &config.audience {
-            Some(audience) => {
-                validation.set_audience(&[audience]);
-                required.push("aud");
-            }
-            None => validation.validate_aud = false,
-        }
-        if let Some(issuer) = &config.issuer {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        validation.set_required_spec_claims(&required);
-        Self {
-            key: DecodingKey::from_secret(config.secret.expose().as_bytes()),
-            validation,
-            user_claim: config.user_claim.clone(),
-        }
+        let secret = config.secret.iter().map(|secret| secret.expose().as_bytes());
+        // As a key, nothing is known to everybody.
+        let secret = secret.filter(|secret| !secret.is_empty()).map(DecodingKey::from_secret);
+        let public = config.public_keys.iter().map(|key| key.0.clone());
+        let keys = secret
+            .chain(public)
+            .map(|key| VerifyingKey { validation: validation(config, key.family()), key });
+        Self { keys: keys.collect(), leeway: config.leeway, user_claim: config.user_claim.clone() }
     }
 
     /// Checks signature, `exp`, `nbf`, and `aud` and `iss` where set, and reads
@@ -68,8 +96,21 @@ impl Verifier {
     /// See [`TokenError`]; its text may go to the client and holds nothing of
     /// the token.
     pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
-        let claims =
-            jsonwebtoken::decode::<Map<String, Value>>(token, &self.key, &self.validation)?.claims;
+        let algorithm = jsonwebtoken::decode_header(token)?.alg;
+        // Only keys of the kind that the token says it is signed with: what the
+        // token says of keys (`jwk`, `jku`, `x5u`) is not looked at.
+        let fitting = self.keys.iter().filter(|key| key.validation.algorithms.contains(&algorithm));
+        let mut outcome = Err(TokenError::Signature);
+        for VerifyingKey { key, validation } in fitting {
+            outcome = jsonwebtoken::decode::<Map<String, Value>>(token, key, validation)
+                .map(|data| data.claims)
+                .map_err(TokenError::from);
+            // Another key signed it; all else holds for every key.
+            if outcome != Err(TokenError::Signature) {
+                break;
+            }
+        }
+        let claims = outcome?;
         let user = claims
             .get(&self.user_claim)
             .and_then(Value::as_str)
@@ -78,9 +119,85 @@ impl Verifier {
             .ok_or(TokenError::User)?;
         let expires_at = claims.get("exp").and_then(numeric_date).ok_or(TokenError::Expiry)?;
         let issued_at = claims.get("iat").and_then(numeric_date);
-        let leeway = Duration::from_secs(self.validation.leeway);
-        Ok(Identity { user, issued_at, expires_at, ends_at: expires_at + leeway })
+        Ok(Identity { user, issued_at, expires_at, ends_at: expires_at + self.leeway })
     }
+}
+
+fn validation(config: &AuthConfig, family: AlgorithmFamily) -> Validation {
+    let mut validation = Validation::new_for_family(family);
+    validation.leeway = config.leeway.as_secs();
+    validation.validate_nbf = true;
+    let mut required = vec!["exp"];
+    // The library rejects a token that has an `aud` when none is configured, and
+    // passes one that lacks a configured `aud` or `iss`: both are the opposite
+    // of what the settings promise.
+    match &config.audience {
+        Some(audience) => {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        None => validation.validate_aud = false,
+    }
+    if let Some(issuer) = &config.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+/// A public key; its kind says which algorithms it verifies.
+#[derive(Clone)]
+pub struct PublicKey(DecodingKey);
+
+impl PublicKey {
+    /// The keys of a PEM file, one after the other (RFC 7468).
+    ///
+    /// # Errors
+    ///
+    /// No key, one of a kind that signs no tokens, or one that should not be
+    /// here: a private key.
+    pub fn parse_all(pem: &str) -> Result<Vec<Self>, KeyError> {
+        const BEGIN: &str = "-----BEGIN ";
+        let blocks = pem.split(BEGIN).skip(1);
+        let keys: Vec<Self> = blocks
+            .map(|block| Self::parse(&format!("{BEGIN}{block}")))
+            .collect::<Result<_, _>>()?;
+        if keys.is_empty() { Err(KeyError::None) } else { Ok(keys) }
+    }
+
+    fn parse(pem: &str) -> Result<Self, KeyError> {
+        let label = pem.lines().next().unwrap_or_default();
+        if label.contains("PRIVATE KEY") {
+            return Err(KeyError::Private);
+        }
+        let pem = pem.as_bytes();
+        DecodingKey::from_rsa_pem(pem)
+            .or_else(|_| DecodingKey::from_ec_pem(pem))
+            .or_else(|_| DecodingKey::from_ed_pem(pem))
+            .map(Self)
+            .map_err(|_| KeyError::Unknown)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PublicKey").field(&self.0.family()).finish()
+    }
+}
+
+/// Why a file holds no public keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// There is no PEM in it.
+    #[error("there is no key in PEM (-----BEGIN PUBLIC KEY-----)")]
+    None,
+    /// It should be nowhere but where tokens are signed.
+    #[error("this is a private key; the gateway needs the public one (openssl pkey -pubout)")]
+    Private,
+    /// None that signs tokens.
+    #[error("a key is not an RSA, EC (P-256, P-384) or Ed25519 public key")]
+    Unknown,
 }
 
 /// NumericDate (RFC 7519, section 2) may have a fraction. Clamped to the year
@@ -152,6 +269,7 @@ pub fn sign(
     user: UserId,
     lifetime: Duration,
 ) -> Result<String, jsonwebtoken::errors::Error> {
+    let secret = config.secret.as_ref().map_or("", Secret::expose);
     let now = jsonwebtoken::get_current_timestamp();
     let mut claims = Map::new();
     claims.insert("iat".into(), now.into());
@@ -166,23 +284,22 @@ pub fn sign(
     jsonwebtoken::encode(
         &jsonwebtoken::Header::default(),
         &claims,
-        &jsonwebtoken::EncodingKey::from_secret(config.secret.expose().as_bytes()),
+        &jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()),
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use jsonwebtoken::{EncodingKey, Header};
+    use jsonwebtoken::{Algorithm, EncodingKey, Header};
     use serde_json::json;
 
     use super::*;
-    use crate::config::Secret;
 
     const SECRET: &str = "a secret of at least thirty-two bytes";
     const USER: &str = "11111111-2222-3333-4444-555555555555";
 
     fn config() -> AuthConfig {
-        AuthConfig { secret: Secret::new(SECRET.into()), ..AuthConfig::default() }
+        AuthConfig { secret: Some(Secret::new(SECRET.into())), ..AuthConfig::default() }
     }
 
     fn token(algorithm: Algorithm, claims: &Value) -> String {
@@ -270,6 +387,86 @@ mod tests {
         assert!(verifier.verify(&none).is_err());
         for garbage in ["", ".", "..", "a.b.c", "🔔.🔔.🔔", &good[..good.len() - 8]] {
             assert!(verifier.verify(garbage).is_err(), "{garbage}");
+        }
+    }
+
+    const RSA: (&str, &str) =
+        (include_str!("../tests/keys/rsa.pem"), include_str!("../tests/keys/rsa.pub.pem"));
+    const EC256: (&str, &str) =
+        (include_str!("../tests/keys/ec256.pem"), include_str!("../tests/keys/ec256.pub.pem"));
+    const EC384: (&str, &str) =
+        (include_str!("../tests/keys/ec384.pem"), include_str!("../tests/keys/ec384.pub.pem"));
+    const ED25519: (&str, &str) =
+        (include_str!("../tests/keys/ed25519.pem"), include_str!("../tests/keys/ed25519.pub.pem"));
+
+    fn with_keys(pem: &str) -> Verifier {
+        let public_keys = PublicKey::parse_all(pem).unwrap();
+        Verifier::new(&AuthConfig { public_keys, ..AuthConfig::default() })
+    }
+
+    fn signed(algorithm: Algorithm, key: &EncodingKey) -> String {
+        let claims = json!({"sub": USER, "exp": now() + 60});
+        jsonwebtoken::encode(&Header::new(algorithm), &claims, key).unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_public_key_verifies_what_it_signs_and_nothing_else() {
+        use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+        let rsa = EncodingKey::from_rsa_pem(RSA.0.as_bytes()).unwrap();
+        let ec256 = EncodingKey::from_ec_pem(EC256.0.as_bytes()).unwrap();
+        let ec384 = EncodingKey::from_ec_pem(EC384.0.as_bytes()).unwrap();
+        let ed = EncodingKey::from_ed_pem(ED25519.0.as_bytes()).unwrap();
+        let mut tokens = Vec::new();
+        for algorithm in [RS256, RS384, RS512, PS256, PS384, PS512] {
+            tokens.push((RSA.1, signed(algorithm, &rsa)));
+        }
+        tokens.push((EC256.1, signed(ES256, &ec256)));
+        tokens.push((EC384.1, signed(ES384, &ec384)));
+        tokens.push((ED25519.1, signed(EdDSA, &ed)));
+
+        let publics = [RSA.1, EC256.1, EC384.1, ED25519.1];
+        for (signer, token) in &tokens {
+            for public in publics {
+                let outcome = with_keys(public).verify(token);
+                assert_eq!(outcome.is_ok(), *signer == public, "{token}: {outcome:?}");
+            }
+            // During a rotation the file holds several, and the secret is there
+            // still.
+            assert!(with_keys(&publics.concat()).verify(token).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_token_signed_with_the_public_key_as_a_secret_is_refused() {
+        let verifier = with_keys(RSA.1);
+        for secret in [RSA.1, RSA.1.trim_end()] {
+            let key = EncodingKey::from_secret(secret.as_bytes());
+            for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                assert_eq!(verifier.verify(&signed(algorithm, &key)), Err(TokenError::Signature));
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_should_not_be_there_is_named() {
+        for (pem, error) in [
+            ("", KeyError::None),
+            ("a secret", KeyError::None),
+            (RSA.0, KeyError::Private),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", KeyError::Unknown),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", KeyError::Unknown),
+        ] {
+            assert_eq!(PublicKey::parse_all(pem).err(), Some(error), "{pem}");
+        }
+    }
+
+    #[test]
+    fn without_a_key_or_with_an_empty_one_nobody_is_let_in() {
+        let empty =
+            AuthConfig { secret: Some(Secret::new(String::new())), ..AuthConfig::default() };
+        let token = signed(Algorithm::HS256, &EncodingKey::from_secret(b""));
+        for config in [empty, AuthConfig::default()] {
+            assert_eq!(Verifier::new(&config).verify(&token), Err(TokenError::Signature));
         }
     }
 

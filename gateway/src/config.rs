@@ -20,6 +20,11 @@ use ipnet::IpNet;
 
 pub use database_url::DatabaseUrlError;
 
+use crate::{
+    auth::{AuthConfig, KeyError, PublicKey},
+    secret::Secret,
+};
+
 /// The settings of `notify-gateway serve`, as written.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
@@ -130,6 +135,10 @@ pub struct AuthSettings {
     /// A file that holds the secret.
     #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
     pub jwt_secret_file: Option<PathBuf>,
+    /// A file of public keys in PEM, one or several: RSA (RS and PS), EC (ES256,
+    /// ES384), Ed25519 (EdDSA).
+    #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
+    pub jwt_public_key_file: Option<PathBuf>,
     /// The `aud` a token must have.
     #[arg(long, env = "JWT_AUDIENCE", value_name = "NAME")]
     pub jwt_audience: Option<String>,
@@ -201,39 +210,6 @@ pub struct Config {
     pub drain: Duration,
 }
 
-/// Who may connect.
-#[derive(Clone, Debug)]
-pub struct AuthConfig {
-    /// Verifies HS256, HS384 and HS512.
-    pub secret: Secret,
-    /// The `aud` required, if any.
-    pub audience: Option<String>,
-    /// The `iss` required, if any.
-    pub issuer: Option<String>,
-    /// The claim that names the user.
-    pub user_claim: String,
-    /// Clock skew forgiven in `exp` and `nbf`; whole seconds.
-    pub leeway: Duration,
-    /// The cookie that may hold the token.
-    pub cookie: Option<String>,
-    /// Whether the query may hold the token.
-    pub query_token: bool,
-}
-
-impl Default for AuthConfig {
-    fn default() -> Self {
-        Self {
-            secret: Secret::new(String::new()),
-            audience: None,
-            issuer: None,
-            user_claim: "sub".into(),
-            leeway: Duration::from_secs(5),
-            cookie: None,
-            query_token: true,
-        }
-    }
-}
-
 impl Settings {
     /// Checks what the flags alone cannot, and reads the files they name.
     ///
@@ -290,13 +266,21 @@ impl AuthSettings {
             self.jwt_secret,
             self.jwt_secret_file.as_deref(),
             "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE)",
-        )?
-        .ok_or(ConfigError::Missing {
-            setting: "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE)",
-            example: "the secret your application signs its tokens with",
-        })?;
+        )?;
+        let public_keys = match self.jwt_public_key_file.as_deref() {
+            Some(file) => public_keys(file)?,
+            None => Vec::new(),
+        };
+        if secret.is_none() && public_keys.is_empty() {
+            return Err(ConfigError::Missing {
+                setting: "a key: --jwt-secret (JWT_SECRET, JWT_SECRET_FILE) or \
+                          --jwt-public-key-file (JWT_PUBLIC_KEY_FILE)",
+                example: "the secret your application signs its tokens with",
+            });
+        }
         Ok(AuthConfig {
             secret,
+            public_keys,
             audience: non_empty(self.jwt_audience),
             issuer: non_empty(self.jwt_issuer),
             user_claim: self.jwt_user_claim,
@@ -336,6 +320,20 @@ fn secret(
     }
 }
 
+fn public_keys(file: &Path) -> Result<Vec<PublicKey>, ConfigError> {
+    const SETTING: &str = "--jwt-public-key-file (JWT_PUBLIC_KEY_FILE)";
+    let pem = std::fs::read_to_string(file).map_err(|source| ConfigError::File {
+        setting: SETTING,
+        file: file.to_owned(),
+        source,
+    })?;
+    PublicKey::parse_all(&pem).map_err(|source| ConfigError::Key {
+        setting: SETTING,
+        file: file.to_owned(),
+        source,
+    })
+}
+
 fn non_empty(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
@@ -356,6 +354,16 @@ pub enum ConfigError {
     Twice {
         /// The setting's names.
         setting: &'static str,
+    },
+    /// A file holds no public keys.
+    #[error("{setting}: {}: {source}", file.display())]
+    Key {
+        /// The setting's names.
+        setting: &'static str,
+        /// The file it names.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: KeyError,
     },
     /// A secret's file holds none.
     #[error("{setting}: {} is empty", file.display())]
@@ -381,36 +389,6 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: DatabaseUrlError,
     },
-}
-
-/// A value that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(secret: String) -> Self {
-        Self(secret)
-    }
-
-    /// The secret itself; the name is long enough to be seen in review.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl std::str::FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        Ok(Self(s.to_owned()))
-    }
 }
 
 /// How log lines are written.
@@ -591,7 +569,7 @@ mod tests {
         std::fs::write(&file, "from a file\n").unwrap();
         let path = file.path().to_str().unwrap();
         let config1 = config(&[&GOOD[..2], &["--jwt-secret-file", path]].concat()).unwrap();
-        assert_eq!(config1.auth.secret.expose(), "from a file");
+        assert_eq!(config1.auth.secret.unwrap().expose(), "from a file");
         let error = config(&[&GOOD[..], &["--jwt-secret-file", path]].concat()).unwrap_err();
         assert!(matches!(error, ConfigError::Twice { .. }));
         for empty in ["", "\n"] {

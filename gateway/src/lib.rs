@@ -20,12 +20,13 @@
 pub mod error;
 pub mod cursor;
 pub mod notification;
-pub mod config;
+pub mod secret;
 pub mod horizon;
 pub mod feed;
 pub mod sse;
 // Who it is; what is counted.
 pub mod auth;
+pub mod config;
 pub mod revocation;
 pub mod metrics;
 pub mod telemetry;

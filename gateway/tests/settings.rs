@@ -41,6 +41,17 @@ fn each_wrong_setting_is_one_line_that_names_it() {
             &["--stream-buffer", "GATEWAY_STREAM_BUFFER"],
         ),
         (&[&good[..2], &file].concat(), &["--jwt-secret", "/nowhere/secret"]),
+        (
+            &[
+                &good[..2],
+                &[
+                    "--jwt-public-key-file",
+                    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rsa.pem"),
+                ],
+            ]
+            .concat(),
+            &["JWT_PUBLIC_KEY_FILE", "private"],
+        ),
         (&["nonsense"], &["nonsense"]),
         (&["token"], &["--user"]),
         (&["token", "--user", "me"], &["--user", "me"]),

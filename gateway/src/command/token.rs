@@ -23,6 +23,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.auth.into_config()?;
+    if config.secret.is_none() {
+        let reason = "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE) is needed to sign a token";
+        return Err(Failure::Usage(reason.into()));
+    }
     let token = auth::sign(&config, UserId(arguments.user), arguments.lifetime)
         .context("cannot sign a token")?;
     writeln!(std::io::stdout(), "{token}").context("cannot print the token")?;

@@ -4,11 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser as _;
 use notify_gateway::{
-    auth,
-    config::{AuthConfig, Config, Secret, Settings},
+    auth::{self, AuthConfig},
+    config::{Config, Settings},
     gateway::{Gateway, RunError},
     http::STREAM_PATH,
     notification::UserId,
+    secret::Secret,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -127,6 +128,6 @@ pub(crate) fn token(user: Uuid) -> String {
 }
 
 pub(crate) fn token_for(user: Uuid, lifetime: Duration) -> String {
-    let config = AuthConfig { secret: Secret::new(SECRET.into()), ..AuthConfig::default() };
+    let config = AuthConfig { secret: Some(Secret::new(SECRET.into())), ..AuthConfig::default() };
     auth::sign(&config, UserId(user), lifetime).unwrap()
 }
