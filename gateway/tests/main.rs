@@ -13,6 +13,7 @@
 
 mod support;
 
+mod attacks;
 mod connecting;
 mod cors;
 mod dev;
