@@ -1,7 +1,7 @@
 //! The sweep, the probe and the flush: `postgres/beat.rs`, from one `await` to
 //! the next.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use notify_gateway::{
     cursor::Snapshot,
@@ -17,6 +17,10 @@ use crate::{
     sabotage::Sabotage,
     scene::Scene,
 };
+
+/// A LISTEN connection that brings no probe back for this many beats is given
+/// up.
+const LOST_PROBES: u32 = 3;
 
 /// Where the database stands.
 #[derive(Clone, Debug)]
@@ -50,6 +54,8 @@ pub struct Beat {
     /// has flushed.
     dirty: bool,
     flushed: bool,
+    /// Beats since a probe came back.
+    unanswered: u32,
     phase: Phase,
 }
 
@@ -60,7 +66,7 @@ enum Phase {
     Standing(Session, Standing),
     UnseenAsked(Session, Snapshot, Arc<Snapshot>),
     UnseenReplied(Session, Snapshot, Vec<usize>),
-    EpochsAsked(Session, Standing),
+    EpochsAsked(Session, Standing, Option<u32>),
     EpochsReplied(Session, Standing, Vec<Epoch>),
     ProbeAsked(Session, Probe),
     ProbeOpen(Session, Probe, TransactionId),
@@ -90,7 +96,9 @@ pub struct Reach<'a> {
 impl Beat {
     /// One that has not begun.
     pub fn new(nonce: u32) -> Self {
-        Self { nonce, number: 1, history: None, dirty: false, flushed: false, phase: Phase::Rest }
+        let phase = Phase::Rest;
+        let (dirty, flushed, unanswered) = (false, false, 0);
+        Self { nonce, number: 1, history: None, dirty, flushed, unanswered, phase }
     }
 
     /// Whether it is between two beats.
@@ -130,9 +138,10 @@ impl Beat {
     ) -> bool {
         match mem::replace(&mut self.phase, Phase::Rest) {
             Phase::Rest => {
+                self.expect_probes(&mut reach, postgres, scene);
                 self.dirty = reach.hub.take_dirty();
                 let Some(session) = postgres.connect() else {
-                    self.fail(&mut reach, postgres, scene);
+                    self.fail(&mut reach);
                     return false;
                 };
                 let standing = Standing::of(postgres, scene);
@@ -144,18 +153,24 @@ impl Beat {
             }
             Phase::Standing(session, standing) => {
                 if !arrives(postgres, session, scene) {
-                    self.fail(&mut reach, postgres, scene);
-                } else if self.history.as_ref() == Some(&standing.history) {
-                    let watermark = Arc::clone(&reach.hub.horizon().watermark);
-                    self.phase = Phase::UnseenAsked(session, standing.snapshot, watermark);
+                    self.fail(&mut reach);
+                    return true;
+                }
+                let horizon = reach.hub.horizon();
+                let is_set_back = !standing.snapshot.contains(&horizon.watermark);
+                let is_other = self.history.as_ref() != Some(&standing.history);
+                if is_other || is_set_back || reach.hub.take_epochs_wanted() {
+                    let known = self.history.take().map(|_| horizon.epochs.current());
+                    let outlived = known.filter(|_| is_set_back && !is_other);
+                    self.phase = Phase::EpochsAsked(session, standing, outlived);
                 } else {
-                    self.history = None;
-                    self.phase = Phase::EpochsAsked(session, standing);
+                    let watermark = Arc::clone(&horizon.watermark);
+                    self.phase = Phase::UnseenAsked(session, standing.snapshot, watermark);
                 }
             }
             Phase::UnseenAsked(session, snapshot, watermark) => {
                 if !postgres.answers(session) {
-                    self.fail(&mut reach, postgres, scene);
+                    self.fail(&mut reach);
                     return true;
                 }
                 let mut unseen = postgres.unseen(&watermark);
@@ -174,31 +189,34 @@ impl Beat {
                 if arrives(postgres, session, scene) {
                     self.swept(session, snapshot, unseen, postgres, &mut reach, scene);
                 } else {
-                    self.fail(&mut reach, postgres, scene);
+                    self.fail(&mut reach);
                 }
             }
-            Phase::EpochsAsked(session, standing) => {
+            Phase::EpochsAsked(session, standing, outlived) => {
                 if !postgres.answers(session) {
-                    self.fail(&mut reach, postgres, scene);
-                } else if let Some(epochs) = postgres.epochs(scene.is_without(Sabotage::EpochNumber)) {
+                    self.fail(&mut reach);
+                } else if let Some(epochs) =
+                    postgres.epochs(outlived, scene.is_without(Sabotage::EpochNumber))
+                {
                     self.phase = Phase::EpochsReplied(session, standing, epochs);
                 } else {
-                    self.phase = Phase::EpochsAsked(session, standing);
+                    self.phase = Phase::EpochsAsked(session, standing, outlived);
                     return false;
                 }
             }
             Phase::EpochsReplied(session, standing, epochs) => {
                 if arrives(postgres, session, scene) {
                     let flush = !scene.is_without(Sabotage::Durability);
-                    let probe = Probe { number: 0, flush, changed: false, epoch: Some((standing, epochs)) };
+                    let probe =
+                        Probe { number: 0, flush, changed: false, epoch: Some((standing, epochs)) };
                     self.phase = Phase::ProbeAsked(session, probe);
                 } else {
-                    self.fail(&mut reach, postgres, scene);
+                    self.fail(&mut reach);
                 }
             }
             Phase::ProbeAsked(session, probe) => {
                 if !postgres.answers(session) {
-                    self.fail(&mut reach, postgres, scene);
+                    self.fail(&mut reach);
                     return true;
                 }
                 let id = postgres.begin(Mode::Silent, false);
@@ -213,7 +231,7 @@ impl Beat {
             Phase::ProbeOpen(session, probe, id) => {
                 if !postgres.answers(session) {
                     postgres.orphan(id);
-                    self.fail(&mut reach, postgres, scene);
+                    self.fail(&mut reach);
                     return true;
                 }
                 match postgres.commit(id, scene.clock) {
@@ -227,9 +245,9 @@ impl Beat {
             }
             Phase::ProbeReplied(session, probe) => {
                 if arrives(postgres, session, scene) {
-                    self.probed(probe, postgres, &mut reach, scene);
+                    self.probed(probe, &mut reach, scene);
                 } else {
-                    self.fail(&mut reach, postgres, scene);
+                    self.fail(&mut reach);
                 }
             }
         }
@@ -269,19 +287,11 @@ impl Beat {
         self.phase = Phase::ProbeAsked(session, probe);
     }
 
-    fn probed(
-        &mut self,
-        probe: Probe,
-        postgres: &Postgres,
-        reach: &mut Reach<'_>,
-        scene: &mut Scene,
-    ) {
+    fn probed(&mut self, probe: Probe, reach: &mut Reach<'_>, scene: &mut Scene) {
         match probe.epoch {
             Some((standing, epochs)) => {
                 let epochs = Epochs::new(epochs);
-                scene.tell(|| {
-                    format!("gateway {}: begins epoch {}", self.nonce, epochs.current())
-                });
+                scene.tell(|| format!("gateway {}: begins epoch {}", self.nonce, epochs.current()));
                 let watermark = Arc::new(standing.snapshot);
                 let history = standing.history.clone();
                 reach.signals.push_back(Signal::Epoch(Horizon { history, watermark, epochs }));
@@ -296,18 +306,25 @@ impl Beat {
             None => {}
         }
         reach.health.database_answers();
-        self.rest(reach, postgres, scene);
+        self.rest(reach);
     }
 
-    fn fail(&mut self, reach: &mut Reach<'_>, postgres: &Postgres, scene: &Scene) {
+    fn fail(&mut self, reach: &mut Reach<'_>) {
         reach.health.database_fails("no sweep".to_owned());
-        self.rest(reach, postgres, scene);
+        self.rest(reach);
     }
 
-    fn rest(&mut self, reach: &mut Reach<'_>, postgres: &Postgres, scene: &Scene) {
-        if reach.health.probe_is_lost() {
+    /// Beats are the only clock there is here: that of a beat before.
+    fn expect_probes(&mut self, reach: &mut Reach<'_>, postgres: &Postgres, scene: &Scene) {
+        let is_unanswered = reach.health.probe_is_lost(Duration::ZERO);
+        self.unanswered = if is_unanswered { self.unanswered + 1 } else { 0 };
+        if self.unanswered >= LOST_PROBES {
             reach.listener.kick(postgres, scene.clock);
+            self.unanswered = 0;
         }
+    }
+
+    fn rest(&mut self, reach: &mut Reach<'_>) {
         if mem::take(&mut self.dirty) && !mem::take(&mut self.flushed) {
             reach.hub.set_dirty();
         }

@@ -66,8 +66,8 @@ impl Gateway {
 
     /// Whether it takes streams.
     pub fn is_ready(&self, scene: &Scene) -> bool {
-        let has_horizon = self.hub.horizon().epochs.current() != 0
-            || scene.is_without(Sabotage::Readiness);
+        let has_horizon =
+            self.hub.horizon().epochs.current() != 0 || scene.is_without(Sabotage::Readiness);
         self.health.has_been_ready() && has_horizon && !self.is_closing
     }
 
@@ -79,7 +79,7 @@ impl Gateway {
         resumed: Option<&str>,
         scene: &Scene,
     ) -> Option<()> {
-        let subscription = self.hub.subscribe(user).ok()?;
+        let subscription = self.hub.subscribe(user, None).ok()?;
         self.streams.push(Stream::open(id, subscription, resumed, scene));
         Some(())
     }

@@ -73,15 +73,11 @@ struct World {
 }
 
 impl World {
-    fn new(
-        dice: fastrand::Rng,
-        plan: Plan,
-        options: Options,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    fn new(dice: fastrand::Rng, plan: Plan, options: Options, metrics: &Arc<Metrics>) -> Self {
         let Options { without, trace, .. } = options;
         let postgres = Postgres::new(plan.first_xact, plan.seq_lookahead);
-        let clients = (0..plan.clients).map(|number| Client::new(number, user(number % plan.users)));
+        let clients =
+            (0..plan.clients).map(|number| Client::new(number, user(number % plan.users)));
         let clients = clients.collect();
         let mut world = Self {
             postgres,
@@ -128,9 +124,7 @@ impl World {
         match act {
             Act::Write => self.write(),
             Act::Begin => self.begin().is_some(),
-            Act::Insert => {
-                self.open_writer().map(|id| self.insert(id)).is_some()
-            }
+            Act::Insert => self.open_writer().map(|id| self.insert(id)).is_some(),
             Act::Commit => match self.writer() {
                 Some(id) => self.commit(id),
                 None => false,
@@ -140,7 +134,9 @@ impl World {
                 self.scene.tell(|| format!("{id:?} rolls back: {possible}"));
                 possible
             }),
-            Act::NotifyOnly => self.notify("other channel", NoticeText::Probe { nonce: u32::MAX, number: 0 }),
+            Act::NotifyOnly => {
+                self.notify("other channel", NoticeText::Probe { nonce: u32::MAX, number: 0 })
+            }
             Act::Junk => {
                 let text = ["hello", "", "{}"][self.scene.dice.usize(0..3)];
                 self.notify("typed", NoticeText::Payload(text.to_owned()))
@@ -377,8 +373,9 @@ impl World {
 
     fn connect(&mut self, place: usize, at: usize) -> bool {
         let client = &mut self.clients[place];
-        let Some(gateway) = self.gateways[at].as_mut()
-            .filter(|gateway| gateway.is_ready(&self.scene)) else {
+        let Some(gateway) =
+            self.gateways[at].as_mut().filter(|gateway| gateway.is_ready(&self.scene))
+        else {
             return false;
         };
         if client.connected.is_some() {
@@ -491,7 +488,9 @@ impl World {
         // The one that is committing holds the others up.
         for is_open in [false, true] {
             for id in &writers {
-                if self.postgres.is_open(*id) == is_open && self.postgres.writers().any(|w| w == *id) {
+                if self.postgres.is_open(*id) == is_open
+                    && self.postgres.writers().any(|w| w == *id)
+                {
                     self.end_writer(*id);
                 }
             }

@@ -12,6 +12,11 @@
 //! original to the next. **Where the original changes its order, the machine of
 //! the same name has to follow**, or the simulation proves something about
 //! another program.
+//!
+//! What is not here, and so not proved: writers with `synchronous_commit = off`,
+//! a database set back on its own timeline, another cluster with the same
+//! epochs, statements that fail by themselves, revocations, rows that are
+//! deleted before they are read, more rows than the dispatcher remembers.
 
 // The world around the gateway.
 pub mod sabotage;

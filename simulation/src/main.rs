@@ -78,7 +78,8 @@ fn trace(args: &Args) -> io::Result<bool> {
 }
 
 fn run(args: &Args) -> io::Result<bool> {
-    let threads = args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
+    let threads =
+        args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
     let campaign = Campaign {
         seed: args.seed,
         histories: args.histories,

@@ -4,7 +4,10 @@ use std::fmt;
 
 use notify_gateway::{horizon::Resync, notification::UserId};
 
-use crate::{postgres::Postgres, stream::{Event, EventKind}};
+use crate::{
+    postgres::Postgres,
+    stream::{Event, EventKind},
+};
 
 /// What must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,7 +94,7 @@ impl Lineage {
                 let is_due = match reason {
                     Resync::TooFarBack => true,
                     // A standby that never got the epoch's row.
-                    Resync::Foreign => *epoch != 0 && postgres.clamped_from(*epoch).is_none(),
+                    Resync::Foreign => *epoch != 0 && !postgres.knows_epoch(*epoch),
                     Resync::Malformed | Resync::Future => false,
                 };
                 if is_due {
@@ -123,8 +126,9 @@ impl Lineage {
         }
         if let Some(before) = self.got[row].replace(epoch) {
             // What a cursor of an older epoch said of these numbers was dropped.
-            let first = postgres.clamped_from(before).filter(|_| before != epoch);
-            if first.is_some_and(|first| written.key.xact >= first) {
+            let is_between = |number: u32| before < number && number <= epoch;
+            let mut clamps = postgres.clamps.iter();
+            if clamps.any(|(number, first)| is_between(*number) && *first <= written.key.xact) {
                 book.doubled_by_clamp += 1;
             } else {
                 let text = format!("{}: row {row} of {:?}", self.name, written.key);

@@ -141,7 +141,7 @@ pub struct Plan {
 impl Plan {
     /// A plan by the dice.
     pub fn new(dice: &mut fastrand::Rng) -> Self {
-        let steps = 20 + dice.usize(0..=60) * dice.usize(0..=3);
+        let steps = 20 + dice.usize(0..=60) * dice.usize(0..=4);
         let gateways = [1, 1, 2, 2, 3][dice.usize(0..5)];
         let users = dice.usize(1..=3);
         let acts = acts(dice);
@@ -218,16 +218,21 @@ fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
         Kill,
         Stop,
     ];
-    let mut acts = vec![(Recover, 20), (Start, 20), (Write, 20)];
-    acts.extend(machines.map(|act| (act, 20 << dice.u32(0..4))));
+    let mut acts = vec![(Recover, 20), (Start, 20), (Write, 10 << dice.u32(0..4))];
+    acts.extend(machines.map(|act| match dice.u8(0..4) {
+        0 => (act, 4 << dice.u32(0..7)),
+        _ => (act, 40 << dice.u32(0..3)),
+    }));
     for act in frequent {
         if dice.u8(0..4) > 0 {
             acts.push((act, 8 << dice.u32(0..4)));
         }
     }
+    // Most of what goes wrong needs one or two faults and quiet around them.
+    let (one_in, most) = [(12, 3), (6, 4), (3, 5)][dice.usize(0..3)];
     for act in rare {
-        if dice.u8(0..3) == 0 {
-            acts.push((act, 2 << dice.u32(0..5)));
+        if dice.u8(0..one_in) == 0 {
+            acts.push((act, 2 << dice.u32(0..most)));
         }
     }
     acts

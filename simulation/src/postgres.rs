@@ -161,6 +161,9 @@ pub struct Postgres {
     pub written: Vec<Written>,
     /// Every transaction of the history.
     pub told: Vec<Told>,
+    /// Every epoch that was ever begun and took back numbers: which, and from
+    /// which number on. The oracle's book as well.
+    pub clamps: Vec<(u32, u64)>,
     is_up: bool,
     generation: u32,
     timeline: u32,
@@ -194,6 +197,7 @@ impl Postgres {
         Self {
             written: Vec::new(),
             told: Vec::new(),
+            clamps: Vec::new(),
             is_up: true,
             generation: 0,
             timeline: 1,
@@ -260,28 +264,33 @@ impl Postgres {
         self.table.iter().filter(wanted).copied().collect()
     }
 
-    /// The next rows of `user` beyond `cursor`: from each of its ranges at most
-    /// `max_rows`, and no further one once `max_size` is reached.
-    pub fn page(&self, user: UserId, cursor: &Cursor, max_rows: usize, max_size: usize) -> PageRows {
-        let mut page = PageRows::default();
+    /// The next rows of `user` beyond `cursor`: at most `max_rows`, and none
+    /// once `max_size` is reached. A range that is full says that there are
+    /// more.
+    pub fn page(
+        &self,
+        user: UserId,
+        cursor: &Cursor,
+        max_rows: usize,
+        max_size: usize,
+    ) -> PageRows {
+        let mut found: Vec<usize> = Vec::new();
+        let mut is_cut = false;
         for range in cursor.unread() {
-            let read = self.range(user, range.after, range.before);
-            let read: Vec<usize> = read.take(max_rows).collect();
-            let mut size = 0;
-            let mut given = 0;
-            for row in &read {
-                if size >= max_size {
-                    break;
-                }
-                size += size_of(*row);
-                given += 1;
-                page.payloads.push(self.payload(*row));
-            }
-            page.more = read.len() >= max_rows || given < read.len();
-            if page.more {
+            let before = found.len();
+            found.extend(self.range(user, range.after, range.before).take(max_rows));
+            is_cut |= found.len() - before >= max_rows;
+        }
+        let mut page = PageRows::default();
+        let mut size = 0;
+        for row in found.iter().take(max_rows) {
+            if size >= max_size {
                 break;
             }
+            size += size_of(*row);
+            page.payloads.push(self.payload(*row));
         }
+        page.more = is_cut || page.payloads.len() < found.len();
         page
     }
 
@@ -309,7 +318,7 @@ impl Postgres {
     /// The transaction that lists the epochs and begins one for a timeline that
     /// has none; `None` while it waits for the lock on the state's row.
     /// With `next_number`, a further epoch is the last one's number and 1.
-    pub fn epochs(&mut self, next_number: bool) -> Option<Vec<Epoch>> {
+    pub fn epochs(&mut self, outlived: Option<u32>, next_number: bool) -> Option<Vec<Epoch>> {
         if self.state_locked.is_some() {
             return None;
         }
@@ -318,12 +327,17 @@ impl Postgres {
         // As good as random ones: no other was ever the same.
         let unique = 1000 * self.epochs_begun;
         let known = self.epochs.last();
-        let epoch = (known.is_none_or(|known| known.timeline != self.timeline)).then(|| {
+        let is_other = known.is_none_or(|known| {
+            known.timeline != self.timeline || outlived == Some(known.epoch.number)
+        });
+        let epoch = is_other.then(|| {
             let next = known.filter(|_| next_number).map(|known| known.epoch.number + 1);
             let number = next.unwrap_or(unique);
             let first = self.state_flushed.map(|flushed| flushed + 1);
             EpochRow { epoch: Epoch { number, first }, timeline: self.timeline }
         });
+        let begun = epoch.iter().filter_map(|row| Some((row.epoch.number, row.epoch.first?)));
+        self.clamps.extend(begun);
         self.epochs.extend(epoch.clone());
         self.wal.push(Record::Commit { xact, rows: Vec::new(), updates_state: false, epoch });
         self.flushed = self.wal.len();
@@ -336,12 +350,11 @@ impl Postgres {
         self.epochs.iter().map(|row| row.epoch.clone()).collect()
     }
 
-    /// Transactions from this one on were given out anew since epoch `number`.
-    /// `None`: its cursors mean nothing here.
-    pub fn clamped_from(&self, number: u32) -> Option<u64> {
-        let place = self.epochs.iter().position(|row| row.epoch.number == number)?;
-        let mut firsts = self.epochs[place + 1..].iter().map(|row| row.epoch.first);
-        firsts.try_fold(u64::MAX, |least, first| Some(least.min(first?)))
+    /// Whether cursors of epoch `number` mean anything here.
+    pub fn knows_epoch(&self, number: u32) -> bool {
+        let place = self.epochs.iter().position(|row| row.epoch.number == number);
+        let since = place.map(|place| &self.epochs[place + 1..]);
+        since.is_some_and(|rows| rows.iter().all(|row| row.epoch.first.is_some()))
     }
 
     // Transactions.
@@ -387,13 +400,7 @@ impl Postgres {
         self.next_seq += 1;
         self.wal.push(Record::Number(xact));
         let row = self.written.len();
-        self.written.push(Written {
-            user,
-            key,
-            transaction: id.0,
-            visible: None,
-            vanished: false,
-        });
+        self.written.push(Written { user, key, transaction: id.0, visible: None, vanished: false });
         let notice = match self.transactions[place].mode {
             _ if silent => None,
             Mode::Silent => None,

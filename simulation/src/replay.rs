@@ -68,6 +68,8 @@ struct Reading {
     /// The wish's cursor in the current epoch.
     cursor: Cursor,
     refused: Option<Resync>,
+    /// The beat first has to find out about its epoch.
+    waits: bool,
     page: PageRows,
 }
 
@@ -125,7 +127,7 @@ impl Replays {
         }
         let place = scene.dice.usize(0..self.batches.len());
         let batch = self.batches.swap_remove(place);
-        match batch.step(postgres, scene) {
+        match batch.step(postgres, hub, scene) {
             Progress::On(batch) => self.batches.push(batch),
             Progress::Failed(wishes) => {
                 for wish in wishes.into_iter().rev() {
@@ -135,7 +137,10 @@ impl Replays {
             }
             Progress::Granted(answers) => {
                 for (wish, answer) in answers {
-                    give(wish.stream, answer);
+                    match answer {
+                        Some(answer) => give(wish.stream, answer),
+                        None => self.waiting.push_back(wish),
+                    }
                 }
             }
         }
@@ -146,11 +151,12 @@ impl Replays {
 enum Progress {
     On(Batch),
     Failed(Vec<Wish>),
-    Granted(Vec<(Wish, Answer)>),
+    /// No answer for a wish that has to be made again.
+    Granted(Vec<(Wish, Option<Answer>)>),
 }
 
 impl Batch {
-    fn step(self, postgres: &Postgres, scene: &mut Scene) -> Progress {
+    fn step(self, postgres: &Postgres, hub: &Hub, scene: &mut Scene) -> Progress {
         let Self { wishes, horizon, phase } = self;
         let phase = match phase {
             Phase::Asked => {
@@ -180,10 +186,19 @@ impl Batch {
                 }
                 Phase::Epochs(session, readings, postgres.list_epochs())
             }
-            Phase::Epochs(session, readings, epochs) => {
-                let are_ours = Epochs::new(epochs) == horizon.epochs;
-                if !are_ours || !arrives(postgres, session, scene) {
+            Phase::Epochs(session, mut readings, epochs) => {
+                if !arrives(postgres, session, scene) {
                     return Progress::Failed(wishes);
+                }
+                let news = Epochs::new(epochs);
+                for reading in &mut readings {
+                    let number = reading.cursor.epoch();
+                    if reading.refused.is_some() && news.include(number) {
+                        reading.waits = !horizon.epochs.include(number);
+                    }
+                }
+                if readings.iter().any(|reading| reading.waits) {
+                    hub.want_epochs();
                 }
                 Phase::PagesAsked(session, readings)
             }
@@ -200,9 +215,15 @@ impl Batch {
                 }
                 Phase::Pages(session, readings)
             }
-            Phase::Pages(session, readings) => {
+            Phase::Pages(session, mut readings) => {
                 if !arrives(postgres, session, scene) {
                     return Progress::Failed(wishes);
+                }
+                for (wish, reading) in wishes.iter().zip(&mut readings) {
+                    if wish.limit.is_some_and(|most| reading.page.payloads.len() > most) {
+                        reading.refused = Some(Resync::TooFarBack);
+                        reading.page.more = false;
+                    }
                 }
                 let mut counted = wishes.iter().zip(&readings);
                 if !counted.any(|(wish, reading)| reading.page.more && wish.limit.is_some()) {
@@ -241,7 +262,7 @@ impl Reading {
         if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
             refused = Some(Resync::Future);
         }
-        Self { cursor, refused, page: PageRows::default() }
+        Self { cursor, refused, waits: false, page: PageRows::default() }
     }
 
     fn answer(self, horizon: &Arc<Horizon>) -> Answer {
@@ -266,7 +287,8 @@ fn grant(
             let (stream, beyond, rows) = (wish.stream, shown(cursor), payloads.len());
             format!("page for stream {stream} beyond {beyond}: {rows} rows, more: {more}")
         });
-        answers.push((wish, reading.answer(horizon)));
+        let answer = (!reading.waits).then(|| reading.answer(horizon));
+        answers.push((wish, answer));
     }
     Progress::Granted(answers)
 }

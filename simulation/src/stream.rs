@@ -79,12 +79,7 @@ enum PageState {
 
 impl Stream {
     /// A stream that goes on at `resumed`, the text the client brought.
-    pub fn open(
-        id: u64,
-        subscription: Subscription,
-        resumed: Option<&str>,
-        scene: &Scene,
-    ) -> Self {
+    pub fn open(id: u64, subscription: Subscription, resumed: Option<&str>, scene: &Scene) -> Self {
         let resumed = resumed.map(|text| Cursor::parse(text).map_err(|_| Resync::Malformed));
         let (cursor, resync) = match resumed {
             None => (subscription.horizon().cursor(), None),
@@ -124,12 +119,7 @@ impl Stream {
     }
 
     /// Does the next thing the feed is waiting for, if the socket takes more.
-    pub fn poll(
-        &mut self,
-        replays: &mut Replays,
-        shared: &mut Shared,
-        scene: &mut Scene,
-    ) -> bool {
+    pub fn poll(&mut self, replays: &mut Replays, shared: &mut Shared, scene: &mut Scene) -> bool {
         if self.has_ended || self.socket.len() >= scene.plan.socket_events {
             return false;
         }
@@ -141,6 +131,9 @@ impl Stream {
             match received {
                 Received::Rows(rows) => {
                     for live in rows {
+                        if !self.feed.is_live() {
+                            break;
+                        }
                         let key = (self.subscription.user(), live.row.key);
                         if scene.is_without(Sabotage::SharedRecents) && !shared.insert(key) {
                             continue;
@@ -191,6 +184,9 @@ impl Stream {
     fn take_page(&mut self, page: &Page, scene: &Scene) {
         self.limit = None;
         if scene.is_without(Sabotage::Registration) {
+            if self.subscription.horizon_if_idle().is_none() {
+                scene.tell(|| format!("stream {} drops what came since its page", self.id));
+            }
             self.subscription.restart();
         }
         if scene.is_without(Sabotage::EpochClamp) {
@@ -225,6 +221,10 @@ impl Stream {
         if self.has_ended || self.socket.len() >= scene.plan.socket_events {
             return false;
         }
+        // The original looks at its feed before its clock.
+        if self.subscription.poll_closed(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return false;
+        }
         if let Some(horizon) = self.subscription.horizon_if_idle() {
             self.feed.rest(&horizon);
         }
@@ -247,7 +247,9 @@ impl Stream {
 
     fn write(&mut self, kind: EventKind, scene: &Scene) {
         let id = text(self.feed.cursor());
-        scene.tell(|| format!("stream {} writes {kind:?} with {}", self.id, shown(self.feed.cursor())));
+        scene.tell(|| {
+            format!("stream {} writes {kind:?} with {}", self.id, shown(self.feed.cursor()))
+        });
         let epoch = self.feed.cursor().epoch();
         self.socket.push_back(Event { kind, id, epoch, at: scene.clock });
     }

@@ -1,0 +1,49 @@
+//! Nothing is lost or doubled with every safeguard, and something is without
+//! any one of them.
+//!
+//! These are the few seconds that `cargo test` has. The whole of it:
+//!
+//! ```text
+//! cargo run --release --package notify-simulation -- --histories 1000000
+//! ```
+
+use clap::ValueEnum as _;
+use notify_simulation::{
+    campaign::{self, Campaign, Tally},
+    oracle::Violation,
+    sabotage::Sabotage,
+};
+
+fn run(seed: u64, histories: u64, without: Option<Sabotage>) -> Tally {
+    let campaign = Campaign { seed, histories, time: None, threads: 2, without, keep_going: false };
+    campaign::run(campaign, |_| {})
+}
+
+#[test]
+fn with_every_safeguard_nothing_goes_wrong() {
+    let tally = run(1, 20_000, None);
+    assert_eq!(tally.failed, None, "{:?}", tally.violations);
+    assert_eq!(tally.histories, 20_000);
+    // A simulation in which nothing happens finds nothing either.
+    assert!(tally.rows > 200_000, "{}", tally.rows);
+    assert!(tally.faults.iter().all(|count| *count > 100), "{:?}", tally.faults);
+}
+
+#[test]
+fn without_any_one_safeguard_something_does() {
+    for without in Sabotage::all() {
+        let tally = run(1, 100_000, Some(*without));
+        let name = without.to_possible_value().unwrap();
+        assert!(tally.failed.is_some(), "without {} nothing fails", name.get_name());
+        for violation in [Violation::Misrouted, Violation::Phantom] {
+            assert_eq!(tally.count(violation), 0, "{violation} without {}", name.get_name());
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_history_again() {
+    let runs = [(); 2].map(|()| run(7, 300, None));
+    assert_eq!(runs[0].rows, runs[1].rows);
+    assert_eq!(runs[0].faults, runs[1].faults);
+}
