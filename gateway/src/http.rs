@@ -158,7 +158,7 @@ impl Inner {
         if is_flooded || self.admission.is_flooded_for(identity.user) {
             return self.refuse(request, Closing::RateLimited);
         }
-        if !self.health.has_been_ready() {
+        if !self.health.has_been_ready() || !self.hub.has_horizon() {
             return self.refuse(request, Closing::Starting);
         }
         match self.hub.subscribe(identity.user, identity.issued_at) {

@@ -195,6 +195,12 @@ impl Hub {
         self.watermark_wanted.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether it is known where the database stands: before, a stream would
+    /// have nowhere to begin.
+    pub fn has_horizon(&self) -> bool {
+        self.horizon().epochs.current() != 0
+    }
+
     /// Somebody brought a cursor of an epoch that is news here.
     pub fn want_epochs(&self) {
         self.epochs_wanted.store(true, Ordering::Relaxed);
@@ -314,7 +320,9 @@ impl Subscription {
         // an empty queue afterwards means that all of it has been taken.
         let horizon = self.hub.horizon();
         let state = lock(&self.outbox.state);
-        (state.rows.is_empty() && !state.lost).then_some(horizon)
+        // After the end rows are not queued any more, and the horizon goes on.
+        let is_idle = state.rows.is_empty() && !state.lost && state.ended.is_none();
+        is_idle.then_some(horizon)
     }
 
     /// Asks for a new watermark before its time.
@@ -529,6 +537,9 @@ mod tests {
         assert!(stream.horizon_if_idle().is_none());
         receive(&stream);
         assert!(stream.horizon_if_idle().is_some());
+        let stopping = hub.subscribe(BOB, None).unwrap();
+        stopping.outbox.end(Closing::Shutdown);
+        assert!(stopping.horizon_if_idle().is_none());
         hub.lose(ADA);
         assert!(stream.horizon_if_idle().is_none());
     }

@@ -133,7 +133,7 @@ impl EventStream {
             out: BytesMut::with_capacity(256),
             end: None,
         };
-        stream.connected(identity.expires_at);
+        stream.connected(identity.expires_at, resync.is_some());
         if let Some(reason) = resync {
             stream.resync(reason);
         }
@@ -232,11 +232,13 @@ impl EventStream {
         Poll::Ready(())
     }
 
-    fn connected(&mut self, expires_at: SystemTime) {
+    fn connected(&mut self, expires_at: SystemTime, is_resync: bool) {
         let user = self.subscription.user();
         let connections = self.subscription.connections();
         let retry = self.context.retry();
-        let id = self.event_id();
+        // Before a resync it claims nothing: a client that is cut off between the
+        // two must hear of it the next time.
+        let id = if is_resync { None } else { self.event_id() };
         sse::connected(&mut self.out, id.as_deref(), user, connections, expires_at, retry);
         self.context.metrics.sent(EventType::Connected, 1);
     }

@@ -345,6 +345,10 @@ async fn probe(client: &Client, channel: &str, nonce: &str, flush: bool) -> Resu
     Ok(())
 }
 
+/// How far apart the numbers of two epochs may be: many enough to tell them
+/// apart, few enough for two thousand of them.
+const EPOCH_STEP: i32 = 1 << 20;
+
 const LIST_EPOCHS: &str = "
     SELECT epoch, first_xact::text, system_identifier, timeline
     FROM notify_gateway.epoch ORDER BY epoch";
@@ -377,14 +381,15 @@ async fn epochs(
     });
     let (number, known) = match last.transpose()? {
         Some((number, known)) => (number, Some(known)),
-        // Cursors of another database that had its own first epoch are told
-        // from ours by this.
-        None => (fastrand::i32(0..1 << 30), None),
+        None => (0, None),
     };
     let is_outlived = outlived.is_some() && outlived == u32::try_from(number).ok();
     if known.as_ref() != Some(history) || is_outlived {
         let same_cluster = known.is_some_and(|known| known.system == history.system);
-        let next = number + 1;
+        // At random: another database, and a standby that was promoted without
+        // having heard of our last epoch, begin epochs of their own. By the
+        // same number, their cursors would pass for ours.
+        let next = number.saturating_add(fastrand::i32(1..EPOCH_STEP));
         let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&next, &history.system, &history.timeline, &same_cluster];
         transaction.execute(BEGIN, &values).await?;
