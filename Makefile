@@ -17,7 +17,7 @@ lint: ## format, clippy, licences and bans, spelling where typos is installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; \
-		then $(CARGO) deny --locked --offline check bans licenses sources; \
+		then $(CARGO) deny --locked check bans licenses sources; \
 		else echo "lint: cargo-deny is not installed, skipped (cargo install --locked cargo-deny)"; fi
 	@if command -v typos >/dev/null; then typos; \
 		else echo "lint: typos is not installed, skipped (cargo install --locked typos-cli)"; fi
