@@ -39,10 +39,10 @@ pub mod dispatch;
 // The road to Postgres.
 pub mod postgres;
 pub mod replay;
-// The way out.
+// The way out: the socket, one response on it, the requests, the whole.
+pub mod server;
 pub mod stream;
 pub mod http;
-pub mod server;
 pub mod gateway;
 // The SQL side, and a database to try it on: for `dev` and the tests, never for
 // `serve`.

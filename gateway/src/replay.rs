@@ -114,8 +114,7 @@ impl Replays {
 
     /// Gives a wish back that fails by itself, after a while of its own.
     fn postpone(self: &Arc<Self>, wish: Wish) {
-        let doubled = BREAK_MIN.saturating_mul(1 << wish.failures.min(10));
-        let wait = doubled.min(POSTPONE_MAX).mul_f64(0.5 + fastrand::f64() / 2.0);
+        let wait = backoff(wish.failures, POSTPONE_MAX);
         let replays = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
@@ -254,6 +253,9 @@ impl Replayer {
         let readable = |reading: &Reading<'_>| reading.refused.is_none();
         let requests: Vec<PageRequest<'_>> =
             readings.iter().flatten().filter(|r| readable(r)).map(Reading::request).collect();
+        if requests.is_empty() {
+            return Ok(());
+        }
         let pages = session.pages(&requests).await?;
         self.metrics.replay_query();
         for (reading, page) in readings.iter_mut().flatten().filter(|r| readable(r)).zip(pages) {
@@ -370,8 +372,7 @@ impl Breaker {
         if was_closed {
             tracing::warn!(error = chain(error), "replays wait for the database");
         }
-        let doubled = BREAK_MIN.saturating_mul(1 << state.failures.min(10));
-        let wait = doubled.min(BREAK_MAX).mul_f64(0.5 + fastrand::f64() / 2.0);
+        let wait = backoff(state.failures, BREAK_MAX);
         state.failures = state.failures.saturating_add(1);
         state.open_until = Some(Instant::now() + wait);
         was_closed
@@ -380,6 +381,13 @@ impl Breaker {
     fn lock(&self) -> MutexGuard<'_, BreakerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Doubled with each failure, and jittered: what failed together does not come
+/// back together.
+fn backoff(failures: u32, longest: Duration) -> Duration {
+    let doubled = BREAK_MIN.saturating_mul(1 << failures.min(10));
+    doubled.min(longest).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

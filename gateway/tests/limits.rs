@@ -105,9 +105,7 @@ async fn a_reader_that_takes_nothing_at_all_is_closed_and_its_rows_wait_for_it()
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &["--stall-timeout", "500ms"]).await;
     let user = Uuid::new_v4();
-    let mut stream = EventSource::open(gateway.address, user).await;
-    let id = stream.next().await.id.unwrap();
-    drop(stream);
+    let id = gateway.cursor(user).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stalled = socket.connect(gateway.address).await.unwrap();

@@ -52,9 +52,7 @@ async fn a_client_that_saw_nothing_but_connected_can_come_back_as_well() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;
     let user = Uuid::new_v4();
-    let mut stream = EventSource::open(gateway.address, user).await;
-    let id = stream.next().await.id.expect("an id on connected");
-    drop(stream);
+    let id = gateway.cursor(user).await;
 
     insert_numbered(&database, user, 1, 1).await;
 
@@ -122,9 +120,7 @@ async fn a_replay_may_be_cut_after_every_single_row() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;
     let user = Uuid::new_v4();
-    let mut stream = EventSource::open(gateway.address, user).await;
-    let mut id = stream.next().await.id.unwrap();
-    drop(stream);
+    let mut id = gateway.cursor(user).await;
     // One transaction longer than a page, several short ones, one that is late.
     let late = database.session().await;
     let row = |title: &str| {
@@ -163,9 +159,7 @@ async fn a_cursor_that_cannot_be_honoured_is_a_resync_and_the_stream_goes_on() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &["--replay-limit", "5"]).await;
     let user = Uuid::new_v4();
-    let mut stream = EventSource::open(gateway.address, user).await;
-    let id = stream.next().await.id.unwrap();
-    drop(stream);
+    let id = gateway.cursor(user).await;
     insert_numbered(&database, user, 1, 200).await;
 
     // From another database: an epoch this one has not been through, and
@@ -235,9 +229,7 @@ async fn while_the_database_is_away_streams_stay_and_then_get_what_was_committed
     let gateway = TestGateway::start(&database.url, &flags).await;
     let user = Uuid::new_v4();
     let mut stays = gateway.connect(user).await;
-    let mut leaves = EventSource::open(gateway.address, user).await;
-    let id = leaves.next().await.id.unwrap();
-    drop(leaves);
+    let id = gateway.cursor(user).await;
 
     server.stop().unwrap();
     eventually("it was noticed", async || gateway.readyz().await.0 == 503).await;
@@ -284,10 +276,7 @@ async fn a_replay_beside_a_transaction_that_stays_open_reads_no_row_that_is_not_
     })
     .await;
     while !stream.is_quiet_for(QUIET).await {}
-    let id = {
-        let mut stream = EventSource::open(gateway.address, user).await;
-        stream.next().await.id.unwrap()
-    };
+    let id = gateway.cursor(user).await;
     insert_numbered(&database, user, 2001, 2002).await;
     let unread = Cursor::parse(&id).unwrap().unread();
     for range in &unread {
@@ -366,8 +355,7 @@ async fn a_user_with_huge_rows_does_not_hold_up_the_replay_of_another() {
     let (heavy, light) = (Uuid::new_v4(), Uuid::new_v4());
     let mut ids = Vec::new();
     for user in [heavy, light] {
-        let mut stream = EventSource::open(gateway.address, user).await;
-        ids.push(stream.next().await.id.unwrap());
+        ids.push(gateway.cursor(user).await);
     }
     let insert = format!(
         "INSERT INTO notifications (user_id, title, message)
@@ -388,9 +376,7 @@ async fn a_limit_below_a_page_is_kept_as_well() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &["--replay-limit", "10"]).await;
     let user = Uuid::new_v4();
-    let mut stream = EventSource::open(gateway.address, user).await;
-    let id = stream.next().await.id.unwrap();
-    drop(stream);
+    let id = gateway.cursor(user).await;
     insert_numbered(&database, user, 1, 10).await;
     assert_eq!(gateway.resume(user, &id).await.titles(10).await.0, numbered(1..=10));
     insert_numbered(&database, user, 11, 11).await;

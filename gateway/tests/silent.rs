@@ -72,10 +72,7 @@ async fn rows_of_any_size_arrive_in_the_order_of_their_transaction_with_the_same
     let gateway = TestGateway::start(&database.url, &SWEEP).await;
     let user = Uuid::new_v4();
     let mut stream = gateway.connect(user).await;
-    let before = {
-        let mut other = crate::support::EventSource::open(gateway.address, user).await;
-        other.next().await.id.unwrap()
-    };
+    let before = gateway.cursor(user).await;
     // What the payload adds to its message, so that the whole of it is as many
     // bytes as NOTIFY just carries and just does not.
     let frame = |message: &str| {

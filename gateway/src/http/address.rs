@@ -17,9 +17,8 @@ pub(super) fn client_address(
     headers: &HeaderMap,
     trusted: &[IpNet],
 ) -> Option<IpAddr> {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     let mut client = peer.ip().to_canonical();
-    if !is_trusted(client) {
+    if !is_trusted(client, trusted) {
         return Some(client);
     }
     let hops = if headers.contains_key("x-forwarded-for") {
@@ -31,11 +30,15 @@ pub(super) fn client_address(
         // What is no address was added by nobody we trust to know one.
         let Some(hop) = hop else { break };
         client = hop;
-        if !is_trusted(client) {
+        if !is_trusted(client, trusted) {
             break;
         }
     }
-    (!is_trusted(client)).then_some(client)
+    (!is_trusted(client, trusted)).then_some(client)
+}
+
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&address))
 }
 
 /// The host of the page's own origin: the request's, or, where the peer is a
@@ -46,10 +49,9 @@ pub(super) fn own_host<'a, B>(
     trusted: &[IpNet],
 ) -> Option<&'a str> {
     let headers = request.headers();
-    let peer = peer.map(|peer| peer.ip().to_canonical());
-    let is_trusted = peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)));
+    let is_proxy = peer.is_some_and(|peer| is_trusted(peer.ip().to_canonical(), trusted));
     let forwarded = headers.get_all("x-forwarded-host").iter().next_back();
-    let forwarded = forwarded.filter(|_| is_trusted).and_then(|host| host.to_str().ok());
+    let forwarded = forwarded.filter(|_| is_proxy).and_then(|host| host.to_str().ok());
     let last = forwarded.and_then(|hosts| hosts.rsplit(',').next()).map(str::trim);
     let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
     last.or_else(host).or_else(|| request.uri().authority().map(|host| host.as_str()))

@@ -99,21 +99,15 @@ impl Beat {
         // Before the snapshot: what is published from here on wants another
         // flush.
         let dirty = self.hub.take_dirty();
-        let mut flushed = false;
-        let outcome = self.sweep(number, state, dirty, &mut flushed).await;
-        if dirty && !flushed {
+        let outcome = self.sweep(number, state, dirty).await;
+        if *outcome.as_ref().unwrap_or(&dirty) {
             self.hub.set_dirty();
         }
-        outcome
+        outcome.map(|_dirty| ())
     }
 
-    async fn sweep(
-        &self,
-        number: u64,
-        state: &mut State,
-        dirty: bool,
-        flushed: &mut bool,
-    ) -> Result<(), BeatError> {
+    /// Whether there is still something that wants a flush.
+    async fn sweep(&self, number: u64, state: &mut State, dirty: bool) -> Result<bool, BeatError> {
         let mut session = self.store.session().await?;
         let standing = session.standing().await?;
         self.metrics.notify_queue_usage(standing.queue_usage);
@@ -127,7 +121,7 @@ impl Beat {
             let outlived = known.filter(|_| is_set_back && !is_other);
             self.begin_epoch(&mut session, &standing, outlived).await?;
             state.history = Some(standing.history);
-            return Ok(());
+            return Ok(dirty);
         }
         let unseen = session.unseen(&horizon.watermark).await?;
         let revoked = self.revoke(&mut session, &horizon.watermark).await?;
@@ -142,13 +136,10 @@ impl Beat {
         self.health.probe_sent(number);
         session.probe(&format!("{}:{number}", self.nonce), flush).await?;
         if flush {
-            *flushed = true;
             state.flushed = Some(Instant::now());
             self.send(Signal::Durable(number)).await?;
-        } else if changed {
-            self.hub.set_dirty();
         }
-        Ok(())
+        Ok(changed && !flush)
     }
 
     /// The start, and a database whose transaction numbers are others: the

@@ -55,6 +55,12 @@ impl TestGateway {
         stream
     }
 
+    /// The id of `connected`: the cursor of a client that saw nothing else.
+    pub(crate) async fn cursor(&self, user: Uuid) -> String {
+        let mut stream = EventSource::open(self.address, user).await;
+        stream.next().await.id.expect("an id on connected")
+    }
+
     /// A stream of `user` that goes on after the event `id`, and its first event.
     pub(crate) async fn resume(&self, user: Uuid, id: &str) -> EventSource {
         let bearer = format!("Bearer {}", token(user));
