@@ -3,15 +3,24 @@
 //! JWT: RFC 7519. The algorithms a token may name follow from the kind of each
 //! key (RFC 8725, section 3.1): a secret verifies HMAC tokens and nothing else.
 
+mod jwks;
+mod keys;
+
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use jsonwebtoken::{AlgorithmFamily, DecodingKey, Validation, errors::ErrorKind};
+use arc_swap::ArcSwap;
+use jsonwebtoken::errors::ErrorKind;
 use serde_json::{Map, Value};
 
+pub use jwks::{FetchError, Fetched, JwksSource, KeySet};
+pub use keys::{KeyError, PublicKey};
+
 use crate::{notification::UserId, secret::Secret};
+use keys::{Rules, VerifyingKey};
 
 /// Who a valid token speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +42,8 @@ pub struct AuthConfig {
     pub secret: Option<Secret>,
     /// Each verifies what its kind signs.
     pub public_keys: Vec<PublicKey>,
+    /// Where more of them are published.
+    pub jwks: Option<JwksSource>,
     /// The `aud` required, if any.
     pub audience: Option<String>,
     /// The `iss` required, if any.
@@ -52,6 +63,7 @@ impl Default for AuthConfig {
         Self {
             secret: None,
             public_keys: Vec::new(),
+            jwks: None,
             audience: None,
             issuer: None,
             user_claim: "sub".into(),
@@ -62,55 +74,92 @@ impl Default for AuthConfig {
     }
 }
 
-/// Checks tokens against the configured keys.
+/// Checks tokens against the keys of the settings and those of a key set.
 pub struct Verifier {
-    keys: Vec<VerifyingKey>,
+    keys: ArcSwap<Vec<VerifyingKey>>,
+    key_set: Option<Arc<KeySet>>,
     leeway: Duration,
     user_claim: String,
 }
 
-/// A key and what it may verify.
-struct VerifyingKey {
-    key: DecodingKey,
-    validation: Validation,
-}
-
 impl Verifier {
-    /// A verifier for the settings; without a key in them it refuses all.
+    /// A verifier for the settings; without a key in them it refuses all. A key
+    /// set is empty until it is run.
     pub fn new(config: &AuthConfig) -> Self {
-        let secret = config.secret.iter().map(|secret| secret.expose().as_bytes());
-        // As a key, nothing is known to everybody.
-        let secret = secret.filter(|secret| !secret.is_empty()).map(DecodingKey::from_secret);
-        let public = config.public_keys.iter().map(|key| key.0.clone());
-        let keys = secret
-            .chain(public)
-            .map(|key| VerifyingKey { validation: validation(config, key.family()), key });
-        Self { keys: keys.collect(), leeway: config.leeway, user_claim: config.user_claim.clone() }
+        let key_set = config.jwks.clone().map(|source| KeySet::new(source, Rules::new(config)));
+        Self {
+            keys: ArcSwap::from_pointee(VerifyingKey::of(config)),
+            key_set: key_set.map(Arc::new),
+            leeway: config.leeway,
+            user_claim: config.user_claim.clone(),
+        }
+    }
+
+    /// Takes the keys of these settings instead; the rest of them is as it was
+    /// at the start.
+    pub fn replace_keys(&self, config: &AuthConfig) {
+        self.keys.store(Arc::new(VerifyingKey::of(config)));
+    }
+
+    /// The published keys, if the settings name any.
+    pub fn key_set(&self) -> Option<&Arc<KeySet>> {
+        self.key_set.as_ref()
+    }
+
+    /// Whether there is a key that could verify anything.
+    pub fn has_keys(&self) -> bool {
+        let has_published = self.key_set.as_ref().is_some_and(|set| set.has(None));
+        has_published || !self.keys.load().is_empty()
     }
 
     /// Checks signature, `exp`, `nbf`, and `aud` and `iss` where set, and reads
-    /// the user claim, which must be a UUID.
+    /// the user claim, which must be a UUID. A token signed with a key that is
+    /// not known may wait until the key set has been asked once more.
     ///
     /// # Errors
     ///
     /// See [`TokenError`]; its text may go to the client and holds nothing of
     /// the token.
-    pub fn verify(&self, token: &str) -> Result<Identity, TokenError> {
-        let algorithm = jsonwebtoken::decode_header(token)?.alg;
+    pub async fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        let header = jsonwebtoken::decode_header(token)?;
+        // RFC 7515, section 4.1.11: what is critical and not known is refused.
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
+        let outcome = self.check(token, &header);
+        match &self.key_set {
+            Some(key_set)
+                if outcome == Err(TokenError::Signature) && !key_set.has(header.kid.as_deref()) =>
+            {
+                key_set.look_again().await;
+                self.check(token, &header)
+            }
+            _ => outcome,
+        }
+    }
+
+    fn check(&self, token: &str, header: &jsonwebtoken::Header) -> Result<Identity, TokenError> {
         // Only keys of the kind that the token says it is signed with: what the
-        // token says of keys (`jwk`, `jku`, `x5u`) is not looked at.
-        let fitting = self.keys.iter().filter(|key| key.validation.algorithms.contains(&algorithm));
+        // token says of keys (`jwk`, `jku`, `x5u`) is not looked at, and its
+        // `kid` only chooses among those of the set.
+        let (own, published) = (self.keys.load(), self.key_set.as_ref().map(|set| set.keys()));
+        if self.key_set.is_some() && !self.has_keys() {
+            return Err(TokenError::NoKeys);
+        }
+        let published = published.iter().flat_map(|keys| keys.iter());
+        let fitting = own.iter().chain(published).filter(|key| key.fits(header));
         let mut outcome = Err(TokenError::Signature);
-        for VerifyingKey { key, validation } in fitting {
-            outcome = jsonwebtoken::decode::<Map<String, Value>>(token, key, validation)
-                .map(|data| data.claims)
-                .map_err(TokenError::from);
+        for key in fitting {
+            outcome = key.decode(token);
             // Another key signed it; all else holds for every key.
             if outcome != Err(TokenError::Signature) {
                 break;
             }
         }
-        let claims = outcome?;
+        self.identity(&outcome?)
+    }
+
+    fn identity(&self, claims: &Map<String, Value>) -> Result<Identity, TokenError> {
         let user = claims
             .get(&self.user_claim)
             .and_then(Value::as_str)
@@ -123,81 +172,10 @@ impl Verifier {
     }
 }
 
-fn validation(config: &AuthConfig, family: AlgorithmFamily) -> Validation {
-    let mut validation = Validation::new_for_family(family);
-    validation.leeway = config.leeway.as_secs();
-    validation.validate_nbf = true;
-    let mut required = vec!["exp"];
-    // The library rejects a token that has an `aud` when none is configured, and
-    // passes one that lacks a configured `aud` or `iss`: both are the opposite
-    // of what the settings promise.
-    match &config.audience {
-        Some(audience) => {
-            validation.set_audience(&[audience]);
-            required.push("aud");
-        }
-        None => validation.validate_aud = false,
-    }
-    if let Some(issuer) = &config.issuer {
-        validation.set_issuer(&[issuer]);
-        required.push("iss");
-    }
-    validation.set_required_spec_claims(&required);
-    validation
-}
-
-/// A public key; its kind says which algorithms it verifies.
-#[derive(Clone)]
-pub struct PublicKey(DecodingKey);
-
-impl PublicKey {
-    /// The keys of a PEM file, one after the other (RFC 7468).
-    ///
-    /// # Errors
-    ///
-    /// No key, one of a kind that signs no tokens, or one that should not be
-    /// here: a private key.
-    pub fn parse_all(pem: &str) -> Result<Vec<Self>, KeyError> {
-        const BEGIN: &str = "-----BEGIN ";
-        let blocks = pem.split(BEGIN).skip(1);
-        let keys: Vec<Self> = blocks
-            .map(|block| Self::parse(&format!("{BEGIN}{block}")))
-            .collect::<Result<_, _>>()?;
-        if keys.is_empty() { Err(KeyError::None) } else { Ok(keys) }
-    }
-
-    fn parse(pem: &str) -> Result<Self, KeyError> {
-        let label = pem.lines().next().unwrap_or_default();
-        if label.contains("PRIVATE KEY") {
-            return Err(KeyError::Private);
-        }
-        let pem = pem.as_bytes();
-        DecodingKey::from_rsa_pem(pem)
-            .or_else(|_| DecodingKey::from_ec_pem(pem))
-            .or_else(|_| DecodingKey::from_ed_pem(pem))
-            .map(Self)
-            .map_err(|_| KeyError::Unknown)
-    }
-}
-
-impl fmt::Debug for PublicKey {
+impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PublicKey").field(&self.0.family()).finish()
+        f.debug_struct("Verifier").finish_non_exhaustive()
     }
-}
-
-/// Why a file holds no public keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// There is no PEM in it.
-    #[error("there is no key in PEM (-----BEGIN PUBLIC KEY-----)")]
-    None,
-    /// It should be nowhere but where tokens are signed.
-    #[error("this is a private key; the gateway needs the public one (openssl pkey -pubout)")]
-    Private,
-    /// None that signs tokens.
-    #[error("a key is not an RSA, EC (P-256, P-384) or Ed25519 public key")]
-    Unknown,
 }
 
 /// NumericDate (RFC 7519, section 2) may have a fraction. Clamped to the year
@@ -217,6 +195,12 @@ pub enum TokenError {
     /// Signed by another key, or not as that kind of key signs.
     #[error("the token's signature is not valid")]
     Signature,
+    /// No key is known yet: the set has not been reached since the start.
+    #[error("no key is known yet to verify tokens with")]
+    NoKeys,
+    /// It says that one must understand what is not understood here.
+    #[error("the token has critical extensions (crit) that are not known")]
+    Critical,
     /// Past its `exp`.
     #[error("the token has expired")]
     Expired,
@@ -290,6 +274,7 @@ pub fn sign(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use jsonwebtoken::{Algorithm, EncodingKey, Header};
     use serde_json::json;
 
@@ -307,8 +292,13 @@ mod tests {
         jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
     }
 
+    /// Without a key set there is nothing to wait for.
+    fn outcome(verifier: &Verifier, token: &str) -> Result<Identity, TokenError> {
+        verifier.verify(token).now_or_never().unwrap()
+    }
+
     fn verify(claims: &Value) -> Result<Identity, TokenError> {
-        Verifier::new(&config()).verify(&token(Algorithm::HS256, claims))
+        outcome(&Verifier::new(&config()), &token(Algorithm::HS256, claims))
     }
 
     fn now() -> u64 {
@@ -319,7 +309,7 @@ mod tests {
     fn all_three_hmac_algorithms_open_a_stream() {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
             let token = token(algorithm, &json!({"sub": USER, "exp": now() + 60}));
-            let identity = Verifier::new(&config()).verify(&token).unwrap();
+            let identity = outcome(&Verifier::new(&config()), &token).unwrap();
             assert_eq!(identity.user.to_string(), USER);
         }
     }
@@ -357,7 +347,7 @@ mod tests {
             issuer: Some("app".into()),
             ..config()
         });
-        let check = |claims| strict.verify(&token(Algorithm::HS256, &claims));
+        let check = |claims| outcome(&strict, &token(Algorithm::HS256, &claims));
         assert!(check(json!({"sub": USER, "exp": exp, "aud": "bell", "iss": "app"})).is_ok());
         assert!(
             check(json!({"sub": USER, "exp": exp, "aud": ["a", "bell"], "iss": "app"})).is_ok()
@@ -378,15 +368,15 @@ mod tests {
         let claims = json!({"sub": USER, "exp": now() + 60});
         let key = EncodingKey::from_secret(b"somebody else's");
         let foreign = jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap();
-        assert_eq!(verifier.verify(&foreign), Err(TokenError::Signature));
+        assert_eq!(outcome(&verifier, &foreign), Err(TokenError::Signature));
 
         let good = token(Algorithm::HS256, &claims);
         let body = good.split('.').nth(1).unwrap();
         // {"alg":"none","typ":"JWT"}
         let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{body}.");
-        assert!(verifier.verify(&none).is_err());
+        assert!(outcome(&verifier, &none).is_err());
         for garbage in ["", ".", "..", "a.b.c", "🔔.🔔.🔔", &good[..good.len() - 8]] {
-            assert!(verifier.verify(garbage).is_err(), "{garbage}");
+            assert!(outcome(&verifier, garbage).is_err(), "{garbage}");
         }
     }
 
@@ -427,12 +417,12 @@ mod tests {
         let publics = [RSA.1, EC256.1, EC384.1, ED25519.1];
         for (signer, token) in &tokens {
             for public in publics {
-                let outcome = with_keys(public).verify(token);
-                assert_eq!(outcome.is_ok(), *signer == public, "{token}: {outcome:?}");
+                let verified = outcome(&with_keys(public), token);
+                assert_eq!(verified.is_ok(), *signer == public, "{token}: {verified:?}");
             }
             // During a rotation the file holds several, and the secret is there
             // still.
-            assert!(with_keys(&publics.concat()).verify(token).is_ok());
+            assert!(outcome(&with_keys(&publics.concat()), token).is_ok());
         }
     }
 
@@ -442,7 +432,10 @@ mod tests {
         for secret in [RSA.1, RSA.1.trim_end()] {
             let key = EncodingKey::from_secret(secret.as_bytes());
             for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
-                assert_eq!(verifier.verify(&signed(algorithm, &key)), Err(TokenError::Signature));
+                assert_eq!(
+                    outcome(&verifier, &signed(algorithm, &key)),
+                    Err(TokenError::Signature)
+                );
             }
         }
     }
@@ -466,7 +459,7 @@ mod tests {
             AuthConfig { secret: Some(Secret::new(String::new())), ..AuthConfig::default() };
         let token = signed(Algorithm::HS256, &EncodingKey::from_secret(b""));
         for config in [empty, AuthConfig::default()] {
-            assert_eq!(Verifier::new(&config).verify(&token), Err(TokenError::Signature));
+            assert_eq!(outcome(&Verifier::new(&config), &token), Err(TokenError::Signature));
         }
     }
 
@@ -475,7 +468,7 @@ mod tests {
         let config = AuthConfig { user_claim: "uid".into(), ..config() };
         let user = UserId(USER.parse().unwrap());
         let token = sign(&config, user, Duration::from_secs(60)).unwrap();
-        assert_eq!(Verifier::new(&config).verify(&token).unwrap().user, user);
+        assert_eq!(outcome(&Verifier::new(&config), &token).unwrap().user, user);
     }
 
     #[test]

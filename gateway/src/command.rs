@@ -34,7 +34,7 @@ enum Command {
     /// Print the SQL that prepares the database; pipe it into psql
     Schema(schema::Arguments),
     /// Print a token, for trying the gateway out by hand
-    Token(token::Arguments),
+    Token(Box<token::Arguments>),
     /// Run all of it on this machine: a throwaway database, the gateway, a demo page
     Dev(dev::Arguments),
 }
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Schema(arguments) => schema::run(&arguments),
-        Command::Token(arguments) => token::run(arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
     };
     match outcome {

@@ -11,18 +11,20 @@ use std::{
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use clap::{ArgAction, builder::BoolishValueParser};
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 
-pub use database_url::DatabaseUrlError;
+pub use database_url::{Database, DatabaseUrlError};
 
 use crate::{
-    auth::{AuthConfig, KeyError, PublicKey},
+    auth::{AuthConfig, JwksSource, KeyError, PublicKey},
     secret::Secret,
+    tls::{self, Acceptor, Identity, Roots, TlsError, Trust},
 };
 
 /// The settings of `notify-gateway serve`, as written.
@@ -121,6 +123,13 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_DRAIN", default_value = "5s",
           value_parser = parse_duration, value_name = "DURATION")]
     pub drain: Duration,
+    /// The certificate of the public port, the chain in PEM, the leaf first;
+    /// without it the port speaks plain HTTP.
+    #[arg(long, env = "GATEWAY_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM.
+    #[arg(long, env = "GATEWAY_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// How log lines are written; RUST_LOG says which.
     #[arg(long, env = "GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -139,6 +148,9 @@ pub struct AuthSettings {
     /// ES384), Ed25519 (EdDSA).
     #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
     pub jwt_public_key_file: Option<PathBuf>,
+    /// Where the issuer publishes its public keys (RFC 7517).
+    #[arg(long, env = "JWT_JWKS_URL", value_parser = parse_jwks_url, value_name = "URL")]
+    pub jwt_jwks_url: Option<Uri>,
     /// The `aud` a token must have.
     #[arg(long, env = "JWT_AUDIENCE", value_name = "NAME")]
     pub jwt_audience: Option<String>,
@@ -165,7 +177,7 @@ pub struct AuthSettings {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How to reach Postgres.
-    pub database: tokio_postgres::Config,
+    pub database: Database,
     /// The public address.
     pub bind: SocketAddr,
     /// The operator's address.
@@ -208,6 +220,8 @@ pub struct Config {
     pub sweep_interval: Duration,
     /// How long a stop may take.
     pub drain: Duration,
+    /// What makes the public port speak TLS.
+    pub tls: Option<Acceptor>,
 }
 
 impl Settings {
@@ -217,17 +231,9 @@ impl Settings {
     ///
     /// The first setting that is wrong or missing.
     pub fn into_config(self) -> Result<Config, ConfigError> {
-        let database_url = secret(
-            self.database_url,
-            self.database_url_file.as_deref(),
-            "--database-url (DATABASE_URL, DATABASE_URL_FILE)",
-        )?
-        .ok_or(ConfigError::Missing {
-            setting: "--database-url (DATABASE_URL, DATABASE_URL_FILE)",
-            example: "postgres://notify@localhost/app",
-        })?;
-        let database = database_url::parse(database_url.expose())
-            .map_err(|source| ConfigError::DatabaseUrl { source })?;
+        let database = self.database()?;
+        let tls = self.identity()?.map(|identity| Acceptor::new(&identity)).transpose();
+        let tls = tls.map_err(|source| ConfigError::Tls { source })?;
         Ok(Config {
             database,
             bind: self.bind,
@@ -235,7 +241,7 @@ impl Settings {
             enabled: self.enable_sse_notifications,
             table: self.table,
             channel: self.channel,
-            auth: self.auth.into_config()?,
+            auth: self.auth.config()?,
             heartbeat: self.heartbeat,
             retry: self.retry,
             cors_origins: self.cors_origins.0,
@@ -251,19 +257,59 @@ impl Settings {
             pool_size: self.pool_size.into(),
             sweep_interval: self.sweep_interval,
             drain: self.drain,
+            tls,
         })
+    }
+
+    /// Where the database is, with the files as they are now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::into_config`].
+    pub fn database(&self) -> Result<Database, ConfigError> {
+        const SETTING: &str = "--database-url (DATABASE_URL, DATABASE_URL_FILE)";
+        let url = secret(self.database_url.clone(), self.database_url_file.as_deref(), SETTING)?
+            .ok_or(ConfigError::Missing {
+                setting: SETTING,
+                example: "postgres://notify@localhost/app",
+            })?;
+        database_url::parse(url.expose()).map_err(|source| ConfigError::DatabaseUrl { source })
+    }
+
+    /// As whom the public port speaks TLS, if it does, with the files as they
+    /// are now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::into_config`].
+    pub fn identity(&self) -> Result<Option<Identity>, ConfigError> {
+        let named = |file: &Option<PathBuf>| file.clone().filter(|f| !f.as_os_str().is_empty());
+        match (named(&self.tls_cert), named(&self.tls_key)) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Identity::read(&certificate, &key)
+                .map(Some)
+                .map_err(|source| ConfigError::Tls { source }),
+            (None, Some(_)) => Err(ConfigError::Missing {
+                setting: "--tls-cert (GATEWAY_TLS_CERT)",
+                example: "/etc/ssl/certs/notifications.pem; --tls-key needs it",
+            }),
+            (Some(_), None) => Err(ConfigError::Missing {
+                setting: "--tls-key (GATEWAY_TLS_KEY)",
+                example: "/etc/ssl/private/notifications.key; --tls-cert needs it",
+            }),
+        }
     }
 }
 
 impl AuthSettings {
-    /// Reads the secret from where the settings say it is.
+    /// Who may connect, with the files as they are now.
     ///
     /// # Errors
     ///
     /// No key, or a file that cannot be read.
-    pub fn into_config(self) -> Result<AuthConfig, ConfigError> {
+    pub fn config(&self) -> Result<AuthConfig, ConfigError> {
         let secret = secret(
-            self.jwt_secret,
+            self.jwt_secret.clone(),
             self.jwt_secret_file.as_deref(),
             "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE)",
         )?;
@@ -271,23 +317,38 @@ impl AuthSettings {
             Some(file) => public_keys(file)?,
             None => Vec::new(),
         };
-        if secret.is_none() && public_keys.is_empty() {
+        if secret.is_none() && public_keys.is_empty() && self.jwt_jwks_url.is_none() {
             return Err(ConfigError::Missing {
-                setting: "a key: --jwt-secret (JWT_SECRET, JWT_SECRET_FILE) or \
-                          --jwt-public-key-file (JWT_PUBLIC_KEY_FILE)",
+                setting: "a key: --jwt-secret (JWT_SECRET, JWT_SECRET_FILE), \
+                          --jwt-public-key-file (JWT_PUBLIC_KEY_FILE) or \
+                          --jwt-jwks-url (JWT_JWKS_URL)",
                 example: "the secret your application signs its tokens with",
             });
         }
         Ok(AuthConfig {
             secret,
             public_keys,
-            audience: non_empty(self.jwt_audience),
-            issuer: non_empty(self.jwt_issuer),
-            user_claim: self.jwt_user_claim,
+            jwks: self.jwks()?,
+            audience: non_empty(&self.jwt_audience),
+            issuer: non_empty(&self.jwt_issuer),
+            user_claim: self.jwt_user_claim.clone(),
             leeway: self.jwt_leeway,
-            cookie: non_empty(self.jwt_cookie),
+            cookie: non_empty(&self.jwt_cookie),
             query_token: self.query_token,
         })
+    }
+}
+
+impl AuthSettings {
+    fn jwks(&self) -> Result<Option<JwksSource>, ConfigError> {
+        const SETTING: &str = "--jwt-jwks-url (JWT_JWKS_URL)";
+        let Some(url) = self.jwt_jwks_url.clone() else { return Ok(None) };
+        let wrong = |source| ConfigError::Jwks { setting: SETTING, source };
+        let is_https = url.scheme_str() == Some("https");
+        let trust =
+            if is_https { Trust::Name(Roots::system().map_err(wrong)?) } else { Trust::Anybody };
+        let tls = tls::client_config(trust, None).map_err(wrong)?;
+        Ok(Some(JwksSource { url, tls: Arc::new(tls) }))
     }
 }
 
@@ -334,8 +395,8 @@ fn public_keys(file: &Path) -> Result<Vec<PublicKey>, ConfigError> {
     })
 }
 
-fn non_empty(value: Option<String>) -> Option<String> {
-    value.filter(|value| !value.is_empty())
+fn non_empty(value: &Option<String>) -> Option<String> {
+    value.clone().filter(|value| !value.is_empty())
 }
 
 /// A setting that is wrong or missing. One line, naming it.
@@ -382,6 +443,20 @@ pub enum ConfigError {
         file: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The public port's certificate or its key.
+    #[error("--tls-cert, --tls-key (GATEWAY_TLS_CERT, GATEWAY_TLS_KEY): {source}")]
+    Tls {
+        /// What is wrong with them.
+        source: TlsError,
+    },
+    /// The host of the key set could not be verified.
+    #[error("{setting}: {source}")]
+    Jwks {
+        /// The setting's names.
+        setting: &'static str,
+        /// What is wrong.
+        source: TlsError,
     },
     /// The database URL is none.
     #[error("--database-url (DATABASE_URL, DATABASE_URL_FILE): {source}")]
@@ -461,6 +536,13 @@ fn parse_origins(s: &str) -> Result<List<HeaderValue>, String> {
             Err(expected())
         }
     })
+}
+
+fn parse_jwks_url(s: &str) -> Result<Uri, String> {
+    let expected = || "a URL such as https://id.example.com/.well-known/jwks.json".to_owned();
+    let uri: Uri = s.parse().map_err(|_| expected())?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    if is_http && uri.host().is_some() { Ok(uri) } else { Err(expected()) }
 }
 
 fn parse_networks(s: &str) -> Result<List<IpNet>, String> {

@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    config::Config,
+    auth::{AuthConfig, Fetched, Verifier},
+    config::{Config, Database},
     dispatch::Dispatcher,
     ends::RecentEnds,
+    error::chain,
     health::Health,
     http::{Admin, Routes},
     hub::{Hub, HubLimits},
@@ -19,6 +21,7 @@ use crate::{
     metrics::Metrics,
     postgres::{
         beat::Beat,
+        connector::Connector,
         listener::{Kick, ListenError, Listener, SIGNAL_BUFFER},
         store::Store,
     },
@@ -27,6 +30,7 @@ use crate::{
     server::{self, Patience},
     sse::Closing,
     stream::StreamContext,
+    tls::{Acceptor, Identity},
 };
 
 /// Queries of replays that may be on their way at once. A few keep a database
@@ -41,6 +45,8 @@ pub struct Gateway {
     hub: Arc<Hub>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    connector: Arc<Connector>,
+    verifier: Arc<Verifier>,
 }
 
 impl Gateway {
@@ -59,6 +65,8 @@ impl Gateway {
             hub: Hub::new(hub_limits(&config)),
             health: Arc::new(Health::new()),
             metrics: Arc::new(Metrics::new()),
+            connector: Arc::new(Connector::new(config.database.clone())),
+            verifier: Arc::new(Verifier::new(&config.auth)),
             config,
         })
     }
@@ -92,6 +100,15 @@ impl Gateway {
         Arc::clone(&self.health)
     }
 
+    /// What can be exchanged while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            connector: Arc::clone(&self.connector),
+            verifier: Arc::clone(&self.verifier),
+            tls: self.config.tls.clone(),
+        }
+    }
+
     /// Runs until `shutdown`, then says `closing` to every stream and drains.
     ///
     /// # Errors
@@ -123,7 +140,7 @@ impl Gateway {
         S::Future: Send + 'static,
         B: Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + 'static,
     {
-        let Self { config, public, admin, hub, health, metrics } = self;
+        let Self { config, public, admin, hub, health, metrics, connector, verifier } = self;
         let patience = Patience { drain: config.drain, stall: config.stall_timeout };
         let replays = Arc::new(Replays::default());
         let streams = Arc::new(StreamContext {
@@ -141,7 +158,7 @@ impl Gateway {
         let nonce = Uuid::new_v4().simple().to_string();
         let probe_channel = format!("notify_gateway_{nonce}");
         let store = Store::new(
-            &config.database,
+            Arc::clone(&connector),
             config.pool_size,
             config.table.clone(),
             probe_channel.clone(),
@@ -174,7 +191,7 @@ impl Gateway {
             concurrency: (config.pool_size - 1).min(MAX_CONCURRENT_REPLAYS),
         };
         let listener = Listener {
-            database: config.database.clone(),
+            connector,
             table: config.table.clone(),
             channel: config.channel.clone(),
             probe_channel,
@@ -189,22 +206,33 @@ impl Gateway {
             tokio::spawn(replayer.run()),
         ];
         let mut listener = tokio::spawn(listener.run());
+        let key_set = verifier.key_set().cloned().map(|key_set| {
+            let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
+            if !verifier.has_keys() {
+                health.keys_are_missing("starting: no key has been fetched yet".to_owned());
+            }
+            tokio::spawn(async move {
+                key_set.run(|outcome| note_keys(outcome, &health, &metrics)).await;
+            })
+        });
 
         let admin_done = CancellationToken::new();
         let admin_routes = Admin::new(Arc::clone(&health), Arc::clone(&metrics));
-        let admin = server::serve(admin, admin_routes, admin_done.clone(), patience);
+        let admin = server::serve(admin, None, admin_routes, admin_done.clone(), patience);
         let admin = tokio::spawn(admin);
 
         let public_done = CancellationToken::new();
         let routes = Routes::new(
             &config,
+            verifier,
             Arc::clone(&revocations),
             Arc::clone(&hub),
             Arc::clone(&health),
             metrics,
             streams,
         );
-        let public = server::serve(public, wrap(routes), public_done.clone(), patience);
+        let public =
+            server::serve(public, config.tls.clone(), wrap(routes), public_done.clone(), patience);
         let public = tokio::spawn(public);
 
         let outcome = tokio::select! {
@@ -219,12 +247,59 @@ impl Gateway {
         public_done.cancel();
         let _ended = public.await;
         listener.abort();
-        for worker in workers {
+        for worker in workers.into_iter().chain(key_set) {
             worker.abort();
         }
         admin_done.cancel();
         let _ended = admin.await;
         outcome
+    }
+}
+
+/// Exchanges what a running gateway works with, so that keys and certificates
+/// are renewed without a restart. What is open stays open.
+#[derive(Clone)]
+pub struct Reloader {
+    connector: Arc<Connector>,
+    verifier: Arc<Verifier>,
+    tls: Option<Acceptor>,
+}
+
+impl Reloader {
+    /// Connects to Postgres as these settings say, from the next connection on.
+    pub fn database(&self, database: Database) {
+        self.connector.replace(database);
+    }
+
+    /// Verifies tokens with the keys of these settings, and fetches the key set
+    /// again.
+    pub fn keys(&self, config: &AuthConfig) {
+        self.verifier.replace_keys(config);
+        if let Some(key_set) = self.verifier.key_set() {
+            key_set.refresh();
+        }
+    }
+
+    /// Shows this certificate, from the next handshake on; a port of plain HTTP
+    /// stays what it is.
+    pub fn certificate(&self, identity: &Identity) {
+        if let Some(tls) = &self.tls {
+            tls.replace(identity);
+        }
+    }
+}
+
+fn note_keys(outcome: &Fetched, health: &Health, metrics: &Metrics) {
+    metrics.keys_fetched(outcome.is_ok());
+    match outcome {
+        Ok(keys) => {
+            tracing::info!(keys, "fetched the key set");
+            health.keys_are_known();
+        }
+        // What was known before is still known.
+        Err(error) => {
+            tracing::warn!(error = chain(error), "cannot fetch the key set (JWT_JWKS_URL)");
+        }
     }
 }
 

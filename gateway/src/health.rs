@@ -13,6 +13,7 @@ struct State {
     listen: Result<(), String>,
     database: Result<(), String>,
     replays: Result<(), String>,
+    keys: Result<(), String>,
     probe: Probe,
     has_been_ready: bool,
     draining: bool,
@@ -39,6 +40,7 @@ impl Health {
             listen: starting(),
             database: starting(),
             replays: Ok(()),
+            keys: Ok(()),
             probe: Probe::default(),
             has_been_ready: false,
             draining: false,
@@ -80,6 +82,16 @@ impl Health {
     /// It cannot; `reason` is for the operator.
     pub fn replays_fail(&self, reason: String) {
         self.modify(|state| state.replays = Err(reason));
+    }
+
+    /// There are keys to verify tokens with.
+    pub fn keys_are_known(&self) {
+        self.modify(|state| state.keys = Ok(()));
+    }
+
+    /// There are none yet; `reason` is for the operator.
+    pub fn keys_are_missing(&self, reason: String) {
+        self.modify(|state| state.keys = Err(reason));
     }
 
     /// A probe is about to be notified.
@@ -148,6 +160,7 @@ impl Health {
         complaints.extend(state.listen.as_ref().err().cloned());
         complaints.extend(state.database.as_ref().err().cloned());
         complaints.extend(state.replays.as_ref().err().cloned());
+        complaints.extend(state.keys.as_ref().err().cloned());
         if complaints.is_empty() && !state.is_well() {
             complaints.push("no probe has come back on the LISTEN connection".to_owned());
         }
@@ -173,6 +186,7 @@ impl State {
     fn is_well(&self) -> bool {
         self.listen.is_ok()
             && self.database.is_ok()
+            && self.keys.is_ok()
             && self.probe.returned.is_some()
             && !self.probe.lost
     }

@@ -10,7 +10,6 @@ mod query;
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
     pin::Pin,
     sync::{
         Arc,
@@ -20,6 +19,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -63,7 +63,7 @@ struct Inner {
     admission: Admission,
     trusted_proxies: Vec<IpNet>,
     credentials: CredentialSources,
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     revocations: Arc<Revocations>,
     hub: Arc<Hub>,
     health: Arc<Health>,
@@ -76,6 +76,7 @@ impl Routes {
     /// The routes of a gateway with these settings and parts.
     pub fn new(
         config: &Config,
+        verifier: Arc<Verifier>,
         revocations: Arc<Revocations>,
         hub: Arc<Hub>,
         health: Arc<Health>,
@@ -91,7 +92,7 @@ impl Routes {
                 cookie: config.auth.cookie.clone(),
                 query: config.auth.query_token,
             },
-            verifier: Verifier::new(&config.auth),
+            verifier,
             revocations,
             hub,
             health,
@@ -102,10 +103,11 @@ impl Routes {
     }
 
     /// The answer to a request. Nothing of its body is read.
-    pub fn answer<B>(&self, request: &Request<B>) -> Response<ResponseBody> {
+    pub async fn answer(&self, request: &Request<()>) -> Response<ResponseBody> {
         let mut response = self
             .0
             .answer(request)
+            .await
             .unwrap_or_else(|problem| problem.into_response(ResponseBody::full));
         let is_preflight = *request.method() == Method::OPTIONS;
         self.0.cors.stamp(request.headers(), response.headers_mut(), is_preflight);
@@ -116,15 +118,16 @@ impl Routes {
 impl hyper::service::Service<Request<Incoming>> for Routes {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        ready(Ok(self.answer(&request)))
+        let (routes, request) = (self.clone(), request.map(|_body| ()));
+        Box::pin(async move { Ok(routes.answer(&request).await) })
     }
 }
 
 impl Inner {
-    fn answer<B>(&self, request: &Request<B>) -> Result<Response<ResponseBody>, Problem> {
+    async fn answer(&self, request: &Request<()>) -> Result<Response<ResponseBody>, Problem> {
         if request.uri().path() != STREAM_PATH {
             return Err(Problem::not_found());
         }
@@ -137,22 +140,25 @@ impl Inner {
             self.metrics.refused().disabled.increment(1);
             return Ok(empty(StatusCode::NO_CONTENT));
         }
-        let query = Query::parse(request.uri().query()).or_else(|error| {
-            // A bad token is told so, whatever else is the matter.
-            let none = Query::default();
-            if self.credentials.token(request.headers(), &none, true).is_ok() {
-                self.authenticate(request, &none)?;
+        let query = match Query::parse(request.uri().query()) {
+            Ok(query) => query,
+            Err(error) => {
+                // A bad token is told so, whatever else is the matter.
+                let none = Query::default();
+                if self.credentials.token(request.headers(), &none, true).is_ok() {
+                    self.authenticate(request, &none).await?;
+                }
+                self.metrics.refused().bad_request.increment(1);
+                return Err(Problem::bad_request(error.to_string()));
             }
-            self.metrics.refused().bad_request.increment(1);
-            Err(Problem::bad_request(error.to_string()))
-        })?;
+        };
         let peer = request.extensions().get::<Peer>();
         let is_flooded = peer.is_some_and(|peer| {
             let trusted = &self.trusted_proxies;
             let address = client_address(peer.address, request.headers(), trusted);
             address.is_some_and(|address| self.admission.is_flooded_by(address))
         });
-        let identity = self.authenticate(request, &query)?;
+        let identity = self.authenticate(request, &query).await?;
         let resumed = last_event_id(request.headers(), &query);
         // A bad token was told so: what follows is for those who may come in.
         if is_flooded || self.admission.is_flooded_for(identity.user) {
@@ -189,9 +195,9 @@ impl Inner {
         }
     }
 
-    fn authenticate<B>(
+    async fn authenticate(
         &self,
-        request: &Request<B>,
+        request: &Request<()>,
         query: &Query<'_>,
     ) -> Result<Identity, Problem> {
         let refused = self.metrics.refused();
@@ -214,7 +220,14 @@ impl Inner {
                 Problem::bad_request(error.to_string())
             }
         })?;
-        self.verifier.verify(&token).map_err(|error| self.unauthorized(error))
+        self.verifier.verify(&token).await.map_err(|error| match error {
+            // Nobody can say yet whether it is a good one.
+            TokenError::NoKeys => {
+                self.metrics.refused().soft(Closing::Starting);
+                Problem::unavailable(&error.to_string(), self.streams.retry())
+            }
+            error => self.unauthorized(error),
+        })
     }
 
     fn unauthorized(&self, error: TokenError) -> Problem {
@@ -225,9 +238,9 @@ impl Inner {
     /// For a browser's `EventSource` every status but 200 is the end for good:
     /// one that asks for an event stream by name is let in, told why it cannot
     /// stay and when to come back.
-    fn refuse<B>(
+    fn refuse(
         &self,
-        request: &Request<B>,
+        request: &Request<()>,
         closing: Closing,
     ) -> Result<Response<ResponseBody>, Problem> {
         self.metrics.refused().soft(closing);

@@ -21,6 +21,7 @@ pub mod error;
 pub mod cursor;
 pub mod notification;
 pub mod secret;
+pub mod tls;
 pub mod horizon;
 pub mod feed;
 pub mod sse;

@@ -86,6 +86,8 @@ pub struct Metrics {
     replay_rows: Counter,
     replay_queries: Counter,
     notify_queue_usage: Gauge,
+    keys_fetched: Counter,
+    keys_not_fetched: Counter,
 }
 
 /// Requests that opened no stream, by reason.
@@ -127,6 +129,10 @@ impl Metrics {
             let label = [Label::new("reason", error.reason())];
             new.counter("notify_gateway_payload_errors_total", &label)
         };
+        let key_fetch = |outcome| {
+            let label = [Label::new("outcome", outcome)];
+            new.counter("notify_gateway_jwks_fetches_total", &label)
+        };
         let by_end = |name| {
             StreamEnd::ALL.map(|end| new.counter(name, &[Label::new("reason", end.reason())]))
         };
@@ -167,6 +173,8 @@ impl Metrics {
             replay_rows: new.counter("notify_gateway_replay_rows_total", &[]),
             replay_queries: new.counter("notify_gateway_replay_queries_total", &[]),
             notify_queue_usage: new.gauge("notify_gateway_notify_queue_usage_ratio", &[]),
+            keys_fetched: key_fetch("success"),
+            keys_not_fetched: key_fetch("failure"),
             handle: recorder.handle(),
         }
     }
@@ -190,6 +198,12 @@ impl Metrics {
         if let Some(i) = StreamEnd::ALL.iter().position(|e| *e == end) {
             self.stream_ends[i].increment(1);
         }
+    }
+
+    /// The key set was fetched, or could not be.
+    pub fn keys_fetched(&self, is_fetched: bool) {
+        let counter = if is_fetched { &self.keys_fetched } else { &self.keys_not_fetched };
+        counter.increment(1);
     }
 
     /// `count` events were handed to a stream's socket.
@@ -316,6 +330,7 @@ fn describe(recorder: &impl Recorder) {
         ("notify_gateway_sweep_rows_total", "Rows a sweep found that no notification brought."),
         ("notify_gateway_replay_rows_total", "Rows read from the table for streams behind."),
         ("notify_gateway_replay_queries_total", "Queries made for streams behind."),
+        ("notify_gateway_jwks_fetches_total", "Fetches of the key set, by outcome."),
     ];
     for (name, help) in counters {
         recorder.describe_counter(name.into(), None, help.into());

@@ -24,11 +24,16 @@ use hyper_util::{
     server::conn::auto,
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use stall::StallGuard;
 pub use stall::Stalled;
+
+use crate::tls::Acceptor;
 
 /// Handshakes the kernel finishes for us while we accept. With the usual 128 a
 /// rush of reconnects overflows it, and a dropped SYN costs its client a second.
@@ -87,13 +92,14 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(LISTEN_BACKLOG)
 }
 
-/// Serves HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown`, then lets the
+/// Serves HTTP/1.1 and HTTP/2 (prior knowledge; with `tls` by ALPN) until `shutdown`, then lets the
 /// open connections end for as long as `patience` says, then cuts them.
 ///
 /// Bodies that would go on for ever must be ended by who made them, or the
 /// drain takes all of its time.
 pub async fn serve<S, B>(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     service: S,
     shutdown: CancellationToken,
     patience: Patience,
@@ -117,7 +123,8 @@ pub async fn serve<S, B>(
                 exhausted_since = None;
                 let peer = Peer { address, stalled: Stalled::default() };
                 let stall = patience.stall;
-                let served = connection(stream, peer, stall, service.clone(), shutdown.clone());
+                let (tls, service) = (tls.clone(), service.clone());
+                let served = connection(stream, tls, peer, stall, service, shutdown.clone());
                 let cut = cut.clone();
                 connections.spawn(async move {
                     tokio::select! {
@@ -158,6 +165,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn connection<S, B>(
     stream: TcpStream,
+    tls: Option<Acceptor>,
     peer: Peer,
     stall: Duration,
     service: S,
@@ -171,15 +179,32 @@ async fn connection<S, B>(
     if let Err(error) = tune(&stream) {
         tracing::debug!(%error, "cannot set socket options");
     }
+    // Below TLS: what counts is that the socket takes bytes.
+    let stream = StallGuard::new(stream, stall, peer.stalled.clone());
+    let Some(tls) = tls else { return http(stream, peer, service, shutdown).await };
+    match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => http(stream, peer, service, shutdown).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+async fn http<I, S, B>(stream: I, peer: Peer, service: S, shutdown: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let asked = Arc::new(AtomicBool::new(false));
     let first_request = Arc::clone(&asked);
-    let stream = StallGuard::new(stream, stall, peer.stalled.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         first_request.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer.clone());
         service.call(request)
     });
-    let builder = http();
+    let builder = builder();
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // hyper waits without a limit for the bytes that tell HTTP/1 from HTTP/2,
@@ -208,7 +233,7 @@ async fn connection<S, B>(
     }
 }
 
-fn http() -> auto::Builder<TokioExecutor> {
+fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

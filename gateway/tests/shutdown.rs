@@ -1,19 +1,12 @@
 //! A stop says goodbye to everybody and is over soon.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use notify_gateway::http::STREAM_PATH;
 use uuid::Uuid;
 
-use crate::support::{Database, EventSource, SECRET, TestGateway, eventually, request, token};
+use crate::support::{Database, EventSource, Process, SECRET, TestGateway, request, token};
 
 #[tokio::test]
 async fn every_stream_is_told_and_none_is_opened_any_more() {
@@ -46,39 +39,22 @@ async fn every_stream_is_told_and_none_is_opened_any_more() {
 #[tokio::test]
 async fn sigterm_ends_the_process_with_success_and_its_streams_with_a_reason() {
     let database = Database::new().await;
-    let mut process = Command::new(env!("CARGO_BIN_EXE_notify-gateway"))
-        .args(["--database-url", &database.url, "--jwt-secret", SECRET])
-        .args(["--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0", "--log-format", "json"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map(Running)
-        .unwrap();
-    let mut log = BufReader::new(process.0.stderr.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    let started: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let address = started["address"].as_str().unwrap().parse().unwrap();
-    let admin = started["admin"].as_str().unwrap().parse().unwrap();
-    eventually("it is ready", async || request(admin, "GET", "/readyz", &[]).await.status == 200)
-        .await;
+    let mut process = Process::start(&database.url, &[]).await;
     let user = Uuid::new_v4();
     let secret_token = token(user);
     let target = format!("{STREAM_PATH}?access_token={secret_token}");
-    let mut stream = EventSource::open_with(address, &target, &[]).await;
+    let mut stream = EventSource::open_with(process.address, &target, &[]).await;
     assert_eq!(stream.next().await.name, "connected");
     database.insert(user, "a private title").await;
     assert_eq!(stream.next().await.title(), "a private title");
 
-    let pid = Pid::from_raw(process.0.id().try_into().unwrap());
-    kill(pid, Signal::SIGTERM).unwrap();
+    process.signal(Signal::SIGTERM);
 
     assert_eq!(stream.next().await.json()["reason"], "shutdown");
     assert_eq!(stream.next_or_end().await, None);
     drop(stream);
-    let status = tokio::task::spawn_blocking(move || process.0.wait()).await.unwrap().unwrap();
-    assert_eq!(status.code(), Some(0));
-    let log: String = log.lines().map_while(Result::ok).collect();
+    assert_eq!(process.ended().await.code(), Some(0));
+    let log = process.log();
     for secret in [secret_token.as_str(), "a private title", SECRET] {
         assert!(!log.contains(secret), "the log holds {secret}");
     }
@@ -95,14 +71,4 @@ async fn a_client_that_keeps_its_connection_does_not_hold_the_stop_up() {
 
     tokio::time::timeout(Duration::from_secs(20), gateway.ended()).await.unwrap().unwrap();
     drop((idle, stalled));
-}
-
-/// A process that does not outlive its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended by itself where the test has passed.
-        let _ended = self.0.kill();
-    }
 }

@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn run_beside(arguments: &Arguments, postgres: &Postgres) -> Result<(), Failure> {
     let config = config(arguments, &postgres.url("postgres"))?;
-    let pool = demo::pool(&config.database).context("cannot make a pool")?;
+    let pool = demo::pool(&config.database.config).context("cannot make a pool")?;
     let sql = schema::sql(&config.table, &config.channel);
     let client = pool.get().await.context("cannot connect to PostgreSQL")?;
     client.batch_execute(&sql).await.context("cannot apply schema.sql")?;

@@ -1,7 +1,11 @@
 //! `notify-gateway serve`.
 
 use anyhow::Context as _;
-use notify_gateway::{config::Settings, gateway::Gateway, limits, telemetry};
+use notify_gateway::{
+    config::{ConfigError, Settings},
+    gateway::{Gateway, Reloader},
+    limits, telemetry,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +19,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     telemetry::init(arguments.settings.log_format).map_err(Failure::Usage)?;
-    let config = arguments.settings.into_config()?;
+    let settings = arguments.settings;
+    let config = settings.clone().into_config()?;
     runtime()?.block_on(async {
         match limits::raise_open_files() {
             Ok(files) => tracing::debug!(open_files = files, "the limit on open files"),
@@ -33,9 +38,38 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             "started"
         );
         let shutdown = shutdown_on_signal()?;
+        reload_on_signal(settings, gateway.reloader())?;
         gateway.run(shutdown).await.context("--database-url (DATABASE_URL)")?;
         Ok(())
     })
+}
+
+/// Reads the files that the settings name again at every SIGHUP. Each that is
+/// wrong is refused with a line in the log, and what it held before stays.
+fn reload_on_signal(settings: Settings, reloader: Reloader) -> Result<(), Failure> {
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading keys and certificates again");
+            match settings.auth.config() {
+                Ok(config) => reloader.keys(&config),
+                Err(error) => refused(&error),
+            }
+            match settings.identity() {
+                Ok(identity) => identity.iter().for_each(|new| reloader.certificate(new)),
+                Err(error) => refused(&error),
+            }
+            match settings.database() {
+                Ok(database) => reloader.database(database),
+                Err(error) => refused(&error),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn refused(error: &ConfigError) {
+    tracing::error!(%error, "not reloaded; what was there before stays");
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -21,8 +21,8 @@ pub(super) struct Arguments {
     auth: AuthSettings,
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let config = arguments.auth.into_config()?;
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = arguments.auth.config()?;
     if config.secret.is_none() {
         let reason = "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE) is needed to sign a token";
         return Err(Failure::Usage(reason.into()));

@@ -10,14 +10,10 @@
 use std::{error::Error as _, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::{Notify, mpsc},
-};
-use tokio_postgres::{
-    AsyncMessage, Client, Connection, NoTls, Socket, error::SqlState, tls::NoTlsStream,
-};
+use tokio::sync::{Notify, mpsc};
+use tokio_postgres::{AsyncMessage, Client, error::SqlState};
 
+use super::connector::{Connector, PostgresConnection};
 use crate::{
     config::{TableName, quote_identifier},
     dispatch::Signal,
@@ -34,7 +30,7 @@ pub const SIGNAL_BUFFER: usize = 1024;
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The client keeps the connection from ending; nothing is asked of it.
-type Listening = (Client, Connection<Socket, NoTlsStream>);
+type Listening = (Client, PostgresConnection);
 
 /// Shortest and longest wait between two attempts, before jitter.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -43,7 +39,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Keeps LISTENing until it is dropped.
 pub struct Listener {
     /// How to reach Postgres.
-    pub database: tokio_postgres::Config,
+    pub connector: Arc<Connector>,
     /// The table whose trigger is to notify.
     pub table: TableName,
     /// The channel it notifies on.
@@ -136,7 +132,7 @@ impl Listener {
     /// A connection on which LISTEN holds; none when nobody takes the signals
     /// any more.
     async fn connect(&self) -> Result<Option<Listening>, ListenError> {
-        let (client, mut connection) = self.database.connect(NoTls).await?;
+        let (client, mut connection) = self.connector.connect().await?;
         {
             let mut setup = pin!(self.setup(&client));
             // The connection moves only while it is polled; the replies to the
@@ -245,11 +241,7 @@ impl Kick {
 /// Nobody takes the signals any more: the gateway is stopping.
 struct Stopped;
 
-async fn next_message<S, T>(connection: &mut Connection<S, T>) -> Result<AsyncMessage, ListenError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
+async fn next_message(connection: &mut PostgresConnection) -> Result<AsyncMessage, ListenError> {
     poll_fn(|cx| connection.poll_message(cx)).await.map_or(Err(ListenError::Closed), |m| Ok(m?))
 }
 

@@ -1,13 +1,14 @@
 //! Every statement of the gateway but LISTEN, on the pool.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
 };
-use tokio_postgres::{NoTls, error::SqlState};
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use super::connector::{Connector, Pooled};
 use crate::{
     config::TableName,
     cursor::{Cursor, RowKey, Snapshot, SnapshotError},
@@ -91,14 +92,15 @@ impl Store {
     ///
     /// The pool's own; it has no reason to.
     pub fn new(
-        database: &tokio_postgres::Config,
+        connector: Arc<Connector>,
         size: usize,
         table: TableName,
         probe_channel: String,
     ) -> Result<Self, deadpool_postgres::BuildError> {
         // `Fast` recycling would hand out sockets that are long dead.
         let config = ManagerConfig { recycling_method: RecyclingMethod::Verified };
-        let manager = Manager::from_config(database.clone(), NoTls, config);
+        let manager =
+            Manager::from_connect(tokio_postgres::Config::new(), Pooled(connector), config);
         let session = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
         });

@@ -37,11 +37,21 @@ impl TestGateway {
 
     /// A gateway that may not have reached its database yet.
     pub(crate) async fn start_unready(database_url: &str, flags: &[&str]) -> Self {
-        let gateway = Gateway::bind(config(database_url, flags)).unwrap();
+        Self::run(Gateway::bind(config(database_url, flags)).unwrap())
+    }
+
+    fn run(gateway: Gateway) -> Self {
         let (address, admin) = (gateway.local_addr().unwrap(), gateway.admin_addr().unwrap());
         let shutdown = CancellationToken::new();
         let running = Some(tokio::spawn(gateway.run(shutdown.clone())));
         Self { address, admin, shutdown, running }
+    }
+
+    /// A gateway that knows the keys of the flags alone; it may not be ready.
+    pub(crate) async fn start_without_secret(database_url: &str, flags: &[&str]) -> Self {
+        let mut config = config(database_url, flags);
+        config.auth.secret = None;
+        Self::run(Gateway::bind(config).unwrap())
     }
 
     pub(crate) async fn ready(&self) {

@@ -1,13 +1,19 @@
 //! What the tests stand on: a database, a gateway, a client.
 
+mod certificates;
 mod database;
 mod gateway;
+mod key_host;
+mod process;
 mod sse;
 
 use std::{future::Future, time::Duration};
 
-pub(crate) use database::{Database, default_schema};
+pub(crate) use certificates::Authority;
+pub(crate) use database::{Database, connect, default_schema};
 pub(crate) use gateway::{SECRET, TestGateway, token, token_for};
+pub(crate) use key_host::{KeyHost, Signer};
+pub(crate) use process::Process;
 pub(crate) use sse::{EventSource, request};
 
 /// Longer than anything here takes on a busy machine. It bounds a failure, not

@@ -67,8 +67,7 @@ impl Service<Request<Incoming>> for Demo {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let path = request.uri().path();
         if path != "/" && !path.starts_with("/demo/") {
-            let response = self.routes.answer(&request);
-            return Box::pin(std::future::ready(Ok(response)));
+            return self.routes.call(request);
         }
         let application = Arc::clone(&self.application);
         Box::pin(async move {

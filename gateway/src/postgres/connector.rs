@@ -1,0 +1,64 @@
+//! How a connection is made.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use deadpool_postgres::Connect;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Connection, Error, Socket, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::Database;
+
+/// A connection to Postgres, inside TLS or not as the settings say.
+pub type PostgresConnection =
+    Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// Connects as the settings say now.
+pub struct Connector {
+    database: ArcSwap<Database>,
+}
+
+impl Connector {
+    /// A connector for these settings.
+    pub fn new(database: Database) -> Self {
+        Self { database: ArcSwap::from_pointee(database) }
+    }
+
+    /// Connects as these settings say from now on; what is connected stays.
+    pub fn replace(&self, database: Database) {
+        self.database.store(Arc::new(database));
+    }
+
+    /// A connection, which lives while it is polled.
+    ///
+    /// # Errors
+    ///
+    /// Postgres', or TLS'.
+    pub async fn connect(&self) -> Result<(Client, PostgresConnection), Error> {
+        let database = self.database.load_full();
+        let tls = MakeRustlsConnect::new(database.tls.as_ref().clone());
+        database.config.connect(tls).await
+    }
+}
+
+/// For the pool, which knows no other settings than these.
+pub(super) struct Pooled(pub(super) Arc<Connector>);
+
+impl Connect for Pooled {
+    fn connect(
+        &self,
+        _settings_of_the_pool: &tokio_postgres::Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        Box::pin(async {
+            let (client, connection) = self.0.connect().await?;
+            let connection = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection to the database ended");
+                }
+            });
+            Ok((client, connection))
+        })
+    }
+}

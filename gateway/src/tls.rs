@@ -1,0 +1,169 @@
+//! Certificates and keys in PEM → rustls: for our own port, for Postgres, for
+//! the host of a key set.
+
+mod client;
+mod server;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    Error, RootCertStore,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
+    sign::CertifiedKey,
+};
+
+pub use client::{Trust, client_config};
+pub use server::Acceptor;
+
+/// The one cryptography of the process, whoever asks for it.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// A certificate chain and the key it was made for.
+#[derive(Clone)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// Reads both from PEM files: the chain with the leaf first, and a PKCS#8,
+    /// PKCS#1 or SEC1 key.
+    ///
+    /// # Errors
+    ///
+    /// See [`TlsError`].
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = certificates(certificate)?;
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| pem_error(error, key))?;
+        let certified = CertifiedKey::from_der(chain, private, &provider());
+        certified.map(|certified| Self(Arc::new(certified))).map_err(|source| TlsError::Identity {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            source: source.into(),
+        })
+    }
+
+    fn certified_key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)")
+    }
+}
+
+/// The certificate authorities that are believed.
+#[derive(Clone, Debug)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl Roots {
+    /// Those of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    ///
+    /// # Errors
+    ///
+    /// There are none.
+    pub fn system() -> Result<Self, TlsError> {
+        let found = rustls_native_certs::load_native_certs();
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(found.certs);
+        if store.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(Self(Arc::new(store))) }
+    }
+
+    /// Those of a PEM file.
+    ///
+    /// # Errors
+    ///
+    /// See [`TlsError`].
+    pub fn read(file: &Path) -> Result<Self, TlsError> {
+        let mut store = RootCertStore::empty();
+        for certificate in certificates(file)? {
+            let added = store.add(certificate);
+            added.map_err(|source| TlsError::Root {
+                file: file.to_owned(),
+                source: source.into(),
+            })?;
+        }
+        Ok(Self(Arc::new(store)))
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = |error| pem_error(error, file);
+    let chain = CertificateDer::pem_file_iter(file).map_err(read)?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(read)?;
+    if chain.is_empty() { Err(pem_error(pem::Error::NoItemsFound, file)) } else { Ok(chain) }
+}
+
+fn pem_error(error: pem::Error, file: &Path) -> TlsError {
+    let file = file.to_owned();
+    match error {
+        pem::Error::Io(source) => TlsError::File { file, source },
+        pem::Error::NoItemsFound => TlsError::Nothing { file },
+        source => TlsError::Pem { file, source },
+    }
+}
+
+/// What is wrong with a certificate or a key.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The system does not let us read it.
+    #[error("cannot read {}: {source}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It holds something else.
+    #[error("{} holds no certificate or no key in PEM", file.display())]
+    Nothing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// It is damaged.
+    #[error("{} is not PEM: {source}", file.display())]
+    Pem {
+        /// The file.
+        file: PathBuf,
+        /// Where it stops being PEM.
+        source: pem::Error,
+    },
+    /// The two do not belong together, or are of a kind that is not known.
+    #[error(
+        "{} and {} do not belong together or are of no use: {source}",
+        certificate.display(), key.display()
+    )]
+    Identity {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's.
+        key: PathBuf,
+        /// What rustls said.
+        source: Box<Error>,
+    },
+    /// A certificate authority's certificate that is none.
+    #[error("{} holds what is no certificate: {source}", file.display())]
+    Root {
+        /// The file.
+        file: PathBuf,
+        /// What rustls said.
+        source: Box<Error>,
+    },
+    /// rustls does not find what it needs in itself.
+    #[error(transparent)]
+    Library(#[from] Error),
+    /// Nobody to believe.
+    #[error(
+        "this system has no certificate authorities (install ca-certificates, or set SSL_CERT_FILE)"
+    )]
+    NoSystemRoots,
+}
