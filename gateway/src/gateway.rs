@@ -2,8 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use http::Request;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,7 +26,7 @@ use crate::{
     },
     replay::{Replayer, Replays},
     revocation::Revocations,
-    server::{self, Patience},
+    server::{self, Patience, ServerRequest},
     sse::Closing,
     stream::StreamContext,
     tls::{Acceptor, Identity},
@@ -130,7 +129,7 @@ impl Gateway {
     ) -> Result<(), RunError>
     where
         S: hyper::service::Service<
-                Request<Incoming>,
+                ServerRequest,
                 Response = http::Response<B>,
                 Error = std::convert::Infallible,
             > + Clone
@@ -138,7 +137,7 @@ impl Gateway {
             + Sync
             + 'static,
         S::Future: Send + 'static,
-        B: Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + 'static,
+        B: Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Unpin + Send + 'static,
     {
         let Self { config, public, admin, hub, health, metrics, connector, verifier } = self;
         let patience = Patience { drain: config.drain, stall: config.stall_timeout };

@@ -5,7 +5,6 @@ mod admin;
 mod admission;
 mod cors;
 mod credentials;
-mod problem;
 mod query;
 
 use std::{
@@ -20,13 +19,12 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use ipnet::IpNet;
 
 pub use admin::Admin;
-pub use problem::Problem;
 
 use crate::{
     auth::{Identity, TokenError, Verifier},
@@ -36,8 +34,9 @@ use crate::{
     horizon::Resync,
     hub::Hub,
     metrics::Metrics,
+    problem::Problem,
     revocation::Revocations,
-    server::Peer,
+    server::{Peer, ServerRequest},
     sse::{self, Closing},
     stream::{EventStream, StreamContext},
 };
@@ -115,12 +114,12 @@ impl Routes {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Routes {
+impl hyper::service::Service<ServerRequest> for Routes {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: ServerRequest) -> Self::Future {
         let (routes, request) = (self.clone(), request.map(|_body| ()));
         Box::pin(async move { Ok(routes.answer(&request).await) })
     }
@@ -189,7 +188,7 @@ impl Inner {
                     peer.map(|peer| peer.stalled.clone()).unwrap_or_default(),
                     id,
                 );
-                Ok(event_stream(request.version(), ResponseBody::Stream(Box::new(stream))))
+                Ok(event_stream(ResponseBody::Stream(Box::new(stream))))
             }
             Err(closing) => self.refuse(request, closing),
         }
@@ -262,7 +261,7 @@ impl Inner {
         }
         let mut body = BytesMut::new();
         sse::closing(&mut body, None, closing, retry);
-        Ok(event_stream(request.version(), ResponseBody::full(body.freeze())))
+        Ok(event_stream(ResponseBody::full(body.freeze())))
     }
 }
 
@@ -324,18 +323,13 @@ fn empty(status: StatusCode) -> Response<ResponseBody> {
     response
 }
 
-fn event_stream(version: Version, body: ResponseBody) -> Response<ResponseBody> {
+fn event_stream(body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx would hold events back until its buffer is full.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    // HTTP/2 has no such header, and a body without a length is what ends an
-    // HTTP/1.0 connection.
-    if version == Version::HTTP_11 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-    }
     response
 }
 

@@ -25,6 +25,7 @@ pub mod tls;
 pub mod horizon;
 pub mod feed;
 pub mod sse;
+pub mod problem;
 // Who it is; what is counted.
 pub mod auth;
 pub mod config;

@@ -1,5 +1,8 @@
 //! Sockets: accept, speak HTTP, drain. Takes a service and knows no routes.
 
+mod delegate;
+mod head;
+mod http1;
 mod stall;
 
 use std::{
@@ -7,21 +10,15 @@ use std::{
     error::Error as StdError,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
 use hyper::{
-    body::{Body, Bytes, Incoming},
-    service::{Service, service_fn},
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
+    service::Service,
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -30,6 +27,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use http1::Next;
 use stall::StallGuard;
 pub use stall::Stalled;
 
@@ -43,12 +41,6 @@ const LISTEN_BACKLOG: u32 = 4096;
 /// A client gets this long to make its first request, and an HTTP/1 client to
 /// send each head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A request head is at most this long; a longer one is 431.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
-
-/// Streams one HTTP/2 connection may have open: a browser has one a tab.
-const MAX_HTTP2_STREAMS: u32 = 128;
 
 /// Bytes a peer may leave unacknowledged for this long before the kernel gives
 /// it up: with a heartbeat to carry them, a dead peer is gone by then.
@@ -65,6 +57,46 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Whether it has been given up because it read nothing.
     pub stalled: Stalled,
+}
+
+/// A request as a service gets it.
+pub type ServerRequest = Request<RequestBody>;
+
+/// What a request brings along: mostly nothing.
+pub enum RequestBody {
+    /// It has no body.
+    Empty,
+    /// It has one, which may still be on its way.
+    Incoming(Incoming),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Incoming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Incoming(body) => body.size_hint(),
+        }
+    }
 }
 
 /// How long things may take.
@@ -104,10 +136,10 @@ pub async fn serve<S, B>(
     shutdown: CancellationToken,
     patience: Patience,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
 {
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
@@ -171,10 +203,10 @@ async fn connection<S, B>(
     service: S,
     shutdown: CancellationToken,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
 {
     if let Err(error) = tune(&stream) {
         tracing::debug!(%error, "cannot set socket options");
@@ -189,68 +221,29 @@ async fn connection<S, B>(
     }
 }
 
-async fn http<I, S, B>(stream: I, peer: Peer, service: S, shutdown: CancellationToken)
+async fn http<I, S, B>(mut stream: I, peer: Peer, service: S, shutdown: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
 {
-    let asked = Arc::new(AtomicBool::new(false));
-    let first_request = Arc::clone(&asked);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        first_request.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(peer.clone());
-        service.call(request)
-    });
-    let builder = builder();
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    // hyper waits without a limit for the bytes that tell HTTP/1 from HTTP/2,
-    // and for the first request of an HTTP/2 connection.
-    let head_timeout = tokio::time::sleep(HEAD_TIMEOUT);
-    let mut head_timeout = std::pin::pin!(head_timeout);
-    let (mut timed, mut draining) = (true, false);
-    let result = loop {
-        tokio::select! {
-            result = connection.as_mut() => break result,
-            () = head_timeout.as_mut(), if timed => {
-                timed = false;
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-            () = shutdown.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
+    // hyper's connections are large and most are none of them: boxed.
+    let result = match http1::serve(&mut stream, &service, &peer, &shutdown).await {
+        Ok(Next::Close) => Ok(()),
+        Ok(Next::Http2(read)) => {
+            Box::pin(delegate::http2(read, stream, peer, service, shutdown)).await
         }
+        Ok(Next::Body(read)) => {
+            Box::pin(delegate::http1(read, stream, peer, service, shutdown)).await
+        }
+        Err(error) => Err(error.into()),
     };
     if let Err(error) = result {
         // Peers vanish and send garbage all day; nobody has to act on it.
         tracing::debug!(error = innermost(&*error), "connection failed");
     }
-}
-
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        // A client that has closed its half is gone: nobody sends a request
-        // and then reads for hours from a socket it has shut down.
-        .half_close(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-        .max_concurrent_streams(MAX_HTTP2_STREAMS)
-        .keep_alive_interval(DEAD_PEER_TIMEOUT)
-        .keep_alive_timeout(DEAD_PEER_TIMEOUT);
-    builder
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {

@@ -17,6 +17,7 @@ mod attacks;
 mod connecting;
 mod cors;
 mod dev;
+mod hostile;
 mod isolation;
 mod key_set;
 mod limits;

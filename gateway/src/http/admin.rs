@@ -9,11 +9,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use serde::Serialize;
 
 use super::Problem;
-use crate::{health::Health, metrics::Metrics};
+use crate::{health::Health, metrics::Metrics, server::ServerRequest};
 
 /// Answers the requests of the admin port.
 #[derive(Clone)]
@@ -62,12 +61,12 @@ impl Admin {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Admin {
+impl hyper::service::Service<ServerRequest> for Admin {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = Ready<Result<Self::Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: ServerRequest) -> Self::Future {
         ready(Ok(self.answer(&request).unwrap_or_else(|problem| problem.into_response(Full::new))))
     }
 }

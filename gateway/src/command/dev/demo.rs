@@ -7,12 +7,15 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    Method, Response, StatusCode,
+    body::Bytes,
     header::{CONTENT_TYPE, HeaderValue},
     service::Service,
 };
-use notify_gateway::http::{ResponseBody, Routes};
+use notify_gateway::{
+    http::{ResponseBody, Routes},
+    server::ServerRequest,
+};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::NoTls;
 use uuid::Uuid;
@@ -59,12 +62,12 @@ impl Demo {
     }
 }
 
-impl Service<Request<Incoming>> for Demo {
+impl Service<ServerRequest> for Demo {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: ServerRequest) -> Self::Future {
         let path = request.uri().path();
         if path != "/" && !path.starts_with("/demo/") {
             return self.routes.call(request);
@@ -77,10 +80,7 @@ impl Service<Request<Incoming>> for Demo {
 }
 
 impl Application {
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<ResponseBody>, DemoError> {
+    async fn answer(&self, request: ServerRequest) -> Result<Response<ResponseBody>, DemoError> {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/") => Ok(response(StatusCode::OK, "text/html; charset=utf-8", PAGE)),
             (&Method::GET, "/demo/config") => {
@@ -149,7 +149,7 @@ struct Reader {
     user_id: Uuid,
 }
 
-async fn form<T: for<'a> Deserialize<'a>>(request: Request<Incoming>) -> Result<T, DemoError> {
+async fn form<T: for<'a> Deserialize<'a>>(request: ServerRequest) -> Result<T, DemoError> {
     // A page of another origin cannot send this type without asking first, and
     // nobody here says yes.
     let is_json = request

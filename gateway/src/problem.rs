@@ -16,17 +16,17 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), header: None }
     }
 
-    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// RFC 6750, section 3: a request without a token is told the scheme, one
     /// with a bad token why it is bad.
-    pub(super) fn unauthorized(reason: Option<String>) -> Self {
+    pub(crate) fn unauthorized(reason: Option<String>) -> Self {
         let challenge = match &reason {
             None => "Bearer realm=\"notifications\"".to_owned(),
             Some(reason) => format!(
@@ -41,28 +41,28 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, challenge)
     }
 
-    pub(super) fn forbidden(detail: &str) -> Self {
+    pub(crate) fn forbidden(detail: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, detail)
     }
 
-    pub(super) fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is nothing at this path")
     }
 
-    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path answers {allow}"))
             .with(header::ALLOW, HeaderValue::from_static(allow))
     }
 
     /// `retry` is rounded up to the whole seconds that the header knows.
-    pub(super) fn unavailable(detail: &str, retry: Duration) -> Self {
+    pub(crate) fn unavailable(detail: &str, retry: Duration) -> Self {
         let seconds = retry.as_secs() + u64::from(retry.subsec_nanos() > 0);
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// As [`Problem::unavailable`], for who asks too much.
-    pub(super) fn too_many(detail: &str, retry: Duration) -> Self {
+    pub(crate) fn too_many(detail: &str, retry: Duration) -> Self {
         Self { status: StatusCode::TOO_MANY_REQUESTS, ..Self::unavailable(detail, retry) }
     }
 

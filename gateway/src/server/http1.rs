@@ -1,0 +1,506 @@
+//! HTTP/1.1 for requests without a body (RFC 9112): all that browsers, proxies
+//! and curl open a stream with.
+//!
+//! It is our own because of what a stream costs while nothing happens: hyper
+//! holds 16 KiB of buffers for each, here it is the socket and what the body
+//! holds itself. What has a body goes to hyper.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io::{self, IoSlice, Write as _},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header, response};
+use hyper::{body::Body, service::Service};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    HEAD_TIMEOUT, Peer, RequestBody, ServerRequest,
+    head::{self, Head, HeadError, MAX_HEAD_BYTES, Persistence},
+};
+use crate::problem::Problem;
+
+/// What a peer may send while it is answered; nobody has a reason to.
+const MAX_DISCARDED: usize = 64 * 1024;
+
+/// How long the last bytes of a peer that is refused are read and thrown away:
+/// with them unread the kernel resets the connection, and the peer never sees
+/// the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How a connection goes on.
+pub(super) enum Next {
+    /// It does not.
+    Close,
+    /// As HTTP/2; these bytes have been read.
+    Http2(BytesMut),
+    /// As HTTP/1.1 with a body; these bytes have been read.
+    Body(BytesMut),
+}
+
+/// Answers requests until the connection ends or is for somebody else.
+pub(super) async fn serve<I, S, B>(
+    stream: &mut I,
+    service: &S,
+    peer: &Peer,
+    shutdown: &CancellationToken,
+) -> io::Result<Next>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin,
+{
+    let mut buffer = BytesMut::new();
+    let mut is_first = true;
+    loop {
+        let head = tokio::select! {
+            biased;
+            head = timeout(HEAD_TIMEOUT, read_head(stream, &mut buffer, is_first)) => head,
+            () = shutdown.cancelled() => return Ok(Next::Close),
+        };
+        is_first = false;
+        let head = match head {
+            Ok(Ok(Some(head))) => head,
+            Ok(Ok(None)) => return Ok(Next::Close),
+            Ok(Err(ReadError::Io(error))) => return Err(error),
+            Ok(Err(ReadError::Head(error))) => return refuse(stream, problem(&error)).await,
+            // Nothing was asked: there is nothing to answer.
+            Err(_) if buffer.is_empty() => return Ok(Next::Close),
+            Err(_) => return refuse(stream, too_slow()).await,
+        };
+        let (mut request, persistence) = match head {
+            Head::Request(request, persistence) => (*request, persistence),
+            Head::Body => return Ok(Next::Body(buffer)),
+            Head::Http2 => return Ok(Next::Http2(buffer)),
+        };
+        let is_head = request.method() == Method::HEAD;
+        // What does not know chunks gets a body that ends with its connection.
+        let framing = match request.version() {
+            Version::HTTP_10 => Framing::None,
+            _ => Framing::Chunked,
+        };
+        request.extensions_mut().insert(peer.clone());
+        let Ok(answer) = service.call(request.map(|()| RequestBody::Empty)).await;
+        let (parts, body) = answer.into_parts();
+        let is_done = if body.size_hint().exact().is_some() {
+            let persistence = persistence.unless(shutdown.is_cancelled());
+            write_whole(stream, &parts, body, is_head, persistence).await?;
+            persistence == Persistence::Close
+        } else {
+            let pipelined = buffer.len();
+            // A stream may last for days.
+            buffer = BytesMut::new();
+            let head = write_head(&parts, persistence, framing).freeze();
+            let was_quiet =
+                write_stream(stream, Outgoing::new(head, framing), body, pipelined).await?;
+            !was_quiet || persistence == Persistence::Close
+        };
+        if is_done || shutdown.is_cancelled() {
+            stream.shutdown().await?;
+            return Ok(Next::Close);
+        }
+    }
+}
+
+enum ReadError {
+    Io(io::Error),
+    Head(HeadError),
+}
+
+/// The next head, its bytes taken out of `buffer`; none if the peer has gone.
+async fn read_head<I: AsyncRead + Unpin>(
+    stream: &mut I,
+    buffer: &mut BytesMut,
+    is_first: bool,
+) -> Result<Option<Head>, ReadError> {
+    let mut fresh = 0;
+    loop {
+        if let Some(head) = head::parse(buffer, fresh, is_first).map_err(ReadError::Head)? {
+            return Ok(Some(head));
+        }
+        fresh = buffer.len();
+        if buffer.len() >= MAX_HEAD_BYTES {
+            return Err(ReadError::Head(HeadError::TooLarge));
+        }
+        // Most heads fit into the first of these.
+        buffer.reserve(buffer.len().clamp(1024, MAX_HEAD_BYTES));
+        if stream.read_buf(buffer).await.map_err(ReadError::Io)? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+fn problem(error: &HeadError) -> Problem {
+    match error {
+        HeadError::TooLarge => Problem::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!("a request head has at most {MAX_HEAD_BYTES} bytes and 100 fields"),
+        ),
+        HeadError::Invalid(reason) => Problem::new(StatusCode::BAD_REQUEST, *reason),
+    }
+}
+
+fn too_slow() -> Problem {
+    let detail = format!("a request head takes at most {} seconds", HEAD_TIMEOUT.as_secs());
+    Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+}
+
+/// The answer to what is no request, and the end.
+async fn refuse<I: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut I,
+    problem: Problem,
+) -> io::Result<Next> {
+    let (parts, body) = problem.into_response(|bytes| bytes).into_parts();
+    let mut out = write_head(&parts, Persistence::Close, Framing::Length(body.len()));
+    out.put(body);
+    stream.write_all_buf(&mut out).await?;
+    stream.shutdown().await?;
+    let draining = async {
+        let mut discarded = 0;
+        let mut scratch = [0; 1024];
+        while discarded < MAX_DISCARDED {
+            match stream.read(&mut scratch).await {
+                Ok(n) if n > 0 => discarded += n,
+                _ => break,
+            }
+        }
+    };
+    let _in_time = timeout(LINGER, draining).await;
+    Ok(Next::Close)
+}
+
+/// An answer whose length is known.
+async fn write_whole<I, B>(
+    stream: &mut I,
+    parts: &response::Parts,
+    mut body: B,
+    is_head: bool,
+    persistence: Persistence,
+) -> io::Result<()>
+where
+    I: AsyncWrite + Unpin,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin,
+{
+    // RFC 9110, section 15.3.5: it has no content, and no length either.
+    let has_content = parts.status != StatusCode::NO_CONTENT;
+    let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let framing = if has_content { Framing::Length(length) } else { Framing::None };
+    let mut out = write_head(parts, persistence, framing);
+    while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if let (Ok(data), false) = (frame.into_data(), is_head) {
+            out.put(data);
+        }
+    }
+    stream.write_all_buf(&mut out).await?;
+    stream.flush().await
+}
+
+/// An answer that ends when it ends; whether the peer kept quiet meanwhile.
+async fn write_stream<I, B>(
+    stream: &mut I,
+    mut out: Outgoing,
+    mut body: B,
+    mut discarded: usize,
+) -> io::Result<bool>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin,
+{
+    let mut is_over = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(gone) = poll_gone(stream, cx, &mut discarded) {
+            return Poll::Ready(gone);
+        }
+        loop {
+            // The head and the first event leave together.
+            let is_ready = out.is_written() || out.is_head_alone();
+            if is_ready && !is_over {
+                match Pin::new(&mut body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        out.put(frame.into_data().unwrap_or_default());
+                    }
+                    Poll::Ready(_) => {
+                        is_over = true;
+                        out.put_end();
+                    }
+                    Poll::Pending if out.is_written() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+            ready!(out.poll_write(stream, cx))?;
+            if is_over {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    })
+    .await?;
+    Ok(discarded == 0)
+}
+
+/// Ready when the peer has closed its side, for which nobody has a reason who
+/// still reads. Bytes that come otherwise are thrown away, up to a limit.
+fn poll_gone<I: AsyncRead + Unpin>(
+    stream: &mut I,
+    cx: &mut Context<'_>,
+    discarded: &mut usize,
+) -> Poll<io::Result<()>> {
+    let mut scratch = [0; 64];
+    loop {
+        let mut read = ReadBuf::new(&mut scratch);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+        *discarded += read.filled().len();
+        if read.filled().is_empty() || *discarded > MAX_DISCARDED {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+    }
+}
+
+/// How the end of a body is told (RFC 9112, section 6.3).
+#[derive(Clone, Copy)]
+enum Framing {
+    /// There is none, or the end of the connection tells.
+    None,
+    Length(usize),
+    Chunked,
+}
+
+fn write_head(parts: &response::Parts, persistence: Persistence, framing: Framing) -> BytesMut {
+    let mut out = BytesMut::with_capacity(512);
+    let status = parts.status;
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.put_slice(b"\r\n");
+    put_fields(&mut out, &parts.headers);
+    out.put_slice(match persistence {
+        Persistence::KeepAlive => b"connection: keep-alive\r\n",
+        Persistence::Close => b"connection: close\r\n",
+    });
+    match framing {
+        Framing::None => {}
+        Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::Length(length) => {
+            out.put_slice(b"content-length: ");
+            out.put_slice(length.to_string().as_bytes());
+            out.put_slice(b"\r\n");
+        }
+    }
+    out.put_slice(b"date: ");
+    out.put_slice(httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    out.put_slice(b"\r\n\r\n");
+    out
+}
+
+fn put_fields(out: &mut BytesMut, fields: &HeaderMap) {
+    for (name, value) in fields {
+        // How the connection goes on is known here alone.
+        if name != header::CONNECTION {
+            out.put_slice(name.as_str().as_bytes());
+            out.put_slice(b": ");
+            out.put_slice(value.as_bytes());
+            out.put_slice(b"\r\n");
+        }
+    }
+}
+
+/// Bytes on their way to the socket: a chunk, what goes before it, what ends
+/// it.
+struct Outgoing {
+    is_chunked: bool,
+    before: Bytes,
+    /// The chunk's size in hexadecimal and a line end.
+    size: ([u8; SIZE_BYTES], usize),
+    chunk: Bytes,
+    after: &'static [u8],
+}
+
+/// Of a 64-bit number in hexadecimal and CRLF.
+const SIZE_BYTES: usize = 18;
+
+impl Outgoing {
+    fn new(head: Bytes, framing: Framing) -> Self {
+        let size = ([0; SIZE_BYTES], 0);
+        let is_chunked = matches!(framing, Framing::Chunked);
+        Self { is_chunked, before: head, size, chunk: Bytes::new(), after: b"" }
+    }
+
+    fn is_written(&self) -> bool {
+        self.before.is_empty() && self.is_head_alone()
+    }
+
+    fn is_head_alone(&self) -> bool {
+        self.size.1 == 0 && self.chunk.is_empty() && self.after.is_empty()
+    }
+
+    fn put(&mut self, chunk: Bytes) {
+        // A chunk of no size is the end.
+        if chunk.is_empty() {
+            return;
+        }
+        if self.is_chunked {
+            let mut rest = &mut self.size.0[..];
+            let _fits = write!(rest, "{:x}\r\n", chunk.len());
+            self.size.1 = SIZE_BYTES - rest.len();
+            self.after = b"\r\n";
+        }
+        self.chunk = chunk;
+    }
+
+    fn put_end(&mut self) {
+        if self.is_chunked {
+            self.after = b"0\r\n\r\n";
+        }
+    }
+
+    fn poll_write<I: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut I,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_written() {
+            let size = &self.size.0[..self.size.1];
+            let slices = [&self.before, size, &self.chunk, self.after].map(IoSlice::new);
+            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let mut take = |length: usize| {
+            let taken = length.min(written);
+            written -= taken;
+            taken
+        };
+        self.before.advance(take(self.before.len()));
+        let taken = take(self.size.1);
+        self.size.0.copy_within(taken..self.size.1, 0);
+        self.size.1 -= taken;
+        self.chunk.advance(take(self.chunk.len()));
+        self.after = &self.after[take(self.after.len())..];
+        if self.chunk.is_empty() {
+            // What was sent is not kept until the next event.
+            self.chunk = Bytes::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use http_body::Frame;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes a few bytes at a time.
+    struct Narrow {
+        takes: VecDeque<usize>,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let n = self.takes.pop_front().unwrap_or(usize::MAX).min(bytes.len());
+            self.taken.extend_from_slice(&bytes[..n]);
+            Poll::Ready(Ok(n))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.poll_write(cx, &bytes)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for Narrow {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    struct Frames(VecDeque<Bytes>);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|bytes| Ok(Frame::data(bytes))))
+        }
+    }
+
+    /// RFC 9112, section 7.1.
+    fn dechunk(mut bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        loop {
+            let end = bytes.windows(2).position(|w| w == b"\r\n").unwrap();
+            let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16);
+            let (size, rest) = (size.unwrap(), &bytes[end + 2..]);
+            assert_eq!(&rest[size..size + 2], b"\r\n");
+            if size == 0 {
+                assert_eq!(rest.len(), 2);
+                return out;
+            }
+            out.extend_from_slice(&rest[..size]);
+            bytes = &rest[size + 2..];
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_arrives_whole_however_narrow_the_way(
+            takes in proptest::collection::vec(1_usize..40, 0..60),
+            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..10),
+        ) {
+            let mut stream = Narrow { takes: takes.into(), taken: Vec::new() };
+            let frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
+            let (parts, ()) = Response::new(()).into_parts();
+            let body = Frames(frames.clone().into());
+            let head = write_head(&parts, Persistence::KeepAlive, Framing::Chunked).freeze();
+            let out = Outgoing::new(head, Framing::Chunked);
+            let writing = write_stream(&mut stream, out, body, 0);
+            let quiet = futures_util::FutureExt::now_or_never(writing).unwrap().unwrap();
+            prop_assert!(quiet);
+            let end = stream.taken.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+            prop_assert!(stream.taken.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            prop_assert_eq!(dechunk(&stream.taken[end..]), frames.concat());
+        }
+    }
+}
