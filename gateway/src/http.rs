@@ -1,11 +1,11 @@
 //! The public port: one path, who may have it, and every answer but 200.
 
-mod address;
+pub(crate) mod address;
 mod admin;
 mod admission;
 mod cors;
-mod credentials;
-mod query;
+pub(crate) mod credentials;
+pub(crate) mod query;
 
 use std::{
     convert::Infallible,

@@ -50,3 +50,6 @@ pub mod gateway;
 // `serve`.
 pub mod schema;
 pub mod throwaway;
+// For `fuzz/`, and its properties for the tests.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

@@ -1,7 +1,7 @@
 //! Sockets: accept, speak HTTP, drain. Takes a service and knows no routes.
 
 mod delegate;
-mod head;
+pub(crate) mod head;
 mod http1;
 mod stall;
 

@@ -153,7 +153,7 @@ async fn an_http_1_0_proxy_gets_a_stream_that_ends_with_its_connection() {
         }
     };
     tokio::time::timeout(PATIENCE, reading).await.unwrap();
-    assert!(text.starts_with("HTTP/1.0 200"), "{text}");
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close"), "{text}");
     assert!(!text.contains("transfer-encoding"), "{text}");
 }
 

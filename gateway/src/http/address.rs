@@ -12,7 +12,7 @@ use ipnet::IpNet;
 /// Read from the right: what stands to the left of the first stranger is what
 /// the stranger said. `X-Forwarded-For` counts before `Forwarded` (RFC 7239),
 /// which most proxies pass on as the client sent it.
-pub(super) fn client_address(
+pub(crate) fn client_address(
     peer: SocketAddr,
     headers: &HeaderMap,
     trusted: &[IpNet],
@@ -43,7 +43,7 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 
 /// The host of the page's own origin: the request's, or, where the peer is a
 /// trusted proxy, the one it was asked for.
-pub(super) fn own_host<'a, B>(
+pub(crate) fn own_host<'a, B>(
     peer: Option<SocketAddr>,
     request: &'a Request<B>,
     trusted: &[IpNet],
@@ -59,7 +59,7 @@ pub(super) fn own_host<'a, B>(
 
 /// One number for all addresses of one client: a host on IPv6 has a /64 to pick
 /// from.
-pub(super) fn rate_key(address: IpAddr) -> IpAddr {
+pub(crate) fn rate_key(address: IpAddr) -> IpAddr {
     const HOST_BITS: u32 = 64;
     match address {
         IpAddr::V4(_) => address,

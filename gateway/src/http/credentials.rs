@@ -6,16 +6,16 @@ use super::query::Query;
 
 /// Which places are looked at besides the `Authorization` header.
 #[derive(Clone, Debug)]
-pub(super) struct CredentialSources {
+pub(crate) struct CredentialSources {
     /// The cookie's name.
-    pub(super) cookie: Option<String>,
+    pub(crate) cookie: Option<String>,
     /// Whether the query parameter `access_token` counts.
-    pub(super) query: bool,
+    pub(crate) query: bool,
 }
 
 /// Why a request has no usable token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CredentialError {
+pub(crate) enum CredentialError {
     #[error("a token is needed")]
     Missing,
     #[error("the request carries two different tokens")]
@@ -31,7 +31,7 @@ impl CredentialSources {
     ///
     /// A cookie counts only with `is_own_page`: any page can make a browser
     /// send it.
-    pub(super) fn token(
+    pub(crate) fn token(
         &self,
         headers: &HeaderMap,
         query: &Query<'_>,
@@ -88,7 +88,7 @@ fn cookie_tokens<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 /// A browser names the page's origin on every request that leaves it; on one
 /// that does not, it may say nothing.
 /// <https://fetch.spec.whatwg.org/#origin-header>
-pub(super) fn is_same_origin(headers: &HeaderMap, own_host: Option<&str>) -> bool {
+pub(crate) fn is_same_origin(headers: &HeaderMap, own_host: Option<&str>) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return headers
             .get("sec-fetch-site")

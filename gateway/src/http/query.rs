@@ -6,17 +6,17 @@ use percent_encoding::percent_decode_str;
 
 /// Names and values, decoded.
 #[derive(Default)]
-pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(crate) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 /// A query that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the query is not valid percent-encoded UTF-8")]
-pub(super) struct QueryError;
+pub(crate) struct QueryError;
 
 impl<'a> Query<'a> {
     /// Decodes the whole of it, so that a client whose encoding is broken hears
     /// of it whichever parameter it broke.
-    pub(super) fn parse(query: Option<&'a str>) -> Result<Self, QueryError> {
+    pub(crate) fn parse(query: Option<&'a str>) -> Result<Self, QueryError> {
         let pairs = query.unwrap_or_default().split('&');
         let pairs = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -26,12 +26,12 @@ impl<'a> Query<'a> {
     }
 
     /// Every value of `name`.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| &**value)
     }
 
     /// The first value of `name`.
-    pub(super) fn first(&self, name: &str) -> Option<&str> {
+    pub(crate) fn first(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 }

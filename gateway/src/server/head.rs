@@ -5,14 +5,14 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 
 /// A head is at most this long, and has at most so many fields; a longer one is
 /// 431.
-pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_FIELDS: usize = 100;
 
 /// What an HTTP/2 client begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection begins with.
-pub(super) enum Head {
+pub(crate) enum Head {
     /// A request without a body, taken out of the buffer.
     Request(Box<Request<()>>, Persistence),
     /// A request with a body, still in the buffer.
@@ -23,27 +23,27 @@ pub(super) enum Head {
 
 /// What becomes of the connection after the answer (RFC 9112, section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Persistence {
+pub(crate) enum Persistence {
     KeepAlive,
     Close,
 }
 
 impl Persistence {
-    pub(super) fn unless(self, is_over: bool) -> Self {
+    pub(crate) fn unless(self, is_over: bool) -> Self {
         if is_over { Self::Close } else { self }
     }
 }
 
 /// Why it is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeadError {
+pub(crate) enum HeadError {
     TooLarge,
     Invalid(&'static str),
 }
 
 /// Reads a head from the front of `buffer`; none while it is not complete. What
 /// lies before `fresh` has been looked at before.
-pub(super) fn parse(
+pub(crate) fn parse(
     buffer: &mut BytesMut,
     fresh: usize,
     is_first: bool,

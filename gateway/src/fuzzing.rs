@@ -1,0 +1,187 @@
+//! What has to hold for any bytes that a stranger sends. The fuzz targets in
+//! `fuzz/` look for bytes for which it does not; the tests below try random
+//! ones and the seeds.
+
+#![allow(clippy::expect_used, reason = "a panic is how a property says that it does not hold")]
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::{BufMut as _, BytesMut};
+use http::{HeaderValue, Request, header};
+use ipnet::IpNet;
+
+use crate::{
+    cursor::{Cursor, MAX_LEN},
+    http::{
+        address::{client_address, own_host},
+        credentials::{CredentialError, CredentialSources},
+        query::Query,
+    },
+    notification::Payload,
+    server::head::{self, Head},
+    sse,
+};
+
+/// What anyone may NOTIFY: an event that is made of it has the data that was
+/// sent, and no more than one event comes of it.
+///
+/// # Panics
+///
+/// When it does not hold; so do the others.
+pub fn payload(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(Payload::Row(row)) = Payload::decode(text) else { return };
+    let mut event = BytesMut::from(&sse::notification(&row.data)[..]);
+    sse::finish(&mut event, Some("id"));
+    // As the standard's parser reads it.
+    let event = String::from_utf8(event.to_vec()).expect("text stays text");
+    let lines: Vec<&str> = event.split("\r\n").flat_map(|part| part.split(['\r', '\n'])).collect();
+    let blank = lines.iter().position(|line| line.is_empty()).expect("an end");
+    assert_eq!(lines[blank..], ["", ""], "one event and nothing after it");
+    assert_eq!((lines[0], lines[blank - 1]), ("event: notification", "id: id"));
+    let data: Vec<&str> = lines[1..blank - 1]
+        .iter()
+        .map(|line| line.strip_prefix("data: ").expect("data and nothing else"))
+        .collect();
+    let sent: serde_json::Value = serde_json::from_slice(&row.data).unwrap_or_default();
+    let got: serde_json::Value = serde_json::from_str(&data.join("\n")).unwrap_or_default();
+    assert_eq!(sent, got, "what was sent");
+}
+
+/// What a client sends back as a cursor: it is refused, or it says what it said
+/// when it is written again, within its limit.
+pub fn cursor(bytes: &[u8]) {
+    let Ok(cursor) = Cursor::parse(bytes) else { return };
+    let mut text = String::new();
+    if cursor.encode(&mut text) {
+        assert!(text.len() <= MAX_LEN, "{} characters", text.len());
+        assert!(HeaderValue::from_str(&text).is_ok(), "a header can carry it");
+        let again = Cursor::parse(&text).expect("what was written can be read");
+        assert_eq!(again, cursor, "a cursor says the same when it is read again");
+    }
+}
+
+/// What a client sends as a request: wherever its token is, there is one or
+/// none; and nobody but a trusted proxy says where it comes from.
+pub fn request(bytes: &[u8]) {
+    let mut buffer = BytesMut::from(bytes);
+    let Ok(Some(Head::Request(mut request, _))) = head::parse(&mut buffer, 0, true) else {
+        return;
+    };
+    token(&mut request);
+    address(&request);
+}
+
+fn token(request: &mut Request<()>) {
+    let sources = CredentialSources { cookie: Some("session".into()), query: true };
+    let target = request.uri().clone();
+    let Ok(query) = Query::parse(target.query()) else { return };
+    let found = sources.token(request.headers(), &query, true);
+    if let Ok(token) = &found {
+        assert!(!token.is_empty(), "a token is something");
+        if token == "another" {
+            return;
+        }
+    }
+    let another = HeaderValue::from_static("Bearer another");
+    request.headers_mut().append(header::AUTHORIZATION, another);
+    let outcome = sources.token(request.headers(), &query, true);
+    match found {
+        Err(CredentialError::Missing) => assert_eq!(outcome.as_deref(), Ok("another")),
+        _ => assert_eq!(outcome, Err(CredentialError::Contradiction), "two tokens"),
+    }
+}
+
+fn address(request: &Request<()>) {
+    let proxy: IpNet = IpNet::from(IpAddr::from([10, 0, 0, 1]));
+    let stranger = SocketAddr::from(([192, 0, 2, 1], 7));
+    let seen = client_address(stranger, request.headers(), &[proxy]);
+    assert_eq!(seen, Some(stranger.ip()), "a stranger comes from where it comes from");
+    let host = own_host(Some(stranger), request, &[proxy]).map(str::to_owned);
+    let mut lying = request.clone();
+    lying.headers_mut().insert("x-forwarded-host", HeaderValue::from_static("evil.example"));
+    assert_eq!(own_host(Some(stranger), &lying, &[proxy]).map(str::to_owned), host);
+
+    // Behind the proxy, what the proxy adds counts, whatever was there before.
+    let mut forwarded = request.clone();
+    forwarded.headers_mut().append("x-forwarded-for", HeaderValue::from_static("198.51.100.7"));
+    let peer = SocketAddr::from(([10, 0, 0, 1], 7));
+    let seen = client_address(peer, forwarded.headers(), &[proxy]);
+    assert_eq!(seen, Some(IpAddr::from([198, 51, 100, 7])), "the last word is the proxy's");
+}
+
+/// Some bytes of each kind for who wants to begin somewhere.
+pub fn example_row() -> Vec<u8> {
+    let mut row = BytesMut::new();
+    row.put_slice(br#"{"xact_id":"745","seq":12,"user_id":"#);
+    row.put_slice(br#""11111111-2222-3333-4444-555555555555","data":{"title":"a"}}"#);
+    row.to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_seeds_and_what_was_found_hold() {
+        for (target, check) in
+            [("payload", payload as fn(&[u8])), ("cursor", cursor), ("request", request)]
+        {
+            let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+            let seeds: Vec<_> = fs::read_dir(seeds).unwrap().map(|seed| seed.unwrap()).collect();
+            assert!(seeds.len() >= 5, "{target}");
+            for seed in seeds {
+                check(&fs::read(seed.path()).unwrap());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_row_holds(data in "\\PC{0,60}", key in "[\r\n\t a-z\"\\\\:{}\\[\\]]{0,20}") {
+            let json = serde_json::json!({ key: data });
+            let row = String::from_utf8(example_row()).unwrap();
+            payload(row.replace(r#"{"title":"a"}"#, &json.to_string()).as_bytes());
+            // White space between tokens may be a line end.
+            let pretty = serde_json::to_string_pretty(&json).unwrap().replace('\n', "\r\n");
+            payload(row.replace(r#"{"title":"a"}"#, &pretty).as_bytes());
+        }
+
+        #[test]
+        fn any_text_as_a_cursor_holds(text in "[A-Za-z0-9_-]{0,200}") {
+            cursor(text.as_bytes());
+        }
+
+        #[test]
+        fn any_request_holds(
+            query in "[a-z_=&%0-9]{0,40}",
+            fields in proptest::collection::vec(
+                (
+                    prop_oneof![
+                        Just("authorization"), Just("cookie"), Just("x-forwarded-for"),
+                        Just("forwarded"), Just("x-forwarded-host"), Just("origin"),
+                    ],
+                    "(Bearer |bearer  |session=|for=|\"?\\[?)[a-z0-9.:;=, \"\\]]{0,30}",
+                ),
+                0..6,
+            ),
+        ) {
+            let mut text = format!("GET /?{query} HTTP/1.1\r\nhost: x\r\n");
+            for (name, value) in fields {
+                text += &format!("{name}: {value}\r\n");
+            }
+            request((text + "\r\n").as_bytes());
+        }
+
+        #[test]
+        fn any_bytes_hold(bytes: Vec<u8>) {
+            payload(&bytes);
+            cursor(&bytes);
+            request(&bytes);
+        }
+    }
+}
