@@ -2,10 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Version};
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use notify_gateway::http::STREAM_PATH;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,7 +10,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::support::{
-    Database, EventSource, PATIENCE, TestGateway, eventually, request, token, token_for,
+    Database, EventSource, Http2, PATIENCE, TestGateway, eventually, request, token, token_for,
 };
 
 #[tokio::test]
@@ -104,34 +100,17 @@ async fn http2_by_prior_knowledge_carries_several_streams_on_one_connection() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;
     let users = [Uuid::new_v4(), Uuid::new_v4()];
-    let socket = TcpStream::connect(gateway.address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
-
-    let mut bodies = Vec::new();
+    let mut connection = Http2::connect(gateway.address).await;
+    let mut streams = Vec::new();
     for user in users {
-        let request = Request::builder()
-            .uri(format!("http://gateway.test{STREAM_PATH}"))
-            .version(Version::HTTP_2)
-            .header("authorization", format!("Bearer {}", token(user)))
-            .body(Empty::<Bytes>::new())
-            .unwrap();
-        let response = sender.send_request(request).await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert!(!response.headers().contains_key("connection"));
-        let mut body = response.into_body();
-        let connected = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert!(connected.starts_with(b"event: connected\n"));
-        bodies.push(body);
+        let mut stream = connection.open(user).await;
+        assert_eq!(stream.response.header("content-type"), "text/event-stream");
+        assert!(!stream.response.headers.contains_key("connection"));
+        assert_eq!(stream.next().await.name, "connected");
+        streams.push(stream);
     }
     database.insert(users[1], "over HTTP/2").await;
-    let event = tokio::time::timeout(PATIENCE, bodies[1].frame()).await.unwrap();
-    let event = event.unwrap().unwrap().into_data().unwrap();
-    assert!(String::from_utf8_lossy(&event).contains("over HTTP/2"));
+    assert_eq!(streams[1].titles(1).await.0, ["over HTTP/2"]);
 }
 
 #[tokio::test]

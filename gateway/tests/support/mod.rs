@@ -14,7 +14,7 @@ pub(crate) use database::{Database, connect, default_schema};
 pub(crate) use gateway::{SECRET, TestGateway, token, token_for};
 pub(crate) use key_host::{KeyHost, Signer};
 pub(crate) use process::Process;
-pub(crate) use sse::{EventSource, request};
+pub(crate) use sse::{EventSource, Http2, request};
 
 /// Longer than anything here takes on a busy machine. It bounds a failure, not
 /// a success.

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use notify_gateway::http::STREAM_PATH;
 use serde_json::Value;
 use tokio::{net::TcpStream, task::AbortHandle};
@@ -19,7 +19,7 @@ pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     body: Incoming,
-    _connection: Connection,
+    _connection: Option<Connection>,
 }
 
 struct Connection(AbortHandle);
@@ -63,7 +63,37 @@ pub(crate) async fn request(
     let (response, connection) =
         tokio::time::timeout(PATIENCE, asking).await.expect("an answer in time");
     let (head, body) = response.into_parts();
-    Response { status: head.status.as_u16(), headers: head.headers, body, _connection: connection }
+    let (status, headers) = (head.status.as_u16(), head.headers);
+    Response { status, headers, body, _connection: Some(connection) }
+}
+
+/// One HTTP/2 connection that carries many streams, as a proxy has it.
+pub(crate) struct Http2 {
+    sender: SendRequest<Empty<Bytes>>,
+    _connection: Connection,
+}
+
+impl Http2 {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let handshake =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = handshake.await.unwrap();
+        Self { sender, _connection: Connection(tokio::spawn(connection).abort_handle()) }
+    }
+
+    /// A stream of `user`.
+    pub(crate) async fn open(&mut self, user: Uuid) -> EventSource {
+        let request = Request::builder()
+            .uri(format!("http://gateway.test{STREAM_PATH}"))
+            .header("authorization", format!("Bearer {}", token(user)))
+            .body(Empty::new())
+            .unwrap();
+        let response = tokio::time::timeout(PATIENCE, self.sender.send_request(request)).await;
+        let (head, body) = response.expect("an answer in time").unwrap().into_parts();
+        let (status, headers) = (head.status.as_u16(), head.headers);
+        EventSource::of(Response { status, headers, body, _connection: None })
+    }
 }
 
 /// An event as the browser hands it to the page.
