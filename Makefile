@@ -38,3 +38,4 @@ simulate: ## the core through HISTORIES random histories (default 1,000,000)
 
 deps: ## what the tests need of the system
 	@./scripts/ensure-postgres
+	@./scripts/ensure-chromium

@@ -14,6 +14,7 @@
 mod support;
 
 mod attacks;
+mod browser;
 mod connecting;
 mod cors;
 mod dev;

@@ -1,5 +1,6 @@
 //! What the tests stand on: a database, a gateway, a client.
 
+mod browser;
 mod certificates;
 mod database;
 mod gateway;
@@ -9,6 +10,7 @@ mod sse;
 
 use std::{future::Future, time::Duration};
 
+pub(crate) use browser::{Browser, Page};
 pub(crate) use certificates::Authority;
 pub(crate) use database::{Database, connect, default_schema};
 pub(crate) use gateway::{SECRET, TestGateway, token, token_for};
