@@ -213,7 +213,26 @@ async fn connection<S, B>(
     }
     // Below TLS: what counts is that the socket takes bytes.
     let stream = StallGuard::new(stream, stall, peer.stalled.clone());
-    let Some(tls) = tls else { return http(stream, peer, service, shutdown).await };
+    match tls {
+        None => http(stream, peer, service, shutdown).await,
+        // Large, and where the proxy has it nobody's: boxed.
+        Some(tls) => Box::pin(https(tls, stream, peer, service, shutdown)).await,
+    }
+}
+
+async fn https<I, S, B>(
+    tls: Acceptor,
+    stream: I,
+    peer: Peer,
+    service: S,
+    shutdown: CancellationToken,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
+    S: Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
+{
     match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => http(stream, peer, service, shutdown).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),

@@ -72,10 +72,12 @@ where
             Ok(Ok(Some(head))) => head,
             Ok(Ok(None)) => return Ok(Next::Close),
             Ok(Err(ReadError::Io(error))) => return Err(error),
-            Ok(Err(ReadError::Head(error))) => return refuse(stream, problem(&error)).await,
+            Ok(Err(ReadError::Head(error))) => {
+                return Box::pin(refuse(stream, problem(&error))).await;
+            }
             // Nothing was asked: there is nothing to answer.
             Err(_) if buffer.is_empty() => return Ok(Next::Close),
-            Err(_) => return refuse(stream, too_slow()).await,
+            Err(_) => return Box::pin(refuse(stream, too_slow())).await,
         };
         let (mut request, persistence) = match head {
             Head::Request(request, persistence) => (*request, persistence),
