@@ -1,5 +1,6 @@
 //! Where the two halves meet: what Postgres says becomes rows in the queues of
-//! their users' streams. One task, which never waits for a stream.
+//! their users' streams, in the order it says it, and without ever waiting for a
+//! stream.
 //!
 //! Notifications are for speed, the sweep is for truth. A sweep says which rows
 //! the last watermark does not see; a probe, notified after it, comes back on
@@ -9,12 +10,13 @@
 //! cursors claim what the sweep's snapshot sees.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use foldhash::fast::RandomState;
 
 use crate::{
     cursor::{RowKey, Snapshot},
@@ -28,10 +30,10 @@ use crate::{
 
 /// What Postgres has to say, in the order it said it.
 #[derive(Debug)]
-pub enum Signal {
+pub enum Signal<'a> {
     /// A payload came in on the channel: a row, a ring, or anything a person
     /// typed.
-    Payload(String),
+    Payload(Cow<'a, str>),
     /// The probe of this sweep came back on the LISTEN connection.
     Probe(u64),
     /// LISTEN holds, or no longer does.
@@ -64,6 +66,24 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// cursors leave those out.
 const MAX_KNOWN: usize = 65_536;
 
+/// The dispatcher, for those who bring signals: whoever does carries them to the
+/// streams' queues itself.
+pub struct Dispatch(Mutex<Dispatcher>);
+
+impl Dispatch {
+    /// For several to share.
+    pub fn new(dispatcher: Dispatcher) -> Self {
+        Self(Mutex::new(dispatcher))
+    }
+
+    /// Takes one signal.
+    pub fn take(&self, signal: Signal<'_>) {
+        // A panic half-way would leave rows that are known and were not sent:
+        // the next sweep finds those that are beyond the watermark.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(signal);
+    }
+}
+
 /// Takes signals and publishes what they carry.
 pub struct Dispatcher {
     hub: Arc<Hub>,
@@ -80,8 +100,8 @@ pub struct Dispatcher {
 /// What streams have been told of beyond the watermark.
 #[derive(Default)]
 struct Known {
-    rows: HashSet<(RowKey, UserId)>,
-    rings: HashSet<(u64, UserId)>,
+    rows: HashSet<(RowKey, UserId), RandomState>,
+    rings: HashSet<(u64, UserId), RandomState>,
 }
 
 /// A sweep whose snapshot is not the watermark yet.
@@ -112,15 +132,8 @@ impl Dispatcher {
         Self { trust_payloads, ..self }
     }
 
-    /// Runs until the signals end.
-    pub async fn run(mut self, mut signals: mpsc::Receiver<Signal>) {
-        while let Some(signal) = signals.recv().await {
-            self.take(signal);
-        }
-    }
-
-    /// Takes one signal. All that a test needs to drive it.
-    pub fn take(&mut self, signal: Signal) {
+    /// Takes one signal. Never waits for anybody.
+    pub fn take(&mut self, signal: Signal<'_>) {
         match signal {
             Signal::Payload(payload) => self.payload(&payload),
             Signal::Listening(listening) => {
@@ -165,7 +178,7 @@ impl Dispatcher {
             Ok(Payload::Row(row)) => {
                 if self.known.insert_row(row.key, row.user) {
                     self.hub.set_dirty();
-                    let event = || Row { key: row.key, event: sse::notification(&row.data) };
+                    let event = || Row { key: row.key, event: sse::notification(row.data) };
                     self.hub.publish(row.user, event);
                 }
             }

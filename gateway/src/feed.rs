@@ -10,8 +10,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::{
     cursor::{Cursor, RowKey},
     horizon::Horizon,
@@ -23,7 +21,7 @@ pub struct Row {
     /// Its place in history.
     pub key: RowKey,
     /// The event without its id and its end.
-    pub event: Bytes,
+    pub event: Vec<u8>,
 }
 
 /// A row that a notification brought.

@@ -31,10 +31,10 @@ use crate::{
 pub fn payload(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(Payload::Row(row)) = Payload::decode(text) else { return };
-    let mut event = BytesMut::from(&sse::notification(&row.data)[..]);
+    let mut event = sse::notification(row.data);
     sse::finish(&mut event, Some("id"));
     // As the standard's parser reads it.
-    let event = String::from_utf8(event.to_vec()).expect("text stays text");
+    let event = String::from_utf8(event).expect("text stays text");
     let lines: Vec<&str> = event.split("\r\n").flat_map(|part| part.split(['\r', '\n'])).collect();
     let blank = lines.iter().position(|line| line.is_empty()).expect("an end");
     assert_eq!(lines[blank..], ["", ""], "one event and nothing after it");
@@ -43,7 +43,7 @@ pub fn payload(bytes: &[u8]) {
         .iter()
         .map(|line| line.strip_prefix("data: ").expect("data and nothing else"))
         .collect();
-    let sent: serde_json::Value = serde_json::from_slice(&row.data).unwrap_or_default();
+    let sent: serde_json::Value = serde_json::from_str(row.data).unwrap_or_default();
     let got: serde_json::Value = serde_json::from_str(&data.join("\n")).unwrap_or_default();
     assert_eq!(sent, got, "what was sent");
 }

@@ -2,15 +2,14 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use hyper::body::Body;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     auth::{AuthConfig, Fetched, Verifier},
     config::{Config, Database},
-    dispatch::Dispatcher,
+    dispatch::{Dispatch, Dispatcher},
     ends::RecentEnds,
     error::chain,
     health::Health,
@@ -21,12 +20,12 @@ use crate::{
     postgres::{
         beat::Beat,
         connector::Connector,
-        listener::{Kick, ListenError, Listener, SIGNAL_BUFFER},
+        listener::{Kick, ListenError, Listener},
         store::Store,
     },
     replay::{Replayer, Replays},
     revocation::Revocations,
-    server::{self, Patience, ServerRequest},
+    server::{self, Answer, Patience, ServerRequest},
     sse::Closing,
     stream::StreamContext,
     tls::{Acceptor, Identity},
@@ -137,7 +136,7 @@ impl Gateway {
             + Sync
             + 'static,
         S::Future: Send + 'static,
-        B: Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Unpin + Send + 'static,
+        B: Answer + Send + 'static,
     {
         let Self { config, public, admin, hub, health, metrics, connector, verifier } = self;
         let patience = Patience { drain: config.drain, stall: config.stall_timeout };
@@ -166,14 +165,14 @@ impl Gateway {
         let kick = Arc::new(Kick::default());
         let revocations = Arc::new(Revocations::default());
 
-        let (signals, received) = mpsc::channel(SIGNAL_BUFFER);
         let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(&metrics))
             .trust_payloads(config.trust_payloads);
+        let dispatch = Arc::new(Dispatch::new(dispatcher));
         let beat = Beat {
             store: Arc::clone(&store),
             hub: Arc::clone(&hub),
             revocations: Arc::clone(&revocations),
-            signals: signals.clone(),
+            dispatch: Arc::clone(&dispatch),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             kick: Arc::clone(&kick),
@@ -195,15 +194,11 @@ impl Gateway {
             channel: config.channel.clone(),
             probe_channel,
             kick,
-            signals,
+            dispatch,
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
         };
-        let workers = [
-            tokio::spawn(dispatcher.run(received)),
-            tokio::spawn(beat.run()),
-            tokio::spawn(replayer.run()),
-        ];
+        let workers = [tokio::spawn(beat.run()), tokio::spawn(replayer.run())];
         let mut listener = tokio::spawn(listener.run());
         let key_set = verifier.key_set().cloned().map(|key_set| {
             let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
@@ -237,7 +232,7 @@ impl Gateway {
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             // It ends by itself only when the database refuses us for good.
-            listened = &mut listener => listened.unwrap_or(Ok(())).map_err(RunError::Listen),
+            refused = &mut listener => refused.map_or(Ok(()), |error| Err(RunError::Listen(error))),
         };
         tracing::info!("stopping");
         health.draining();

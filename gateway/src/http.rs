@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -36,7 +36,7 @@ use crate::{
     metrics::Metrics,
     problem::Problem,
     revocation::Revocations,
-    server::{Peer, ServerRequest},
+    server::{Answer, Peer, ServerRequest},
     sse::{self, Closing},
     stream::{EventStream, StreamContext},
 };
@@ -259,9 +259,9 @@ impl Inner {
                 _ => Problem::unavailable("the gateway is stopping", retry),
             });
         }
-        let mut body = BytesMut::new();
+        let mut body = Vec::new();
         sse::closing(&mut body, None, closing, retry);
-        Ok(event_stream(ResponseBody::full(body.freeze())))
+        Ok(event_stream(ResponseBody::full(body)))
     }
 }
 
@@ -305,6 +305,15 @@ impl Body for ResponseBody {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Answer for ResponseBody {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
+        match self {
+            Self::Full(body) => body.poll_fill(cx, out),
+            Self::Stream(body) => body.poll_events(cx, out),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::{
     time::SystemTime,
 };
 
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use crate::{
@@ -59,7 +60,7 @@ pub struct Hub {
 
 #[derive(Default)]
 struct Streams {
-    by_user: HashMap<UserId, Vec<Arc<Outbox>>>,
+    by_user: HashMap<UserId, Vec<Arc<Outbox>>, RandomState>,
     open: usize,
     closed: Option<Closing>,
 }
@@ -124,11 +125,16 @@ impl Hub {
     /// Queues a row for every stream of `user`, encoded once and only if there
     /// is one. Never waits for any of them.
     pub fn publish(&self, user: UserId, encode: impl FnOnce() -> Row) {
-        if self.connections(user) == 0 {
-            return;
+        let mut wakers = Wakers::default();
+        {
+            let streams = lock(&self.streams);
+            let Some(outboxes) = streams.by_user.get(&user) else { return };
+            let row = Arc::new(LiveRow { row: encode(), horizon: self.horizon() });
+            for outbox in outboxes {
+                wakers.add(outbox.push(&row, self.limits.queued_rows));
+            }
         }
-        let row = Arc::new(LiveRow { row: encode(), horizon: self.horizon() });
-        self.for_each_of(user, |outbox| outbox.push(&row, self.limits.queued_rows));
+        wakers.wake();
     }
 
     /// The table has rows of `user` that no notification brought: its streams
@@ -223,21 +229,19 @@ impl Hub {
     }
 
     fn for_each_of(&self, user: UserId, act: impl Fn(&Outbox) -> Option<Waker>) {
-        let wakers: Vec<Waker> = {
-            let streams = lock(&self.streams);
-            let outboxes = streams.by_user.get(&user);
-            outboxes.into_iter().flatten().filter_map(|outbox| act(outbox)).collect()
-        };
-        // Woken with no lock held: a woken stream's first act is to take one.
-        wakers.into_iter().for_each(Waker::wake);
+        let mut wakers = Wakers::default();
+        for outbox in lock(&self.streams).by_user.get(&user).into_iter().flatten() {
+            wakers.add(act(outbox));
+        }
+        wakers.wake();
     }
 
     fn for_all(&self, act: impl Fn(&Outbox) -> Option<Waker>) {
-        let wakers: Vec<Waker> = {
-            let streams = lock(&self.streams);
-            streams.by_user.values().flatten().filter_map(|outbox| act(outbox)).collect()
-        };
-        wakers.into_iter().for_each(Waker::wake);
+        let mut wakers = Wakers::default();
+        for outbox in lock(&self.streams).by_user.values().flatten() {
+            wakers.add(act(outbox));
+        }
+        wakers.wake();
     }
 
     fn leave(&self, user: UserId, outbox: &Arc<Outbox>) {
@@ -252,6 +256,28 @@ impl Hub {
     }
 }
 
+/// Streams to be woken once no lock is held: a woken stream's first act is to
+/// take one. Most users have one.
+#[derive(Default)]
+struct Wakers {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
+
+impl Wakers {
+    fn add(&mut self, waker: Option<Waker>) {
+        match (waker, &self.first) {
+            (Some(waker), Some(_)) => self.others.push(waker),
+            (waker @ Some(_), None) => self.first = waker,
+            (None, _) => {}
+        }
+    }
+
+    fn wake(self) {
+        self.first.into_iter().chain(self.others).for_each(Waker::wake);
+    }
+}
+
 /// One stream's place in the hub; dropping it leaves.
 pub struct Subscription {
     hub: Arc<Hub>,
@@ -260,10 +286,10 @@ pub struct Subscription {
 }
 
 /// What a subscription has for its stream.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// Rows, in the order they were published.
-    Rows(VecDeque<Arc<LiveRow>>),
+    Rows,
     /// Rows are missing from the queue: [`Subscription::restart`], then read
     /// the table.
     Lost,
@@ -272,13 +298,18 @@ pub enum Received {
 }
 
 impl Subscription {
-    /// Takes what is queued. What was queued before the end comes before the
-    /// end.
-    pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Received> {
+    /// Takes what is queued into `rows`, which has to be empty. What was queued
+    /// before the end comes before the end.
+    pub fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        rows: &mut VecDeque<Arc<LiveRow>>,
+    ) -> Poll<Received> {
         let mut state = lock(&self.outbox.state);
         if !state.rows.is_empty() {
             state.bytes = 0;
-            return Poll::Ready(Received::Rows(std::mem::take(&mut state.rows)));
+            std::mem::swap(&mut state.rows, rows);
+            return Poll::Ready(Received::Rows);
         }
         if let Some(reason) = state.ended {
             return Poll::Ready(Received::Closed(reason));
@@ -425,8 +456,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::{sync::atomic::AtomicUsize, task::Wake};
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::cursor::RowKey;
 
@@ -448,19 +477,19 @@ mod tests {
 
     fn row(text: &'static str) -> Row {
         let key = RowKey { xact: 1, seq: 1 };
-        Row { key, event: Bytes::from_static(text.as_bytes()) }
+        Row { key, event: text.as_bytes().to_vec() }
     }
 
     /// What there is to take: texts, or `lost`, `closed`, nothing.
     fn receive(stream: &Subscription) -> Vec<String> {
-        match stream.poll_receive(&mut Context::from_waker(Waker::noop())) {
+        let mut rows = VecDeque::new();
+        match stream.poll_receive(&mut Context::from_waker(Waker::noop()), &mut rows) {
             Poll::Pending => Vec::new(),
             Poll::Ready(Received::Lost) => vec!["lost".into()],
             Poll::Ready(Received::Closed(_)) => vec!["closed".into()],
-            Poll::Ready(Received::Rows(rows)) => rows
-                .iter()
-                .map(|live| String::from_utf8(live.row.event.to_vec()).unwrap())
-                .collect(),
+            Poll::Ready(Received::Rows) => {
+                rows.iter().map(|live| String::from_utf8(live.row.event.clone()).unwrap()).collect()
+            }
         }
     }
 
@@ -492,7 +521,11 @@ mod tests {
         let stream = hub.subscribe(ADA, None).unwrap();
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
-        assert!(stream.poll_receive(&mut Context::from_waker(&waker)).is_pending());
+        assert!(
+            stream
+                .poll_receive(&mut Context::from_waker(&waker), &mut VecDeque::new())
+                .is_pending()
+        );
         for text in ["a", "b", "c"] {
             hub.publish(ADA, || row(text));
         }
@@ -520,7 +553,7 @@ mod tests {
         let hub = hub(1000);
         let stream = hub.subscribe(ADA, None).unwrap();
         let key = RowKey { xact: 1, seq: 1 };
-        let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1].into() };
+        let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1] };
         hub.publish(ADA, huge);
         assert_eq!(receive(&stream)[0].len(), MAX_QUEUED_BYTES + 1);
         hub.publish(ADA, || row("y"));

@@ -11,11 +11,12 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
+use http_body_util::Full;
 use hyper::{
     body::{Body, Bytes, Frame, Incoming, SizeHint},
     service::Service,
@@ -24,8 +25,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use http1::Next;
 use stall::StallGuard;
@@ -99,6 +101,20 @@ impl Body for RequestBody {
     }
 }
 
+/// The body of an answer. As a [`Body`] it gives its bytes away; here it writes
+/// them into a buffer of the server's, which is one for many streams.
+pub trait Answer: Body<Data = Bytes, Error = Infallible> + Unpin {
+    /// Appends what is there to `out`; false at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
+        let frame = ready!(Pin::new(self).poll_frame(cx));
+        let Some(Ok(frame)) = frame else { return Poll::Ready(false) };
+        out.extend_from_slice(&frame.into_data().unwrap_or_default());
+        Poll::Ready(true)
+    }
+}
+
+impl Answer for Full<Bytes> {}
+
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -139,15 +155,16 @@ pub async fn serve<S, B>(
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
+    B: Answer + Send + 'static,
 {
-    let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
+    let mut connections = JoinSet::new();
     let mut exhausted_since: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
+            // One that has ended gives its memory back.
+            Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -157,13 +174,7 @@ pub async fn serve<S, B>(
                 let stall = patience.stall;
                 let (tls, service) = (tls.clone(), service.clone());
                 let served = connection(stream, tls, peer, stall, service, shutdown.clone());
-                let cut = cut.clone();
-                connections.spawn(async move {
-                    tokio::select! {
-                        () = served => {}
-                        () = cut.cancelled() => {}
-                    }
-                });
+                connections.spawn(served);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -177,11 +188,10 @@ pub async fn serve<S, B>(
     }
     // New connections are refused from here on, rather than left waiting.
     drop(listener);
-    connections.close();
-    if tokio::time::timeout(patience.drain, connections.wait()).await.is_err() {
+    let ending = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(patience.drain, ending).await.is_err() {
         tracing::warn!(connections = connections.len(), "the drain time is over; cutting the rest");
-        cut.cancel();
-        connections.wait().await;
+        connections.shutdown().await;
     }
 }
 
@@ -206,7 +216,7 @@ async fn connection<S, B>(
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
+    B: Answer + Send + 'static,
 {
     if let Err(error) = tune(&stream) {
         tracing::debug!(%error, "cannot set socket options");
@@ -231,7 +241,7 @@ async fn https<I, S, B>(
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
+    B: Answer + Send + 'static,
 {
     match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => http(stream, peer, service, shutdown).await,
@@ -246,7 +256,7 @@ where
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static,
+    B: Answer + Send + 'static,
 {
     // hyper's connections are large and most are none of them: boxed.
     let result = match http1::serve(&mut stream, &service, &peer, &shutdown).await {

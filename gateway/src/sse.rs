@@ -4,7 +4,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
 use crate::{horizon::Resync, notification::UserId};
@@ -46,7 +45,7 @@ impl Closing {
 /// The first event of every stream. `retry` is how long the client waits
 /// before it reconnects; `expires_at` is the token's `exp`.
 pub fn connected(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     id: Option<&str>,
     user: UserId,
     connections: usize,
@@ -71,7 +70,7 @@ pub fn connected(
 
 /// The sign of life a client's watchdog waits for; `connections` is how many
 /// streams the user has open on this gateway.
-pub fn heartbeat(out: &mut BytesMut, id: Option<&str>, connections: usize) {
+pub fn heartbeat(out: &mut Vec<u8>, id: Option<&str>, connections: usize) {
     #[derive(Serialize)]
     struct Heartbeat {
         timestamp: String,
@@ -82,12 +81,12 @@ pub fn heartbeat(out: &mut BytesMut, id: Option<&str>, connections: usize) {
 }
 
 /// The client cannot be given what it has missed: it is to fetch its list.
-pub fn resync(out: &mut BytesMut, id: Option<&str>, reason: Resync) {
+pub fn resync(out: &mut Vec<u8>, id: Option<&str>, reason: Resync) {
     put_event(out, "resync", id, None, &json(&Reason { reason: reason.reason() }));
 }
 
 /// The last event of a stream the gateway ends.
-pub fn closing(out: &mut BytesMut, id: Option<&str>, closing: Closing, retry: Duration) {
+pub fn closing(out: &mut Vec<u8>, id: Option<&str>, closing: Closing, retry: Duration) {
     let data = Reason { reason: closing.reason() };
     put_event(out, "closing", id, Some(retry), &json(&data));
 }
@@ -100,24 +99,24 @@ struct Reason {
 /// A row's event, encoded once for all of its user's streams: everything but
 /// the id, which each has its own of, and the end. `data` is the row's JSON as
 /// Postgres wrote it.
-pub fn notification(data: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(data.len() + 32);
-    put_fields(&mut out, "notification", None, data);
-    out.freeze()
+pub fn notification(data: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len() + 32);
+    put_fields(&mut out, "notification", None, data.as_bytes());
+    out
 }
 
 /// Ends an event that has everything but its id.
-pub fn finish(out: &mut BytesMut, id: Option<&str>) {
+pub fn finish(out: &mut Vec<u8>, id: Option<&str>) {
     if let Some(id) = id {
-        out.put_slice(b"id: ");
-        out.put_slice(id.as_bytes());
-        out.put_u8(b'\n');
+        out.extend_from_slice(b"id: ");
+        out.extend_from_slice(id.as_bytes());
+        out.push(b'\n');
     }
-    out.put_u8(b'\n');
+    out.push(b'\n');
 }
 
 fn put_event(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     name: &str,
     id: Option<&str>,
     retry: Option<Duration>,
@@ -127,25 +126,25 @@ fn put_event(
     finish(out, id);
 }
 
-fn put_fields(out: &mut BytesMut, name: &str, retry: Option<Duration>, data: &[u8]) {
-    out.put_slice(b"event: ");
-    out.put_slice(name.as_bytes());
+fn put_fields(out: &mut Vec<u8>, name: &str, retry: Option<Duration>, data: &[u8]) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
     if let Some(retry) = retry {
-        out.put_slice(b"\nretry: ");
-        out.put_slice(retry.as_millis().to_string().as_bytes());
+        out.extend_from_slice(b"\nretry: ");
+        out.extend_from_slice(retry.as_millis().to_string().as_bytes());
     }
     // CR, LF and CRLF all end a line for the standard's parser. JSON holds them
     // only as white space between tokens; there, one `data:` line each gives
     // the client the same value.
-    for line in lines(data) {
-        out.put_slice(b"\ndata: ");
-        out.put_slice(line);
+    let mut rest = data;
+    loop {
+        out.extend_from_slice(b"\ndata: ");
+        let Some(end) = memchr::memchr2(b'\r', b'\n', rest) else { break };
+        out.extend_from_slice(&rest[..end]);
+        rest = &rest[end + 1..];
     }
-    out.put_u8(b'\n');
-}
-
-fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
-    data.split(|b| matches!(b, b'\r' | b'\n'))
+    out.extend_from_slice(rest);
+    out.push(b'\n');
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -161,17 +160,17 @@ fn rfc3339(time: SystemTime) -> String {
 mod tests {
     use super::*;
 
-    fn text(encode: impl FnOnce(&mut BytesMut)) -> String {
-        let mut out = BytesMut::new();
+    fn text(encode: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
         encode(&mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_notification_is_one_data_line_and_its_id_comes_last() {
-        let row = notification(br#"{"title":"a\nb"}"#);
+        let row = notification(r#"{"title":"a\nb"}"#);
         let text = text(|out| {
-            out.put_slice(&row);
+            out.extend_from_slice(&row);
             finish(out, Some("abc"));
         });
         assert_eq!(text, "event: notification\ndata: {\"title\":\"a\\nb\"}\nid: abc\n\n");
@@ -179,7 +178,7 @@ mod tests {
 
     #[test]
     fn line_ends_between_tokens_cannot_forge_an_event() {
-        let bytes = notification(b"{\"metadata\":\r\n1,\r\"a\":2}");
+        let bytes = notification("{\"metadata\":\r\n1,\r\"a\":2}");
         let text = std::str::from_utf8(&bytes).unwrap();
         assert_eq!(
             text,

@@ -5,6 +5,7 @@
 //! clock and the bytes.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Frame;
 use tokio::{sync::oneshot, time::Sleep};
 
@@ -21,7 +22,7 @@ use crate::{
     auth::Identity,
     cursor::Cursor,
     ends::RecentEnds,
-    feed::{Feed, Row},
+    feed::{Feed, LiveRow, Row},
     horizon::Resync,
     hub::{Received, Subscription},
     metrics::{EventType, Metrics, StreamEnd},
@@ -63,6 +64,12 @@ impl StreamContext {
     }
 }
 
+/// Room for rows that a stream keeps between two bursts.
+const KEPT_ROWS: usize = 8;
+
+/// Nearly all cursors are shorter.
+const ID_BYTES: usize = 96;
+
 fn jitter(least: Duration, spread: Duration) -> Duration {
     least + spread.mul_f64(fastrand::f64())
 }
@@ -86,8 +93,12 @@ pub struct EventStream {
     /// One timer for what comes first, the next heartbeat or the token's end.
     timer: Pin<Box<Sleep>>,
     next_heartbeat: Instant,
-    /// Bytes that are due now.
-    out: BytesMut,
+    /// Whether the timer wakes us as it is.
+    is_timer_set: bool,
+    /// Events that are due now, rows apart.
+    out: Vec<u8>,
+    /// Rows on their way from the queue; kept for its memory.
+    taken: VecDeque<Arc<LiveRow>>,
     end: Option<Closing>,
 }
 
@@ -130,7 +141,9 @@ impl EventStream {
             ends,
             timer,
             next_heartbeat,
-            out: BytesMut::with_capacity(256),
+            is_timer_set: false,
+            out: Vec::with_capacity(512),
+            taken: VecDeque::new(),
             end: None,
         };
         stream.connected(identity.expires_at, resync.is_some());
@@ -144,33 +157,41 @@ impl EventStream {
         stream
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    /// Appends what is due to `out`; false at the end.
+    pub fn poll_events(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
+        let before = out.len();
         loop {
             if !self.out.is_empty() {
-                return Poll::Ready(Some(self.out.split().freeze()));
+                out.append(&mut self.out);
+                // Rare and small: not kept while nothing happens.
+                self.out = Vec::new();
+            }
+            if out.len() > before {
+                return Poll::Ready(true);
             }
             if self.end.is_some() {
-                return Poll::Ready(None);
+                return Poll::Ready(false);
             }
             // The token's end comes first: a stream that is never without
             // events must end as well.
-            if Instant::now() >= self.ends {
+            let now = Instant::now();
+            if now >= self.ends {
                 self.close(Closing::TokenExpired);
                 continue;
             }
-            if self.poll_feed(cx).is_pending() && self.poll_clock(cx).is_pending() {
+            if self.poll_feed(cx, out).is_pending() && self.poll_clock(cx, now).is_pending() {
                 return Poll::Pending;
             }
         }
     }
 
     /// Does the next thing the feed is waiting for.
-    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_feed(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
         if self.feed.is_live() {
-            match std::task::ready!(self.subscription.poll_receive(cx)) {
-                Received::Rows(rows) => {
-                    let mut writer = Writer::new(&mut self.out);
-                    for live in rows {
+            match std::task::ready!(self.subscription.poll_receive(cx, &mut self.taken)) {
+                Received::Rows => {
+                    let mut writer = Writer::new(out);
+                    for live in self.taken.drain(..) {
                         if !self.feed.is_live() {
                             // The rest is in the table as well.
                             break;
@@ -178,6 +199,8 @@ impl EventStream {
                         self.feed.take_live(&live, |row, cursor| writer.write(row, cursor));
                     }
                     let count = writer.count;
+                    // A burst's memory is not kept for the next one.
+                    self.taken.shrink_to(KEPT_ROWS);
                     self.sent_rows(count);
                 }
                 Received::Lost => self.feed.fall_behind(),
@@ -198,7 +221,7 @@ impl EventStream {
         match answer {
             Ok(Ok(page)) => {
                 self.replay_limit = None;
-                let mut writer = Writer::new(&mut self.out);
+                let mut writer = Writer::new(out);
                 self.feed.take_page(&page, |row, cursor| writer.write(row, cursor));
                 let count = writer.count;
                 self.sent_rows(count);
@@ -219,8 +242,15 @@ impl EventStream {
         self.page = Some(self.context.replays.wish(user, cursor, self.replay_limit));
     }
 
-    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        std::task::ready!(self.timer.as_mut().poll(cx));
+    fn poll_clock(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let due = self.next_heartbeat.min(self.ends);
+        if self.is_timer_set && now < due {
+            return Poll::Pending;
+        }
+        self.is_timer_set = self.timer.as_mut().poll(cx).is_pending();
+        if self.is_timer_set {
+            return Poll::Pending;
+        }
         let now = Instant::now();
         if now < self.ends {
             // The beat keeps its phase, but a stream that was held up does not
@@ -272,7 +302,7 @@ impl EventStream {
 
     /// What has been given, as the client sends it back.
     fn event_id(&self) -> Option<String> {
-        let mut id = String::with_capacity(64);
+        let mut id = String::with_capacity(ID_BYTES);
         self.feed.cursor().encode(&mut id).then_some(id)
     }
 
@@ -295,7 +325,7 @@ impl EventStream {
 /// Puts rows and their cursors behind one another: what is ready goes out in
 /// one write.
 struct Writer<'a> {
-    out: &'a mut BytesMut,
+    out: &'a mut Vec<u8>,
     id: String,
     count: WriteCount,
 }
@@ -307,14 +337,14 @@ struct WriteCount {
 }
 
 impl<'a> Writer<'a> {
-    fn new(out: &'a mut BytesMut) -> Self {
-        Self { out, id: String::new(), count: WriteCount::default() }
+    fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out, id: String::with_capacity(ID_BYTES), count: WriteCount::default() }
     }
 
     fn write(&mut self, row: &Row, cursor: &Cursor) {
         self.id.clear();
         let has_id = cursor.encode(&mut self.id);
-        self.out.put_slice(&row.event);
+        self.out.extend_from_slice(&row.event);
         sse::finish(self.out, has_id.then_some(&self.id));
         self.count.rows += 1;
         self.count.without_id += u64::from(!has_id);
@@ -329,7 +359,9 @@ impl http_body::Body for EventStream {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        let mut out = Vec::new();
+        let is_more = std::task::ready!(self.poll_events(cx, &mut out));
+        Poll::Ready(is_more.then(|| Ok(Frame::data(out.into()))))
     }
 }
 

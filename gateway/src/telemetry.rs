@@ -34,7 +34,11 @@ pub fn init(format: LogFormat) -> Result<(), String> {
     tracing_subscriber::registry()
         .with(layer.with_filter(filter).with_filter(filter_fn(is_discreet)))
         .try_init()
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    // The filters would say no to each line of a library below `info`, at a cost
+    // a row.
+    log::set_max_level(log::LevelFilter::Info);
+    Ok(())
 }
 
 /// Below `info` the libraries write what passes through them: headers with

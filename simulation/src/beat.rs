@@ -86,7 +86,7 @@ pub struct Reach<'a> {
     /// Whose watermark it moves.
     pub hub: &'a Hub,
     /// Where what it finds goes.
-    pub signals: &'a mut VecDeque<Signal>,
+    pub signals: &'a mut VecDeque<Signal<'static>>,
     /// Learns whether the database answers.
     pub health: &'a Health,
     /// Whose connection it may give up.

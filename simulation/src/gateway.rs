@@ -39,7 +39,7 @@ pub struct Gateway {
     hub: Arc<Hub>,
     dispatcher: Dispatcher,
     health: Health,
-    signals: VecDeque<Signal>,
+    signals: VecDeque<Signal<'static>>,
     shared: Shared,
 }
 

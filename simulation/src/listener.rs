@@ -70,7 +70,7 @@ impl Listener {
     pub fn step(
         &mut self,
         postgres: &Postgres,
-        signals: &mut VecDeque<Signal>,
+        signals: &mut VecDeque<Signal<'static>>,
         health: &Health,
         scene: &mut Scene,
     ) -> bool {
@@ -87,7 +87,7 @@ impl Listener {
         }
         if let Some(notice) = listening.socket.pop_front() {
             let signal = match notice.text {
-                NoticeText::Payload(payload) => Signal::Payload(payload),
+                NoticeText::Payload(payload) => Signal::Payload(payload.into()),
                 NoticeText::Probe { number, .. } => {
                     let _took = health.probe_returned(number);
                     Signal::Probe(number)

@@ -295,7 +295,7 @@ fn grant(
 
 fn decode(payload: &str) -> Row {
     match Payload::decode(payload) {
-        Ok(Payload::Row(row)) => Row { key: row.key, event: sse::notification(&row.data) },
+        Ok(Payload::Row(row)) => Row { key: row.key, event: sse::notification(row.data) },
         other => unreachable!("the table gave {other:?}"),
     }
 }

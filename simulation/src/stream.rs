@@ -125,11 +125,12 @@ impl Stream {
         }
         let mut cx = Context::from_waker(Waker::noop());
         if self.feed.is_live() {
-            let Poll::Ready(received) = self.subscription.poll_receive(&mut cx) else {
+            let mut rows = VecDeque::new();
+            let Poll::Ready(received) = self.subscription.poll_receive(&mut cx, &mut rows) else {
                 return false;
             };
             match received {
-                Received::Rows(rows) => {
+                Received::Rows => {
                     for live in rows {
                         if !self.feed.is_live() {
                             break;

@@ -10,15 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
-
 use super::{
     listener::Kick,
     store::{Session, Standing, Store, StoreError},
 };
 use crate::{
     cursor::Snapshot,
-    dispatch::{Signal, Sweep},
+    dispatch::{Dispatch, Signal, Sweep},
     error::chain,
     health::Health,
     horizon::{History, Horizon},
@@ -48,7 +46,7 @@ pub struct Beat {
     /// Whom it refuses.
     pub revocations: Arc<Revocations>,
     /// Where what it finds goes.
-    pub signals: mpsc::Sender<Signal>,
+    pub dispatch: Arc<Dispatch>,
     /// Learns whether the database answers and the probes come back.
     pub health: Arc<Health>,
     /// The gateway's numbers.
@@ -62,7 +60,7 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// Beats until nobody takes the signals any more.
+    /// Beats.
     pub async fn run(self) {
         let mut state = State::default();
         let mut failing = false;
@@ -77,8 +75,7 @@ impl Beat {
                     self.health.database_answers();
                     self.metrics.swept(began.elapsed());
                 }
-                Err(BeatError::Stopped) => return,
-                Err(BeatError::Store(error)) => {
+                Err(error) => {
                     // One line an outage: what follows says nothing new.
                     if !failing {
                         tracing::warn!(error = chain(&error), "the database cannot be swept");
@@ -95,7 +92,7 @@ impl Beat {
         }
     }
 
-    async fn beat(&self, number: u64, state: &mut State) -> Result<(), BeatError> {
+    async fn beat(&self, number: u64, state: &mut State) -> Result<(), StoreError> {
         // Before the snapshot: what is published from here on wants another
         // flush.
         let dirty = self.hub.take_dirty();
@@ -107,7 +104,7 @@ impl Beat {
     }
 
     /// Whether there is still something that wants a flush.
-    async fn sweep(&self, number: u64, state: &mut State, dirty: bool) -> Result<bool, BeatError> {
+    async fn sweep(&self, number: u64, state: &mut State, dirty: bool) -> Result<bool, StoreError> {
         let mut session = self.store.session().await?;
         let standing = session.standing().await?;
         self.metrics.notify_queue_usage(standing.queue_usage);
@@ -132,12 +129,12 @@ impl Beat {
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
         let flush = changed && (is_due || self.hub.take_watermark_wanted());
         let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
-        self.send(Signal::Swept(sweep)).await?;
+        self.dispatch.take(Signal::Swept(sweep));
         self.health.probe_sent(number);
         session.probe(&format!("{}:{number}", self.nonce), flush).await?;
         if flush {
             state.flushed = Some(Instant::now());
-            self.send(Signal::Durable(number)).await?;
+            self.dispatch.take(Signal::Durable(number));
         }
         Ok(changed && !flush)
     }
@@ -149,14 +146,14 @@ impl Beat {
         session: &mut Session<'_>,
         standing: &Standing,
         outlived: Option<u32>,
-    ) -> Result<(), BeatError> {
+    ) -> Result<(), StoreError> {
         let epochs = session.epochs(&standing.history, outlived).await?;
         self.revoke(session, &Snapshot::empty()).await?;
         session.probe(&format!("{}:0", self.nonce), true).await?;
         tracing::info!(epoch = epochs.current(), "following the database's history");
         let watermark = Arc::new(standing.snapshot.clone());
         let history = standing.history.clone();
-        self.send(Signal::Epoch(Horizon { history, watermark, epochs })).await?;
+        self.dispatch.take(Signal::Epoch(Horizon { history, watermark, epochs }));
         self.hub.sweep_wanted.notify_one();
         Ok(())
     }
@@ -167,7 +164,7 @@ impl Beat {
         &self,
         session: &mut Session<'_>,
         watermark: &Snapshot,
-    ) -> Result<bool, BeatError> {
+    ) -> Result<bool, StoreError> {
         let revocations = session.revocations(watermark).await?;
         for revocation in &revocations {
             // Known first and ended then: a stream that is opened in between
@@ -177,10 +174,6 @@ impl Beat {
             }
         }
         Ok(!revocations.is_empty())
-    }
-
-    async fn send(&self, signal: Signal) -> Result<(), BeatError> {
-        self.signals.send(signal).await.map_err(|_| BeatError::Stopped)
     }
 
     /// A beat, or many of them where there is nothing to look for.
@@ -210,15 +203,4 @@ impl Beat {
 struct State {
     history: Option<History>,
     flushed: Option<Instant>,
-}
-
-enum BeatError {
-    Stopped,
-    Store(StoreError),
-}
-
-impl From<StoreError> for BeatError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
 }

@@ -7,24 +7,22 @@
 //!
 //! <https://www.postgresql.org/docs/current/sql-listen.html>
 
-use std::{error::Error as _, future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error as _, future::poll_fn, pin::pin, sync::Arc, time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client, error::SqlState};
 
 use super::connector::{Connector, PostgresConnection};
 use crate::{
     config::{TableName, quote_identifier},
-    dispatch::Signal,
+    dispatch::{Dispatch, Signal},
     error::chain,
     health::Health,
     metrics::Metrics,
 };
-
-/// How many signals may wait for the dispatcher. When they do, the connection
-/// is not read: Postgres keeps the rest in its queue, which is made for that.
-pub const SIGNAL_BUFFER: usize = 1024;
 
 /// How long a connection may take until LISTEN holds.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +47,7 @@ pub struct Listener {
     /// Ends a session that looks alive and is not.
     pub kick: Arc<Kick>,
     /// Where the signals go.
-    pub signals: mpsc::Sender<Signal>,
+    pub dispatch: Arc<Dispatch>,
     /// Learns whether LISTEN holds.
     pub health: Arc<Health>,
     /// The gateway's numbers.
@@ -57,21 +55,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens, and listens again. Ends when nobody takes the signals any more.
-    ///
-    /// # Errors
-    ///
-    /// A refusal that waiting does not mend (a wrong password, an unknown
-    /// database), before LISTEN has held once. Later on it is an outage like
-    /// any other.
-    pub async fn run(self) -> Result<(), ListenError> {
+    /// Listens, and listens again. Ends with a refusal that waiting does not mend
+    /// (a wrong password, an unknown database), before LISTEN has held once.
+    /// Later on it is an outage like any other.
+    pub async fn run(self) -> ListenError {
         let mut backoff = Backoff::new();
         let mut has_listened = false;
         let mut outage_logged = false;
         loop {
             let mut listening = false;
             let error = match self.session(&mut listening).await {
-                Ok(Stopped) => return Ok(()),
+                Ok(never) => match never {},
                 Err(error) => error,
             };
             if listening {
@@ -80,13 +74,11 @@ impl Listener {
                 backoff = Backoff::new();
             }
             if error.is_final() && !has_listened {
-                return Err(error);
+                return error;
             }
             self.metrics.listen_up(false);
             self.metrics.listen_reconnect();
-            if self.signals.send(Signal::Listening(false)).await.is_err() {
-                return Ok(());
-            }
+            self.dispatch.take(Signal::Listening(false));
             self.health.not_listening(format!("not listening: {}", chain(&error)));
             let delay = backoff.next();
             // One line an outage: the attempts in between say nothing new.
@@ -103,35 +95,27 @@ impl Listener {
         }
     }
 
-    async fn session(&self, listening: &mut bool) -> Result<Stopped, ListenError> {
+    async fn session(&self, listening: &mut bool) -> Result<Infallible, ListenError> {
         // A pooler that accepts and then says nothing would hold us for ever.
         let connecting = tokio::time::timeout(SETUP_TIMEOUT, self.connect());
-        let Some((_client, mut connection)) = connecting.await.map_err(|_| ListenError::Slow)??
-        else {
-            return Ok(Stopped);
-        };
+        let (_client, mut connection) = connecting.await.map_err(|_| ListenError::Slow)??;
         *listening = true;
         self.health.listening();
         self.metrics.listen_up(true);
         tracing::info!(channel = self.channel, "listening for notifications");
-        if self.signals.send(Signal::Listening(true)).await.is_err() {
-            return Ok(Stopped);
-        }
+        self.dispatch.take(Signal::Listening(true));
         loop {
             let message = tokio::select! {
                 biased;
                 message = next_message(&mut connection) => message?,
                 () = self.kick.kicked() => return Err(ListenError::ProbeLost),
             };
-            if self.forward(message).await.is_err() {
-                return Ok(Stopped);
-            }
+            self.forward(&message);
         }
     }
 
-    /// A connection on which LISTEN holds; none when nobody takes the signals
-    /// any more.
-    async fn connect(&self) -> Result<Option<Listening>, ListenError> {
+    /// A connection on which LISTEN holds.
+    async fn connect(&self) -> Result<Listening, ListenError> {
         let (client, mut connection) = self.connector.connect().await?;
         {
             let mut setup = pin!(self.setup(&client));
@@ -144,15 +128,11 @@ impl Listener {
                         done?;
                         break;
                     }
-                    message = next_message(&mut connection) => {
-                        if self.forward(message?).await.is_err() {
-                            return Ok(None);
-                        }
-                    }
+                    message = next_message(&mut connection) => self.forward(&message?),
                 }
             }
         }
-        Ok(Some((client, connection)))
+        Ok((client, connection))
     }
 
     async fn setup(&self, client: &Client) -> Result<(), ListenError> {
@@ -196,28 +176,16 @@ impl Listener {
         Ok(())
     }
 
-    fn probe(&self, payload: &str) -> Option<Signal> {
-        let number = payload.rsplit(':').next()?.parse().ok()?;
-        if let Some(took) = self.health.probe_returned(number) {
-            self.metrics.probe(took);
-        }
-        Some(Signal::Probe(number))
-    }
-
-    async fn forward(&self, message: AsyncMessage) -> Result<(), Stopped> {
-        match message {
-            AsyncMessage::Notification(notification) => {
-                let signal = if notification.channel() == self.probe_channel {
-                    self.probe(notification.payload())
-                } else {
-                    Some(Signal::Payload(notification.payload().to_owned()))
-                };
-                match signal {
-                    Some(signal) => self.signals.send(signal).await.map_err(|_| Stopped),
-                    None => Ok(()),
-                }
+    fn forward(&self, message: &AsyncMessage) {
+        let AsyncMessage::Notification(notification) = message else { return };
+        let payload = notification.payload();
+        if notification.channel() != self.probe_channel {
+            self.dispatch.take(Signal::Payload(payload.into()));
+        } else if let Some(number) = payload.rsplit(':').next().and_then(|n| n.parse().ok()) {
+            if let Some(took) = self.health.probe_returned(number) {
+                self.metrics.probe(took);
             }
-            _ => Ok(()),
+            self.dispatch.take(Signal::Probe(number));
         }
     }
 }
@@ -237,9 +205,6 @@ impl Kick {
         self.0.notified().await;
     }
 }
-
-/// Nobody takes the signals any more: the gateway is stopping.
-struct Stopped;
 
 async fn next_message(connection: &mut PostgresConnection) -> Result<AsyncMessage, ListenError> {
     poll_fn(|cx| connection.poll_message(cx)).await.map_or(Err(ListenError::Closed), |m| Ok(m?))

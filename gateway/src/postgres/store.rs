@@ -529,7 +529,7 @@ async fn exceed(
 
 fn decode(payload: &str) -> Result<Row, StoreError> {
     match Payload::decode(payload) {
-        Ok(Payload::Row(row)) => Ok(Row { key: row.key, event: sse::notification(&row.data) }),
+        Ok(Payload::Row(row)) => Ok(Row { key: row.key, event: sse::notification(row.data) }),
         _ => Err(StoreError::Payload),
     }
 }

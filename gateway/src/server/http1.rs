@@ -6,17 +6,18 @@
 //! holds itself. What has a body goes to hyper.
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::poll_fn,
-    io::{self, IoSlice, Write as _},
+    io::{self, Write as _},
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use http::{HeaderMap, Method, Response, StatusCode, Version, header, response};
-use hyper::{body::Body, service::Service};
+use hyper::service::Service;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::timeout,
@@ -24,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HEAD_TIMEOUT, Peer, RequestBody, ServerRequest,
+    Answer, HEAD_TIMEOUT, Peer, RequestBody, ServerRequest,
     head::{self, Head, HeadError, MAX_HEAD_BYTES, Persistence},
 };
 use crate::problem::Problem;
@@ -57,7 +58,7 @@ pub(super) async fn serve<I, S, B>(
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    B: Body<Data = Bytes, Error = Infallible> + Unpin,
+    B: Answer,
 {
     let mut buffer = BytesMut::new();
     let mut is_first = true;
@@ -101,9 +102,8 @@ where
             let pipelined = buffer.len();
             // A stream may last for days.
             buffer = BytesMut::new();
-            let head = write_head(&parts, persistence, framing).freeze();
-            let was_quiet =
-                write_stream(stream, Outgoing::new(head, framing), body, pipelined).await?;
+            let head = write_head(&parts, persistence, framing);
+            let was_quiet = write_stream(stream, &head, body, framing, pipelined).await?;
             !was_quiet || persistence == Persistence::Close
         };
         if is_done || shutdown.is_cancelled() {
@@ -190,7 +190,7 @@ async fn write_whole<I, B>(
 ) -> io::Result<()>
 where
     I: AsyncWrite + Unpin,
-    B: Body<Data = Bytes, Error = Infallible> + Unpin,
+    B: Answer,
 {
     // RFC 9110, section 15.3.5: it has no content, and no length either.
     let has_content = parts.status != StatusCode::NO_CONTENT;
@@ -209,40 +209,34 @@ where
 /// An answer that ends when it ends; whether the peer kept quiet meanwhile.
 async fn write_stream<I, B>(
     stream: &mut I,
-    mut out: Outgoing,
+    head: &[u8],
     mut body: B,
+    framing: Framing,
     mut discarded: usize,
 ) -> io::Result<bool>
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    B: Body<Data = Bytes, Error = Infallible> + Unpin,
+    B: Answer,
 {
-    let mut is_over = false;
+    let mut outgoing = Outgoing { framing, unsent: Vec::new() };
+    let mut head = Some(head);
     poll_fn(|cx| {
         if let Poll::Ready(gone) = poll_gone(stream, cx, &mut discarded) {
             return Poll::Ready(gone);
         }
+        // The head leaves with the first event, or alone.
         loop {
-            // The head and the first event leave together.
-            let is_ready = out.is_written() || out.is_head_alone();
-            if is_ready && !is_over {
-                match Pin::new(&mut body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        out.put(frame.into_data().unwrap_or_default());
-                    }
-                    Poll::Ready(_) => {
-                        is_over = true;
-                        out.put_end();
-                    }
-                    Poll::Pending if out.is_written() => return Poll::Pending,
-                    Poll::Pending => {}
-                }
-            }
-            ready!(out.poll_write(stream, cx))?;
-            if is_over {
-                return Poll::Ready(Ok(()));
+            ready!(outgoing.poll_unsent(stream, cx))?;
+            let before = head.take().unwrap_or_default();
+            match outgoing.poll_event(stream, cx, before, &mut body) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if before.is_empty() => return Poll::Pending,
+                Poll::Pending => outgoing.unsent = before.to_vec(),
             }
         }
+        outgoing.poll_unsent(stream, cx)
     })
     .await?;
     Ok(discarded == 0)
@@ -315,88 +309,98 @@ fn put_fields(out: &mut BytesMut, fields: &HeaderMap) {
     }
 }
 
-/// Bytes on their way to the socket: a chunk, what goes before it, what ends
-/// it.
-struct Outgoing {
-    is_chunked: bool,
-    before: Bytes,
-    /// The chunk's size in hexadecimal and a line end.
-    size: ([u8; SIZE_BYTES], usize),
-    chunk: Bytes,
-    after: &'static [u8],
+thread_local! {
+    /// Where events are put together: one buffer for all the streams of a
+    /// thread, since one is written after the other.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Of a 64-bit number in hexadecimal and CRLF.
+/// A page of a replay does not keep its memory for good.
+const MAX_SCRATCH: usize = 256 * 1024;
+
+/// Of a 64-bit number in hexadecimal and a line end.
 const SIZE_BYTES: usize = 18;
 
+/// Events on their way to the socket.
+struct Outgoing {
+    framing: Framing,
+    /// What the socket did not take; mostly nothing.
+    unsent: Vec<u8>,
+}
+
 impl Outgoing {
-    fn new(head: Bytes, framing: Framing) -> Self {
-        let size = ([0; SIZE_BYTES], 0);
-        let is_chunked = matches!(framing, Framing::Chunked);
-        Self { is_chunked, before: head, size, chunk: Bytes::new(), after: b"" }
+    /// Writes what the body has, behind `before`; false when that was the end.
+    fn poll_event<I, B>(
+        &mut self,
+        stream: &mut I,
+        cx: &mut Context<'_>,
+        before: &[u8],
+        body: &mut B,
+    ) -> Poll<io::Result<bool>>
+    where
+        I: AsyncWrite + Unpin,
+        B: Answer,
+    {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            scratch.extend_from_slice(&[0; SIZE_BYTES]);
+            let is_more = ready!(body.poll_fill(cx, scratch));
+            let framed = self.frame(scratch, is_more);
+            if !before.is_empty() {
+                self.unsent = [before, framed].concat();
+                return Poll::Ready(Ok(is_more));
+            }
+            // Not waited for: what is left is sent before the next.
+            let written = match Pin::new(&mut *stream).poll_write(cx, framed) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => 0,
+            };
+            if written < framed.len() {
+                self.unsent = framed[written..].to_vec();
+            }
+            scratch.shrink_to(MAX_SCRATCH);
+            Poll::Ready(Ok(is_more))
+        })
     }
 
-    fn is_written(&self) -> bool {
-        self.before.is_empty() && self.is_head_alone()
-    }
-
-    fn is_head_alone(&self) -> bool {
-        self.size.1 == 0 && self.chunk.is_empty() && self.after.is_empty()
-    }
-
-    fn put(&mut self, chunk: Bytes) {
-        // A chunk of no size is the end.
-        if chunk.is_empty() {
-            return;
+    /// Makes a chunk (RFC 9112, section 7.1) of the events behind the room for
+    /// its size.
+    fn frame<'a>(&self, scratch: &'a mut Vec<u8>, is_more: bool) -> &'a [u8] {
+        let events = scratch.len() - SIZE_BYTES;
+        let mut start = SIZE_BYTES;
+        if matches!(self.framing, Framing::Chunked) {
+            // A chunk of no size is the end.
+            if events > 0 {
+                let mut size = [0; SIZE_BYTES];
+                let mut rest = &mut size[..];
+                let _fits = write!(rest, "{events:x}\r\n");
+                let length = SIZE_BYTES - rest.len();
+                start -= length;
+                scratch[start..SIZE_BYTES].copy_from_slice(&size[..length]);
+                scratch.extend_from_slice(b"\r\n");
+            }
+            if !is_more {
+                scratch.extend_from_slice(b"0\r\n\r\n");
+            }
         }
-        if self.is_chunked {
-            let mut rest = &mut self.size.0[..];
-            let _fits = write!(rest, "{:x}\r\n", chunk.len());
-            self.size.1 = SIZE_BYTES - rest.len();
-            self.after = b"\r\n";
-        }
-        self.chunk = chunk;
+        &scratch[start..]
     }
 
-    fn put_end(&mut self) {
-        if self.is_chunked {
-            self.after = b"0\r\n\r\n";
-        }
-    }
-
-    fn poll_write<I: AsyncWrite + Unpin>(
+    fn poll_unsent<I: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut I,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while !self.is_written() {
-            let size = &self.size.0[..self.size.1];
-            let slices = [&self.before, size, &self.chunk, self.after].map(IoSlice::new);
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?;
+        while !self.unsent.is_empty() {
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, &self.unsent))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.advance(written);
+            self.unsent.drain(..written);
         }
+        // What was sent is not kept until the next event.
+        self.unsent = Vec::new();
         Pin::new(stream).poll_flush(cx)
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        let mut take = |length: usize| {
-            let taken = length.min(written);
-            written -= taken;
-            taken
-        };
-        self.before.advance(take(self.before.len()));
-        let taken = take(self.size.1);
-        self.size.0.copy_within(taken..self.size.1, 0);
-        self.size.1 -= taken;
-        self.chunk.advance(take(self.chunk.len()));
-        self.after = &self.after[take(self.after.len())..];
-        if self.chunk.is_empty() {
-            // What was sent is not kept until the next event.
-            self.chunk = Bytes::new();
-        }
     }
 }
 
@@ -404,7 +408,8 @@ impl Outgoing {
 mod tests {
     use std::collections::VecDeque;
 
-    use http_body::Frame;
+    use bytes::Bytes;
+    use http_body::{Body, Frame};
     use proptest::prelude::*;
 
     use super::*;
@@ -424,15 +429,6 @@ mod tests {
             let n = self.takes.pop_front().unwrap_or(usize::MAX).min(bytes.len());
             self.taken.extend_from_slice(&bytes[..n]);
             Poll::Ready(Ok(n))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            slices: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-            self.poll_write(cx, &bytes)
         }
 
         fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -455,6 +451,8 @@ mod tests {
     }
 
     struct Frames(VecDeque<Bytes>);
+
+    impl Answer for Frames {}
 
     impl Body for Frames {
         type Data = Bytes;
@@ -495,9 +493,8 @@ mod tests {
             let frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
             let (parts, ()) = Response::new(()).into_parts();
             let body = Frames(frames.clone().into());
-            let head = write_head(&parts, Persistence::KeepAlive, Framing::Chunked).freeze();
-            let out = Outgoing::new(head, Framing::Chunked);
-            let writing = write_stream(&mut stream, out, body, 0);
+            let head = write_head(&parts, Persistence::KeepAlive, Framing::Chunked);
+            let writing = write_stream(&mut stream, &head, body, Framing::Chunked, 0);
             let quiet = futures_util::FutureExt::now_or_never(writing).unwrap().unwrap();
             prop_assert!(quiet);
             let end = stream.taken.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
