@@ -108,7 +108,7 @@ impl Verifier {
 
     /// Whether there is a key that could verify anything.
     pub fn has_keys(&self) -> bool {
-        let has_published = self.key_set.as_ref().is_some_and(|set| set.has(None));
+        let has_published = self.key_set.as_ref().is_some_and(|set| !set.is_empty());
         has_published || !self.keys.load().is_empty()
     }
 
@@ -127,15 +127,17 @@ impl Verifier {
             return Err(TokenError::Critical);
         }
         let outcome = self.check(token, &header);
-        match &self.key_set {
-            Some(key_set)
-                if outcome == Err(TokenError::Signature) && !key_set.has(header.kid.as_deref()) =>
-            {
-                key_set.look_again().await;
-                self.check(token, &header)
-            }
-            _ => outcome,
+        let Some(key_set) = &self.key_set else { return outcome };
+        // Signed by a key of the set, as far as one can see, and not by one of
+        // those that are known.
+        if outcome == Err(TokenError::Signature) && !key_set.names(header.kid.as_deref()) {
+            key_set.look_again().await;
+            return match self.check(token, &header) {
+                Err(TokenError::Signature) if key_set.is_empty() => Err(TokenError::NoKeys),
+                outcome => outcome,
+            };
         }
+        outcome
     }
 
     fn check(&self, token: &str, header: &jsonwebtoken::Header) -> Result<Identity, TokenError> {
@@ -143,9 +145,6 @@ impl Verifier {
         // token says of keys (`jwk`, `jku`, `x5u`) is not looked at, and its
         // `kid` only chooses among those of the set.
         let (own, published) = (self.keys.load(), self.key_set.as_ref().map(|set| set.keys()));
-        if self.key_set.is_some() && !self.has_keys() {
-            return Err(TokenError::NoKeys);
-        }
         let published = published.iter().flat_map(|keys| keys.iter());
         let fitting = own.iter().chain(published).filter(|key| key.fits(header));
         let mut outcome = Err(TokenError::Signature);

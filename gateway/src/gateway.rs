@@ -265,10 +265,13 @@ impl Reloader {
         self.connector.replace(database);
     }
 
-    /// Verifies tokens with the keys of these settings, and fetches the key set
-    /// again.
+    /// Verifies tokens with the keys of these settings.
     pub fn keys(&self, config: &AuthConfig) {
         self.verifier.replace_keys(config);
+    }
+
+    /// Fetches the key set again, if there is one.
+    pub fn key_set(&self) {
         if let Some(key_set) = self.verifier.key_set() {
             key_set.refresh();
         }

@@ -218,7 +218,7 @@ async fn connection<S, B>(
     S::Future: Send + 'static,
     B: Answer + Send + 'static,
 {
-    if let Err(error) = tune(&stream) {
+    if let Err(error) = tune(&stream, stall) {
         tracing::debug!(%error, "cannot set socket options");
     }
     // Below TLS: what counts is that the socket takes bytes.
@@ -243,7 +243,11 @@ async fn https<I, S, B>(
     S::Future: Send + 'static,
     B: Answer + Send + 'static,
 {
-    match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)) => handshake,
+        () = shutdown.cancelled() => return,
+    };
+    match handshake {
         Ok(Ok(stream)) => http(stream, peer, service, shutdown).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -275,7 +279,7 @@ where
     }
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
+fn tune(stream: &TcpStream, stall: Duration) -> io::Result<()> {
     // An event is one small write; Nagle's algorithm would hold it back until
     // the last one is acknowledged.
     stream.set_nodelay(true)?;
@@ -284,7 +288,13 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
         TcpKeepalive::new().with_time(DEAD_PEER_TIMEOUT).with_interval(DEAD_PEER_TIMEOUT / 3);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(DEAD_PEER_TIMEOUT))?;
+    {
+        // The kernel counts a window that stays closed as well: whoever has more
+        // patience with a reader has it with a dead one.
+        let is_longer = stall > DEAD_PEER_TIMEOUT;
+        let timeout = if is_longer { stall + DEAD_PEER_TIMEOUT } else { DEAD_PEER_TIMEOUT };
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
     Ok(())
 }
 

@@ -95,6 +95,10 @@ async fn a_body_where_none_belongs_is_not_read() {
         let reading = stream.read_exact(&mut line);
         tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
         assert_eq!(&line[9..], status.as_bytes());
+        // Nor does it hide that nobody is there any more.
+        stream.shutdown().await.unwrap();
+        eventually("it has left", async || gateway.metric("sse_connections_total").await < 0.5)
+            .await;
     }
 }
 

@@ -82,26 +82,26 @@ async fn postgres_with_tls(authority: &Authority, access: &str) -> Postgres {
     let server = server.await.unwrap();
     let client = connect(&server.url("postgres")).await;
     let (certificate, key) = authority.sign("localhost");
-    // Written by the server itself, as whoever it runs.
-    let write = async |file: &str, text: &str| {
-        let lines = text.replace('\'', "''");
-        let sql = format!(
-            "COPY (SELECT regexp_split_to_table(E'{lines}', '\\n'))
-             TO PROGRAM 'umask 077; cat > {file}'"
-        );
-        client.batch_execute(&sql).await.unwrap();
-    };
-    write("server.crt", &certificate).await;
-    write("server.key", &key).await;
-    write("root.crt", authority.pem()).await;
+    write(&client, "server.crt", &certificate).await;
+    write(&client, "server.key", &key).await;
+    write(&client, "root.crt", authority.pem()).await;
     let own = "host all postgres 127.0.0.1/32 scram-sha-256";
-    write("pg_hba.conf", &format!("{access}\n{own}\n")).await;
+    write(&client, "pg_hba.conf", &format!("{access}\n{own}\n")).await;
     for setting in ["ssl = on", "ssl_ca_file = 'root.crt'"] {
         client.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
     }
     client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     client.batch_execute(&default_schema()).await.unwrap();
     server
+}
+
+/// Has the server write a file of its own, as whoever it runs.
+async fn write(client: &tokio_postgres::Client, file: &str, text: &str) {
+    let sql = format!(
+        "COPY (SELECT regexp_split_to_table('{text}', '\n'))
+         TO PROGRAM 'umask 077; cat > {file}'"
+    );
+    client.batch_execute(&sql).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,6 +147,15 @@ async fn the_way_to_postgres_is_as_safe_as_the_url_says() {
     ] {
         let gateway = TestGateway::start_unready(&format!("{base}?{query}"), &[]).await;
         eventually("it says why", async || gateway.readyz().await.1.contains("certificate")).await;
+    }
+
+    // What `openssl x509 -req` writes: of a version that nothing here can read,
+    // and that nobody who asks for no proof has to.
+    write(&admin, "server.crt", include_str!("keys/v1.crt.pem")).await;
+    write(&admin, "server.key", include_str!("keys/v1.pem")).await;
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    for mode in ["prefer", "require"] {
+        TestGateway::start(&format!("{url}?sslmode={mode}"), &[]).await;
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     error::Error,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -52,6 +53,17 @@ pub struct JwksSource {
     pub url: Uri,
     /// Who is believed to be its host.
     pub tls: Arc<ClientConfig>,
+}
+
+impl JwksSource {
+    /// Whether nobody on the way can put in keys of their own: TLS, or a host
+    /// that is this one.
+    pub fn is_safe(&self) -> bool {
+        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here = host == "localhost"
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        is_here || self.url.scheme_str() == Some("https")
+    }
 }
 
 /// The published keys.
@@ -103,14 +115,14 @@ impl KeySet {
         self.keys.load_full()
     }
 
-    /// Whether there is a key of this name; without a name, whether there is
-    /// any.
-    pub(super) fn has(&self, id: Option<&str>) -> bool {
-        let keys = self.keys.load();
-        match id {
-            None => !keys.is_empty(),
-            Some(id) => keys.iter().any(|key| key.id().is_none_or(|own| own == id)),
-        }
+    /// Whether none is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.load().is_empty()
+    }
+
+    /// Whether there is a key of this name; not, if there is no name.
+    pub(super) fn names(&self, id: Option<&str>) -> bool {
+        id.is_some() && self.keys.load().iter().any(|key| key.id() == id)
     }
 
     /// Waits for the outcome of one more fetch, if there may be one now.

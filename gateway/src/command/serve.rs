@@ -26,6 +26,14 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(files) => tracing::debug!(open_files = files, "the limit on open files"),
             Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
         }
+        if let Some(source) = &config.auth.jwks
+            && !source.is_safe()
+        {
+            tracing::warn!(
+                "--jwt-jwks-url (JWT_JWKS_URL) is plain HTTP: whoever is on the way there \
+                 can choose the keys and be any user; use https"
+            );
+        }
         let gateway = Gateway::bind(config).map_err(anyhow::Error::from)?;
         let address = gateway.local_addr().context("the public port")?;
         let admin = gateway.admin_addr().context("the admin port")?;
@@ -51,21 +59,28 @@ fn reload_on_signal(settings: Settings, reloader: Reloader) -> Result<(), Failur
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             tracing::info!("SIGHUP: reading keys and certificates again");
-            match settings.auth.config() {
-                Ok(config) => reloader.keys(&config),
-                Err(error) => refused(&error),
-            }
-            match settings.identity() {
-                Ok(identity) => identity.iter().for_each(|new| reloader.certificate(new)),
-                Err(error) => refused(&error),
-            }
-            match settings.database() {
-                Ok(database) => reloader.database(database),
-                Err(error) => refused(&error),
-            }
+            let (settings, reloader) = (settings.clone(), reloader.clone());
+            // A file may be on a disk that takes its time.
+            let _done = tokio::task::spawn_blocking(move || reload(&settings, &reloader)).await;
         }
     });
     Ok(())
+}
+
+fn reload(settings: &Settings, reloader: &Reloader) {
+    reloader.key_set();
+    match settings.auth.config() {
+        Ok(config) => reloader.keys(&config),
+        Err(error) => refused(&error),
+    }
+    match settings.identity() {
+        Ok(identity) => identity.iter().for_each(|new| reloader.certificate(new)),
+        Err(error) => refused(&error),
+    }
+    match settings.database() {
+        Ok(database) => reloader.database(database),
+        Err(error) => refused(&error),
+    }
 }
 
 fn refused(error: &ConfigError) {

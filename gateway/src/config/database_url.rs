@@ -53,7 +53,7 @@ pub(super) fn parse(url: &str) -> Result<Database, DatabaseUrlError> {
         .keepalives_retries(KEEPALIVE_RETRIES)
         // Only the primary can LISTEN; a list of hosts may hold standbys.
         .target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
-    config.ssl_mode(tls.mode.transport());
+    config.ssl_mode(tls.mode().transport());
     let mut client = tls.client_config()?;
     if config.get_ssl_negotiation() == SslNegotiation::Direct {
         // Without it the server hangs up.
@@ -76,10 +76,9 @@ fn without_driver(url: &str) -> String {
 
 /// libpq's words for it.
 /// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS>
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TlsMode {
     Disable,
-    #[default]
     Prefer,
     Require,
     VerifyCa,
@@ -111,7 +110,7 @@ impl TlsMode {
 /// The options of the URL that its parser does not know.
 #[derive(Debug, Default)]
 struct TlsOptions {
-    mode: TlsMode,
+    mode: Option<TlsMode>,
     root: Option<String>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -131,8 +130,8 @@ fn split_tls(url: &str) -> Result<(String, TlsOptions), DatabaseUrlError> {
         let unknown = || DatabaseUrlError::Tls(format!("{key}={value}"));
         match key {
             // asyncpg's name for it, which has a boolean besides.
-            "ssl" if value == "true" => tls.mode = TlsMode::Require,
-            "sslmode" | "ssl" => tls.mode = TlsMode::parse(value).ok_or_else(unknown)?,
+            "ssl" if value == "true" => tls.mode = Some(TlsMode::Require),
+            "sslmode" | "ssl" => tls.mode = Some(TlsMode::parse(value).ok_or_else(unknown)?),
             "sslrootcert" => tls.root = Some(value.to_owned()),
             "sslcert" => tls.certificate = Some(value.into()),
             "sslkey" => tls.key = Some(value.into()),
@@ -156,24 +155,34 @@ impl TlsOptions {
         Ok(tls::client_config(self.trust()?, identity.as_ref())?)
     }
 
+    /// As libpq has it: who names the system's authorities and nothing else
+    /// means the one mode in which they are worth anything.
+    fn mode(&self) -> TlsMode {
+        let is_system = self.root.as_deref() == Some(SYSTEM);
+        self.mode.unwrap_or(if is_system { TlsMode::VerifyFull } else { TlsMode::Prefer })
+    }
+
     fn trust(&self) -> Result<Trust, DatabaseUrlError> {
-        let roots = || match self.root.as_deref() {
-            Some("system") | None => Roots::system(),
-            Some(file) => Roots::read(file.as_ref()),
+        let roots = match self.root.as_deref() {
+            Some(SYSTEM) | None => None,
+            Some(file) => Some(Roots::read(file.as_ref())?),
         };
-        Ok(match (self.mode, self.root.as_deref()) {
-            (TlsMode::VerifyFull, _) => Trust::Name(roots()?),
+        let is_system = self.root.as_deref() == Some(SYSTEM);
+        Ok(match (self.mode(), roots) {
+            (TlsMode::VerifyFull, Some(roots)) => Trust::Name(roots),
+            (TlsMode::VerifyFull, None) => Trust::Name(Roots::system()?),
             // Anybody can have a certificate of theirs, in some name.
-            (TlsMode::Require | TlsMode::VerifyCa, Some("system")) => {
-                return Err(DatabaseUrlError::SystemRoots);
-            }
             (TlsMode::VerifyCa, None) => return Err(DatabaseUrlError::SystemRoots),
+            (_, None) if is_system => return Err(DatabaseUrlError::SystemRoots),
             // As libpq has it: who names an authority wants it asked.
-            (TlsMode::VerifyCa, Some(_)) | (TlsMode::Require, Some(_)) => Trust::Issuer(roots()?),
+            (TlsMode::VerifyCa | TlsMode::Require, Some(roots)) => Trust::Issuer(roots),
             (TlsMode::Disable | TlsMode::Prefer | TlsMode::Require, _) => Trust::Anybody,
         })
     }
 }
+
+/// libpq's word for the operating system's authorities.
+const SYSTEM: &str = "system";
 
 /// The library's own message, without the `invalid configuration` in front.
 fn reason(error: &tokio_postgres::Error) -> String {
@@ -243,7 +252,9 @@ mod tests {
             ("postgres://u:hunter2@db/app?sslcert=/a.pem", "sslkey"),
             ("postgres://u:hunter2@db/app?sslmode=verify-ca", "verify-full"),
             ("postgres://u:hunter2@db/app?sslmode=require&sslrootcert=system", "verify-full"),
+            ("postgres://u:hunter2@db/app?sslmode=prefer&sslrootcert=system", "verify-full"),
             ("postgres://u:hunter2@db/app?sslmode=verify-full&sslrootcert=/no", "/no"),
+            ("postgres://u:hunter2@db/app?sslrootcert=/no", "/no"),
         ] {
             let error = parse(url).unwrap_err().to_string();
             assert!(error.contains(part), "{url}: {error}");
@@ -261,6 +272,7 @@ mod tests {
             ("?sslmode=require", SslMode::Require),
             ("?ssl=require", SslMode::Require),
             ("?ssl=true", SslMode::Require),
+            ("?sslrootcert=system", SslMode::Require),
         ] {
             let config = parse(&format!("postgres://u@db/app{query}")).unwrap().config;
             assert_eq!(config.get_ssl_mode(), mode, "{query}");

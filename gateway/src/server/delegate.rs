@@ -4,16 +4,18 @@ use std::{
     convert::Infallible,
     error::Error,
     io::Cursor,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use hyper::{
-    body::{Body, Incoming},
+    body::{Body, Frame, Incoming, SizeHint},
     server::conn,
     service::{Service, service_fn},
 };
@@ -22,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DEAD_PEER_TIMEOUT, HEAD_TIMEOUT, Peer, RequestBody, ServerRequest, head::MAX_HEAD_BYTES,
+    Answer, DEAD_PEER_TIMEOUT, HEAD_TIMEOUT, Peer, RequestBody, ServerRequest, head::MAX_HEAD_BYTES,
 };
 
 /// Streams one HTTP/2 connection may have open: a browser has one a tab.
@@ -59,13 +61,14 @@ where
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S: Send + Sync + 'static,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    B: Answer + Send + 'static,
 {
-    let asked = Arc::new(AtomicBool::new(false));
-    let first_request = Arc::clone(&asked);
+    let activity = Arc::new(Activity::default());
+    let requests = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        first_request.store(true, Ordering::Relaxed);
-        service.call(with_peer(request, &peer))
+        let guard = Open::new(&requests);
+        let answer = service.call(with_peer(request, &peer));
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Guarded { body, _open: guard })) }
     });
     let connection = conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -80,24 +83,100 @@ where
         .keep_alive_timeout(DEAD_PEER_TIMEOUT)
         .serve_connection(TokioIo::new(unread(read, stream)), service);
     let mut connection = std::pin::pin!(connection);
-    // hyper waits without a limit for the first request.
-    let first_request = tokio::time::sleep(HEAD_TIMEOUT);
-    let mut first_request = std::pin::pin!(first_request);
-    let (mut waiting, mut draining) = (true, false);
+    // hyper waits without a limit for the first request, and for the next.
+    let mut idle = tokio::time::interval(HEAD_TIMEOUT);
+    idle.reset();
+    let mut draining = false;
     loop {
         tokio::select! {
             result = connection.as_mut() => return Ok(result?),
-            () = first_request.as_mut(), if waiting => {
-                waiting = false;
-                if !asked.load(Ordering::Relaxed) {
+            _ = idle.tick(), if !draining => match activity.since_last_asked() {
+                Since::Start => return Ok(()),
+                Since::Idle => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Since::Busy => {}
+            },
+            () = shutdown.cancelled(), if !draining => {
+                if activity.requests.load(Ordering::Relaxed) == 0 {
                     return Ok(());
                 }
-            }
-            () = shutdown.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// What an HTTP/2 connection is used for.
+#[derive(Default)]
+struct Activity {
+    requests: AtomicUsize,
+    seen: AtomicUsize,
+    open: AtomicUsize,
+}
+
+enum Since {
+    /// Nothing has been asked at all.
+    Start,
+    /// Nothing is asked and nothing was.
+    Idle,
+    Busy,
+}
+
+impl Activity {
+    fn since_last_asked(&self) -> Since {
+        let requests = self.requests.load(Ordering::Relaxed);
+        let is_quiet = self.seen.swap(requests, Ordering::Relaxed) == requests;
+        match (requests, is_quiet && self.open.load(Ordering::Relaxed) == 0) {
+            (0, _) => Since::Start,
+            (_, true) => Since::Idle,
+            (_, false) => Since::Busy,
+        }
+    }
+}
+
+/// A request that is being answered.
+struct Open(Arc<Activity>);
+
+impl Open {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.requests.fetch_add(1, Ordering::Relaxed);
+        activity.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's body, for as long as it is on its way.
+struct Guarded<B> {
+    body: B,
+    _open: Open,
+}
+
+impl<B: Answer> Body for Guarded<B> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -113,7 +192,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
-    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    B: Answer + Send + 'static,
 {
     let service = service_fn(move |request| service.call(with_peer(request, &peer)));
     let connection = conn::http1::Builder::new()

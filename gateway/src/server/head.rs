@@ -13,9 +13,10 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection begins with.
 pub(crate) enum Head {
-    /// A request without a body, taken out of the buffer.
+    /// A request without a body, taken out of the buffer; or one whose body
+    /// nobody will read, after which the connection ends.
     Request(Box<Request<()>>, Persistence),
-    /// A request with a body, still in the buffer.
+    /// A request with a body that somebody may read, still in the buffer.
     Body,
     /// HTTP/2, still in the buffer.
     Http2,
@@ -73,10 +74,13 @@ pub(crate) fn parse(
     };
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     let request = request(&parsed, version)?;
-    if has_body(&request) {
+    let has_body = has_body(&request);
+    // A body is no part of what these mean (RFC 9110, section 9.3).
+    let is_bodiless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if has_body && !is_bodiless {
         return Ok(Some(Head::Body));
     }
-    let persistence = persistence(&request);
+    let persistence = persistence(&request).unless(has_body);
     buffer.advance(length);
     Ok(Some(Head::Request(Box::new(request), persistence)))
 }
@@ -177,6 +181,14 @@ mod tests {
             assert_eq!(buffer.len(), text.len());
         }
         request("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn where_a_body_means_nothing_it_is_not_read_and_the_connection_ends() {
+        for field in ["content-length: 5", "transfer-encoding: chunked"] {
+            let text = format!("GET / HTTP/1.1\r\nhost: x\r\n{field}\r\n\r\n");
+            assert_eq!(request(&text).1, Persistence::Close);
+        }
     }
 
     #[test]

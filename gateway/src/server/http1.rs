@@ -107,8 +107,7 @@ where
             !was_quiet || persistence == Persistence::Close
         };
         if is_done || shutdown.is_cancelled() {
-            stream.shutdown().await?;
-            return Ok(Next::Close);
+            return Box::pin(hang_up(stream)).await;
         }
     }
 }
@@ -165,6 +164,11 @@ async fn refuse<I: AsyncRead + AsyncWrite + Unpin>(
     let mut out = write_head(&parts, Persistence::Close, Framing::Length(body.len()));
     out.put(body);
     stream.write_all_buf(&mut out).await?;
+    hang_up(stream).await
+}
+
+/// The end, such that the peer sees the answer to the last.
+async fn hang_up<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) -> io::Result<Next> {
     stream.shutdown().await?;
     let draining = async {
         let mut discarded = 0;
@@ -219,7 +223,7 @@ where
     B: Answer,
 {
     let mut outgoing = Outgoing { framing, unsent: Vec::new() };
-    let mut head = Some(head);
+    let (mut head, mut is_over) = (Some(head), false);
     poll_fn(|cx| {
         if let Poll::Ready(gone) = poll_gone(stream, cx, &mut discarded) {
             return Poll::Ready(gone);
@@ -227,16 +231,16 @@ where
         // The head leaves with the first event, or alone.
         loop {
             ready!(outgoing.poll_unsent(stream, cx))?;
+            if is_over {
+                return Poll::Ready(Ok(()));
+            }
             let before = head.take().unwrap_or_default();
             match outgoing.poll_event(stream, cx, before, &mut body) {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false)) => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(is_more) => is_over = !is_more?,
                 Poll::Pending if before.is_empty() => return Poll::Pending,
                 Poll::Pending => outgoing.unsent = before.to_vec(),
             }
         }
-        outgoing.poll_unsent(stream, cx)
     })
     .await?;
     Ok(discarded == 0)
@@ -414,9 +418,12 @@ mod tests {
 
     use super::*;
 
-    /// Takes a few bytes at a time.
+    /// Takes a few bytes at a time, and holds them back until it is flushed, as
+    /// TLS does.
     struct Narrow {
         takes: VecDeque<usize>,
+        held: Vec<u8>,
+        refusals: usize,
         taken: Vec<u8>,
     }
 
@@ -427,11 +434,18 @@ mod tests {
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
             let n = self.takes.pop_front().unwrap_or(usize::MAX).min(bytes.len());
-            self.taken.extend_from_slice(&bytes[..n]);
+            self.held.extend_from_slice(&bytes[..n]);
             Poll::Ready(Ok(n))
         }
 
-        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.refusals > 0 && !self.held.is_empty() {
+                self.refusals -= 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.taken.extend_from_slice(&held);
             Poll::Ready(Ok(()))
         }
 
@@ -450,7 +464,8 @@ mod tests {
         }
     }
 
-    struct Frames(VecDeque<Bytes>);
+    /// Pending for good after the last, if it is to be.
+    struct Frames(VecDeque<Bytes>, bool);
 
     impl Answer for Frames {}
 
@@ -462,7 +477,10 @@ mod tests {
             mut self: Pin<&mut Self>,
             _cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(self.0.pop_front().map(|bytes| Ok(Frame::data(bytes))))
+            match self.0.pop_front() {
+                None if self.1 => Poll::Pending,
+                next => Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes)))),
+            }
         }
     }
 
@@ -487,19 +505,34 @@ mod tests {
         #[test]
         fn a_body_arrives_whole_however_narrow_the_way(
             takes in proptest::collection::vec(1_usize..40, 0..60),
+            refusals in 0_usize..20,
+            is_open: bool,
             frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..10),
         ) {
-            let mut stream = Narrow { takes: takes.into(), taken: Vec::new() };
+            let (held, taken) = (Vec::new(), Vec::new());
+            let mut stream = Narrow { takes: takes.into(), held, refusals, taken };
             let frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
             let (parts, ()) = Response::new(()).into_parts();
-            let body = Frames(frames.clone().into());
+            let body = Frames(frames.clone().into(), is_open);
             let head = write_head(&parts, Persistence::KeepAlive, Framing::Chunked);
-            let writing = write_stream(&mut stream, &head, body, Framing::Chunked, 0);
-            let quiet = futures_util::FutureExt::now_or_never(writing).unwrap().unwrap();
-            prop_assert!(quiet);
+            {
+                let writing = write_stream(&mut stream, &head, body, Framing::Chunked, 0);
+                let mut writing = std::pin::pin!(writing);
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                // It is woken once for each refusal, and once more.
+                let outcome = (0..=refusals).find_map(|_| match writing.as_mut().poll(&mut cx) {
+                    Poll::Ready(outcome) => Some(outcome),
+                    Poll::Pending => None,
+                });
+                prop_assert_eq!(outcome.is_some(), !is_open);
+            }
             let end = stream.taken.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
             prop_assert!(stream.taken.starts_with(b"HTTP/1.1 200 OK\r\n"));
-            prop_assert_eq!(dechunk(&stream.taken[end..]), frames.concat());
+            let mut chunks = stream.taken[end..].to_vec();
+            if is_open {
+                chunks.extend_from_slice(b"0\r\n\r\n");
+            }
+            prop_assert_eq!(dechunk(&chunks), frames.concat());
         }
     }
 }

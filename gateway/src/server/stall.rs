@@ -53,8 +53,12 @@ impl<S> StallGuard<S> {
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.waiting = None;
+        if let Poll::Ready(outcome) = &written {
+            // The kernel has lost its patience first.
+            let is_timeout = matches!(outcome, Err(e) if e.kind() == io::ErrorKind::TimedOut);
+            if self.waiting.take().is_some() && is_timeout {
+                self.stalled.0.store(true, Ordering::Relaxed);
+            }
             return written;
         }
         let patience = self.patience;
