@@ -130,6 +130,11 @@ pub struct Settings {
     /// The certificate's key, in PEM.
     #[arg(long, env = "GATEWAY_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// How many threads serve streams. One serves some hundred thousand events a
+    /// second, and costs least; more are for TLS and for very many streams.
+    #[arg(long, env = "GATEWAY_THREADS", default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=256), value_name = "THREADS")]
+    pub threads: u16,
     /// How log lines are written; RUST_LOG says which.
     #[arg(long, env = "GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,

@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     say("starting a throwaway PostgreSQL …");
     let postgres = Postgres::start(&[]).context("cannot start PostgreSQL")?;
-    let outcome = serve::runtime()?.block_on(run_beside(arguments, &postgres));
+    let outcome = serve::runtime(1)?.block_on(run_beside(arguments, &postgres));
     drop(postgres);
     say("stopped; the throwaway database is gone");
     outcome

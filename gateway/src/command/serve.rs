@@ -21,7 +21,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     telemetry::init(arguments.settings.log_format).map_err(Failure::Usage)?;
     let settings = arguments.settings;
     let config = settings.clone().into_config()?;
-    runtime()?.block_on(async {
+    runtime(settings.threads)?.block_on(async {
         match limits::raise_open_files() {
             Ok(files) => tracing::debug!(open_files = files, "the limit on open files"),
             Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
@@ -87,8 +87,9 @@ fn refused(error: &ConfigError) {
     tracing::error!(%error, "not reloaded; what was there before stays");
 }
 
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+pub(super) fn runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(threads.into()).enable_all().build();
     Ok(runtime.context("cannot start the runtime")?)
 }
 
