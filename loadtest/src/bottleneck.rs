@@ -20,6 +20,8 @@ const LATENESS_MS: f64 = 20.0;
 pub(crate) struct Observed {
     /// The busiest client process, in cores.
     pub(crate) worker_cores: f64,
+    /// The share of the time in which the clients wanted a core and had none.
+    pub(crate) waiting: f64,
     /// The writer's thread, in cores.
     pub(crate) writer_cores: f64,
     /// The p99 of the clients' event loops.
@@ -76,8 +78,13 @@ pub(crate) fn find(seen: &Observed) -> Bottleneck {
         (Who::LoadGenerator, format!("the writer's thread used {:.2} of a core", seen.writer_cores))
     } else if machine >= MACHINE_BUSY {
         (Who::Machine, format!("all cores were {:.0} % busy: everyone waited for everyone", machine * 100.0))
+    } else if seen.lag_p99_ms > LAG_MS && seen.waiting > seen.worker_cores {
+        let (late, waited) = (seen.lag_p99_ms, seen.waiting * 100.0);
+        let why = format!("the clients were late (p99 {late:.0} ms), {waited:.0} % of the time for want of a core");
+        (Who::Machine, why)
     } else if seen.lag_p99_ms > LAG_MS {
-        (Who::LoadGenerator, format!("the clients' event loops were late: p99 {:.0} ms", seen.lag_p99_ms))
+        let why = format!("the clients' event loops were late: p99 {:.0} ms", seen.lag_p99_ms);
+        (Who::LoadGenerator, why)
     } else if let Some(late) = seen.lateness_p99_ms.filter(|&late| late > LATENESS_MS) {
         (Who::LoadGenerator, format!("rows were sent late: p99 {late:.0} ms after their time"))
     } else if server >= BUSY {
@@ -112,6 +119,7 @@ mod tests {
         let seen = Observed::default();
         assert_eq!(who(Observed { lag_p99_ms: 25.0, ..seen }), Who::LoadGenerator);
         assert_eq!(who(Observed { lateness_p99_ms: Some(25.0), ..seen }), Who::LoadGenerator);
+        assert_eq!(who(Observed { lag_p99_ms: 25.0, waiting: 0.1, ..seen }), Who::Machine);
         assert_eq!(who(Observed { lag_p99_ms: 5.0, lateness_p99_ms: Some(5.0), ..seen }), Who::Nobody);
     }
 

@@ -113,6 +113,11 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// The value that the share `quantile` of all values does not exceed.
+    pub(crate) fn at_ms(&self, quantile: f64) -> f64 {
+        ms(Latencies::of(&self.buckets).at(quantile))
+    }
+
     /// The latency by percentile: a number of nines (1 is 90 %, 2 is 99 %) and
     /// milliseconds, up to the last value there is.
     pub(crate) fn curve(&self) -> Vec<(f64, f64)> {

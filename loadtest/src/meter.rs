@@ -37,6 +37,8 @@ pub(crate) struct Usage {
     pub(crate) server: Option<u64>,
     pub(crate) postgres: Option<u64>,
     pub(crate) workers: Vec<u64>,
+    /// Time in which the workers wanted a core and had none.
+    pub(crate) workers_waiting: u64,
     pub(crate) parent: u64,
     pub(crate) machine: Option<u64>,
 }
@@ -52,6 +54,7 @@ impl Meter {
             server: self.of_server(proc::cpu_ns),
             postgres: self.postgres.and_then(proc::family_cpu_ns),
             workers: self.workers.iter().map(|&pid| proc::cpu_ns(pid).unwrap_or(0)).collect(),
+            workers_waiting: self.workers.iter().filter_map(|&pid| proc::waiting_ns(pid)).sum(),
             parent: clock::process_cpu_ns(),
             machine: proc::machine_cpu_ns(),
         }

@@ -333,19 +333,25 @@ pub(crate) struct LimitOptions {
     /// Streams open at once (suite only)
     #[arg(long, default_value_t = 1_000)]
     pub(crate) min_streams: u64,
-    /// The slowest connect
+    /// So many percent of connects and deliveries must be within their limits;
+    /// 100: every single one
+    #[arg(long, default_value_t = 99.0, value_parser = percentile)]
+    pub(crate) percentile: f64,
+    /// SYN to open
     #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration)]
     pub(crate) max_connect: Duration,
-    /// The slowest delivery (where rows come at a rate, and nothing is cut)
+    /// The intended moment to receipt (where rows come at a rate, and nothing is
+    /// cut)
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub(crate) max_delivery: Duration,
-    /// A broadcast's last delivery
+    /// A broadcast's commit to its last delivery
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) max_broadcast: Duration,
     /// The server's memory for each stream, in KiB
     #[arg(long, default_value_t = 10_240.0)]
     pub(crate) max_stream_kib: f64,
-    /// The server's CPU for 100 streams, in percent of a core (idle and steady)
+    /// The server's CPU for 100 streams, in percent of a core (idle, and the
+    /// suite's steady)
     #[arg(long, default_value_t = 1.0)]
     pub(crate) max_cpu_percent: f64,
     /// Measure, and let no time, memory or CPU fail the run; lost and doubled
@@ -366,6 +372,11 @@ pub(crate) struct OutputOptions {
     /// No progress bar
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+fn percentile(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| "expected a percentage".to_owned())
 }
 
 impl Command {

@@ -16,7 +16,13 @@ pub(crate) fn cpu_ns(pid: u32) -> Option<u64> {
     Some(times.own * TICK_NS)
 }
 
-/// The same of a process and its children, those that are gone included: what a
+/// Time in which a process' first thread was ready to run and waited for a core.
+pub(crate) fn waiting_ns(pid: u32) -> Option<u64> {
+    let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    schedstat.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// CPU time of a process and its children, those that are gone included: what a
 /// Postgres server has used.
 pub(crate) fn family_cpu_ns(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -120,6 +126,7 @@ mod tests {
         assert!(rss_bytes(own).unwrap() > 0);
         assert!(pss_bytes(own).unwrap() > 0);
         assert!(open_files(own).unwrap() > 2);
+        assert!(waiting_ns(own).is_some());
         assert!(cpu_ns(own).is_some() && family_cpu_ns(own).is_some());
         assert!(machine_cpu_ns().unwrap() > 0);
         assert!(tcp_memory_bytes().is_some());

@@ -119,6 +119,9 @@ pub(crate) struct GeneratorUse {
     /// Of all CPU time the machine spent.
     pub(crate) share: Option<f64>,
     pub(crate) busiest_worker_cores: f64,
+    /// The share of the time in which a client process wanted a core and had
+    /// none.
+    pub(crate) waiting_share: f64,
     pub(crate) writer_cores: f64,
     pub(crate) lag_p99_ms: f64,
     pub(crate) lag_max_ms: f64,

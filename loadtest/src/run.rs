@@ -23,9 +23,9 @@ use crate::{
     protocol::{Order, StreamOrder},
     report::{GeneratorUse, ModeLatencies, ModeResult, ServerUse, Weight},
     scenario::{Mode, Scenario, Traffic, Trouble},
-    schedule::Planned,
+    schedule::{self, Planned},
     target::{self, Target},
-    writer::{Job, Pace, Progress, Writer, Written},
+    writer::{Job, Pace, Progress, Sink, Writer, Written},
 };
 
 /// How long streams may take to open beyond what the schedule says.
@@ -37,8 +37,10 @@ const REST: Duration = Duration::from_millis(750);
 /// What comes twice comes late: so long is waited for it when all is there.
 const ECHO: Duration = Duration::from_millis(400);
 
-/// Between giving the order and its time: everyone must have heard it.
+/// Between giving an order and its time: everyone must have heard it, and what
+/// it says of each stream takes its time to be told.
 const HEADS_UP: Duration = Duration::from_millis(300);
+const HEADS_UP_PER_STREAM: Duration = Duration::from_micros(30);
 
 /// Runs a scenario against a server.
 pub(crate) async fn run(
@@ -69,6 +71,7 @@ struct Seen {
     opened: Usage,
     begun: Usage,
     settled: Usage,
+    totals_opened: Totals,
     totals_begun: Totals,
     totals_settled: Totals,
     weights: Vec<Weight>,
@@ -132,6 +135,7 @@ impl<'a> Run<'a> {
             .span_ns()
             .map_or(0.0, |(first, last)| Duration::from_nanos(last.saturating_sub(first)).as_secs_f64());
         let measured_s = seconds(&seen.begun, &seen.settled);
+        let receiving_s = receiving_s(&ledger, &harvest);
         let deliveries = seen.totals_settled.deliveries - seen.totals_begun.deliveries;
         let rate = |count: u64, over: f64| if over > 0.0 { as_f64(count) / over } else { 0.0 };
         Ok(ModeResult {
@@ -147,7 +151,7 @@ impl<'a> Run<'a> {
             writing_s,
             rows_per_s: rate(rows, writing_s),
             deliveries,
-            deliveries_per_s: rate(deliveries, measured_s),
+            deliveries_per_s: rate(deliveries, receiving_s),
             other_events: seen.totals_settled.other_events - seen.totals_begun.other_events,
             bytes: seen.totals_settled.bytes - seen.totals_begun.bytes,
             ends: seen.totals_settled.ends.clone(),
@@ -168,17 +172,19 @@ impl<'a> Run<'a> {
         let streams = self.streams();
         let interval = self.scenario.ramp.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
         seen.weights.extend(self.meter.weigh(0));
-        seen.before = self.meter.usage();
         let step = streams.len().div_ceil(self.scenario.steps).max(1);
         let mut opened = 0;
         let steps: Vec<Vec<StreamOrder>> = streams.chunks(step).map(<[_]>::to_vec).collect();
         for streams in steps {
             let count = u32::try_from(streams.len()).unwrap_or(u32::MAX);
             opened += u64::from(count);
-            // The tokens take their time to be told of; all at once must be.
-            let from_ns = now_ns() + clock::ns(HEADS_UP);
+            let from_ns = now_ns() + clock::ns(HEADS_UP + HEADS_UP_PER_STREAM * count);
             self.fleet.open(streams, from_ns, interval).await?;
-            let patience = HEADS_UP + interval * count + OPEN_PATIENCE;
+            sleep(clock::until(from_ns)).await;
+            if seen.before.at_ns == 0 {
+                seen.before = self.meter.usage();
+            }
+            let patience = interval * count + OPEN_PATIENCE;
             let all_open = self.fleet.wait(patience, |totals| totals.pending == 0).await?;
             if !all_open && self.fleet.totals().open == 0 {
                 bail!("no stream has opened: {}", told(&self.fleet.totals().ends));
@@ -189,6 +195,7 @@ impl<'a> Run<'a> {
             }
         }
         seen.opened = self.meter.usage();
+        seen.totals_opened = self.fleet.totals();
         if self.scenario.steps == 1 {
             seen.weights.extend(self.meter.weigh(opened));
         }
@@ -211,6 +218,14 @@ impl<'a> Run<'a> {
                 Written::default()
             }
         };
+        if self.scenario.mode == Mode::Rush {
+            // What is measured is the opening itself.
+            seen.begun = seen.before.clone();
+            seen.totals_begun = Totals::default();
+            seen.settled = seen.opened.clone();
+            seen.totals_settled = seen.totals_opened.clone();
+            return Ok(written);
+        }
         if self.scenario.slow > 0 {
             self.fleet.order_all(&Order::Read).await?;
         }
@@ -228,11 +243,16 @@ impl<'a> Run<'a> {
         if plan.is_empty() {
             return Ok(None);
         }
+        let sink = self.target.sink()?;
+        let plan = match sink {
+            Sink::Postgres(_) => plan,
+            Sink::Publish(_) => schedule::one_by_one(plan),
+        };
         let writer = Writer::start(Job {
-            sink: self.target.sink()?,
+            sink,
             plan,
             pace: match self.scenario.traffic {
-                Traffic::Saturation { .. } => Pace::AsFastAsTaken,
+                Traffic::Saturation { .. } => Pace::AsFastAsTaken { from_ns },
                 _ => Pace::OnTime { from_ns },
             },
             tag: self.tag.clone(),
@@ -315,6 +335,13 @@ fn told(ends: &BTreeMap<String, u64>) -> String {
     ends.join("; ")
 }
 
+/// From the first row sent to the last one received.
+fn receiving_s(ledger: &Ledger, harvest: &Harvest) -> f64 {
+    let first = ledger.span_ns().map_or(0, |(first, _)| first);
+    let last = harvest.last_receipts_ns.iter().copied().max().unwrap_or(0);
+    Duration::from_nanos(last.saturating_sub(first)).as_secs_f64()
+}
+
 fn latencies(harvest: &Harvest) -> ModeLatencies {
     ModeLatencies {
         connect: harvest.connect.summary(),
@@ -331,8 +358,20 @@ fn broadcasts_ms(scenario: &Scenario, ledger: &Ledger, harvest: &Harvest) -> Vec
     if scenario.mode != Mode::Broadcast {
         return Vec::new();
     }
-    let rounds = ledger.transactions.iter().zip(&harvest.last_receipts_ns);
-    rounds.map(|(tx, &last)| ms(Duration::from_nanos(last.saturating_sub(tx.sent_ns)))).collect()
+    // A round is one transaction, or, where each row is published by itself,
+    // those of one moment.
+    let mut rounds: Vec<(u64, u64, u64)> = Vec::new();
+    for (tx, &last) in ledger.transactions.iter().zip(&harvest.last_receipts_ns) {
+        match rounds.last_mut().filter(|round| round.0 == tx.intended_ns) {
+            Some((_, sent, received)) => {
+                *sent = tx.sent_ns.min(*sent);
+                *received = last.max(*received);
+            }
+            None => rounds.push((tx.intended_ns, tx.sent_ns, last)),
+        }
+    }
+    let took = |&(_, sent, last): &(u64, u64, u64)| ms(Duration::from_nanos(last.saturating_sub(sent)));
+    rounds.iter().map(took).collect()
 }
 
 /// Cores' worth of CPU time between two readings.
@@ -350,7 +389,7 @@ fn server_use(seen: &Seen, deliveries: u64, samples: &[crate::report::Sample]) -
     let grown = |now: u64, then: u64| as_f64(now.saturating_sub(then)) / 1024.0;
     let per_stream = |kib: f64| (streams > 0.0).then(|| kib / streams);
     let tcp_memory_max = samples.iter().filter_map(|sample| sample.tcp_memory).max().unwrap_or(0);
-    let opened = as_f64(seen.totals_begun.opened_total);
+    let opened = as_f64(seen.totals_opened.opened_total);
     Some(ServerUse {
         cpu_s,
         cores: server_cores,
@@ -381,6 +420,8 @@ fn generator_use(
     let (from, to) = (&seen.begun, &seen.settled);
     let of = |of: fn(&Usage) -> Option<u64>| cores(from, to, of);
     let each = from.workers.iter().zip(&to.workers).map(|(from, to)| as_f64(to.saturating_sub(*from)));
+    let waited = to.workers_waiting.saturating_sub(from.workers_waiting);
+    let waiting = as_f64(waited) / 1e9 / seconds(from, to).max(1e-9) / as_f64(workers.max(1) as u64);
     let busiest = each.fold(0.0, f64::max) / 1e9 / seconds(from, to).max(1e-9);
     let own = of(|usage| Some(usage.generator())).unwrap_or(0.0);
     let machine = of(|usage| usage.machine);
@@ -401,6 +442,7 @@ fn generator_use(
         cores: own,
         share: machine.filter(|&machine| machine > 0.0).map(|machine| own / machine),
         busiest_worker_cores: busiest,
+        waiting_share: waiting,
         writer_cores,
         lag_p99_ms,
         lag_max_ms: ms(harvest.lag.max()),
@@ -412,6 +454,7 @@ fn generator_use(
     };
     let observed = Observed {
         worker_cores: busiest,
+        waiting,
         writer_cores,
         lag_p99_ms,
         lateness_p99_ms,

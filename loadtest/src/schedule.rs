@@ -82,6 +82,12 @@ pub(crate) fn broadcast(users: u32, rounds: u32, pause: Duration) -> Vec<Planned
     (0..rounds).map(|round| Planned { at: pause * round, users: (0..users).collect() }).collect()
 }
 
+/// The same rows, each by itself: for a server that takes one at a time.
+pub(crate) fn one_by_one(plan: Vec<Planned>) -> Vec<Planned> {
+    let each = |Planned { at, users }| users.into_iter().map(move |user| Planned { at, users: vec![user] });
+    plan.into_iter().flat_map(each).collect()
+}
+
 /// Users taking turns: each comes once before any comes again, so that no stream
 /// goes without rows by chance.
 struct Turns {

@@ -19,6 +19,8 @@ pub(crate) struct Account {
     pub(crate) user: u32,
     /// When it was first open; none when it never was.
     pub(crate) opened_ns: Option<u64>,
+    /// Whether it stayed to the end: one that went by itself is owed nothing.
+    pub(crate) stayed: bool,
     /// Every row, in the order of arrival.
     pub(crate) received: Vec<Received>,
     /// When the server told it that it may have missed rows.
@@ -161,7 +163,7 @@ fn find_lost(
     own: &[(Row, usize)],
     findings: &mut Findings,
 ) {
-    let Some(opened_ns) = account.opened_ns else { return };
+    let Some(opened_ns) = account.opened_ns.filter(|_| account.stayed) else { return };
     for &row in owed {
         let Some(tx) = ledger.transaction(row.transaction) else { continue };
         if tx.sent_ns < opened_ns || tx.acknowledged_ns.is_none() {
@@ -234,7 +236,7 @@ mod tests {
     }
 
     fn account(received: Vec<Received>) -> Account {
-        Account { user: 1, opened_ns: Some(50), received, ..Account::default() }
+        Account { user: 1, opened_ns: Some(50), stayed: true, received, ..Account::default() }
     }
 
     fn everything() -> Vec<Received> {
@@ -315,6 +317,14 @@ mod tests {
         let findings = judged(&account);
         assert!(findings.is_clean(), "{findings:?}");
         assert_eq!(findings.expected, 4);
+    }
+
+    #[test]
+    fn a_stream_that_went_by_itself_is_owed_nothing_but_may_get_nothing_wrong_either() {
+        let gone = Account { stayed: false, ..account(Vec::new()) };
+        assert!(judged(&gone).is_clean());
+        let wrong = Received { user: 2, ..received(0, 0) };
+        assert_eq!(judged(&Account { received: vec![wrong], ..gone }).misrouted, 1);
     }
 
     #[test]

@@ -297,11 +297,9 @@ impl Worker {
 
     fn read_all(&mut self) {
         for index in 0..self.streams.len() {
-            let stream = &mut self.streams[index];
-            let outcome =
-                stream.begin_reading(&mut self.buffer, &self.tag, &self.setup.events, &mut self.counts);
-            if let Some(ended) = outcome {
-                self.ended(index, ended);
+            let begun = self.streams[index].begin_reading(&self.registry, Token(index));
+            if let Err(error) = begun {
+                self.ended(index, Ended::Error(error.kind()));
             }
         }
     }

@@ -41,8 +41,8 @@ pub(crate) enum Sink {
 pub(crate) enum Pace {
     /// Each at its time after this moment, whatever became of the others.
     OnTime { from_ns: u64 },
-    /// Each connection's next when its last is through.
-    AsFastAsTaken,
+    /// From this moment on, each connection's next when its last is through.
+    AsFastAsTaken { from_ns: u64 },
 }
 
 /// What is to be written.
@@ -178,7 +178,7 @@ impl Book {
         let planned = &self.plan[number];
         let intended_ns = match self.pace {
             Pace::OnTime { from_ns } => from_ns + clock::ns(planned.at),
-            Pace::AsFastAsTaken => now_ns(),
+            Pace::AsFastAsTaken { .. } => now_ns(),
         };
         let transaction = u32::try_from(number).unwrap_or(u32::MAX);
         let message = |(position, &user)| {

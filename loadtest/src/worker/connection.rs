@@ -61,6 +61,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Has the socket's readiness told once more.
+    pub(super) fn rearm(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.reregister(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
     /// One read; none when there is nothing to read.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {

@@ -53,7 +53,7 @@ pub(super) enum Ended {
 impl Stream {
     pub(super) fn new(order: StreamOrder, is_brief: bool) -> Self {
         Self {
-            account: Account { user: order.user, ..Account::default() },
+            account: Account { user: order.user, stayed: !is_brief, ..Account::default() },
             is_brief,
             reads: order.reads,
             order,
@@ -64,9 +64,10 @@ impl Stream {
         }
     }
 
-    /// Whether its latencies count: one that does not read is late by itself.
+    /// Whether its latencies count: one that does not read is late by itself, and
+    /// a brief one may get what was written before it came.
     pub(super) fn is_timed(&self) -> bool {
-        self.order.reads
+        self.order.reads && !self.is_brief
     }
 
     /// Sends the SYN.
@@ -113,20 +114,15 @@ impl Stream {
         None
     }
 
-    /// A stream that has not read begins to.
-    pub(super) fn begin_reading(
-        &mut self,
-        buffer: &mut [u8],
-        tag: &Tag,
-        names: &EventNames,
-        counts: &mut Counts,
-    ) -> Option<Ended> {
+    /// A stream that has not read begins to. Its readiness was told when nobody
+    /// listened: registering anew has it told again. (Reading on the spot would
+    /// go on for as long as the server has something, and hold up all others.)
+    pub(super) fn begin_reading(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         if self.reads {
-            return None;
+            return Ok(());
         }
         self.reads = true;
-        // Its readiness was told when nobody listened.
-        self.read(true, buffer, tag, names, counts)
+        self.connection.as_mut().map_or(Ok(()), |connection| connection.rearm(registry, token))
     }
 
     /// Reads until less comes than fits: then the socket was empty, and what
@@ -171,7 +167,7 @@ impl Stream {
             account: &mut self.account,
             names,
             now,
-            is_timed: self.order.reads,
+            is_timed: self.order.reads && !self.is_brief,
             status: None,
             opens: false,
             closing: None,
@@ -293,7 +289,8 @@ impl Intake<'_> {
         if let (true, Some(marker)) = (is_notification, event.marker) {
             let row = Row { transaction: marker.transaction, position: marker.position };
             self.account.received.push(Received { row, user: marker.user, at_ns: self.now });
-            self.counts.deliveries += 1;
+            // What a brief one catches in passing is owed to nobody.
+            self.counts.deliveries += u64::from(self.account.stayed);
             if self.is_timed {
                 self.counts.delivered(self.now.saturating_sub(marker.intended_ns));
             }

@@ -6,10 +6,11 @@ use std::sync::{
 };
 
 use anyhow::Context as _;
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::{sync::Mutex, task::JoinSet, time::sleep};
 use tokio_postgres::{Client, NoTls, Statement};
 
 use super::{Book, Job, Outgoing, Pace, on_time};
+use crate::clock;
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -54,7 +55,8 @@ impl PostgresWriter {
                     while tasks.try_join_next().is_some() {}
                 }
             }
-            Pace::AsFastAsTaken => {
+            Pace::AsFastAsTaken { from_ns } => {
+                sleep(clock::until(from_ns)).await;
                 let next = Arc::new(AtomicUsize::new(0));
                 for session in sessions {
                     let (book, next, count) = (book.clone(), next.clone(), job.plan.len());

@@ -8,10 +8,11 @@ use tokio::{
     net::TcpStream,
     sync::{Mutex, mpsc},
     task::JoinSet,
+    time::sleep,
 };
 
 use super::{Book, Job, Pace, on_time};
-use crate::{marker::Tag, request::{Url, fill}, wire::{News, Response}};
+use crate::{clock, marker::Tag, request::{Url, fill}, wire::{News, Response}};
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -28,7 +29,10 @@ impl Publisher {
     pub(super) async fn write(&self, job: &Job, book: &Arc<Book>) -> anyhow::Result<()> {
         let due = match job.pace {
             Pace::OnTime { from_ns } => on_time(&job.plan, from_ns),
-            Pace::AsFastAsTaken => all_at_once(job.plan.len()).await?,
+            Pace::AsFastAsTaken { from_ns } => {
+                sleep(clock::until(from_ns)).await;
+                all_at_once(job.plan.len()).await?
+            }
         };
         let due = Arc::new(Mutex::new(due));
         let mut tasks = JoinSet::new();
