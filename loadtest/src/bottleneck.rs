@@ -72,15 +72,23 @@ pub(crate) fn find(seen: &Observed) -> Bottleneck {
     let machine = seen.machine.unwrap_or(0.0);
     let server = seen.server_cores.unwrap_or(0.0);
     let (who, why) = if seen.worker_cores >= BUSY {
-        let why = format!("a client process used {:.2} of a core; take more --workers", seen.worker_cores);
+        let why = format!(
+            "a client process used {:.2} of a core; take more --workers",
+            seen.worker_cores
+        );
         (Who::LoadGenerator, why)
     } else if seen.writer_cores >= BUSY {
         (Who::LoadGenerator, format!("the writer's thread used {:.2} of a core", seen.writer_cores))
     } else if machine >= MACHINE_BUSY {
-        (Who::Machine, format!("all cores were {:.0} % busy: everyone waited for everyone", machine * 100.0))
+        (
+            Who::Machine,
+            format!("all cores were {:.0} % busy: everyone waited for everyone", machine * 100.0),
+        )
     } else if seen.lag_p99_ms > LAG_MS && seen.waiting > seen.worker_cores {
         let (late, waited) = (seen.lag_p99_ms, seen.waiting * 100.0);
-        let why = format!("the clients were late (p99 {late:.0} ms), {waited:.0} % of the time for want of a core");
+        let why = format!(
+            "the clients were late (p99 {late:.0} ms), {waited:.0} % of the time for want of a core"
+        );
         (Who::Machine, why)
     } else if seen.lag_p99_ms > LAG_MS {
         let why = format!("the clients' event loops were late: p99 {:.0} ms", seen.lag_p99_ms);
@@ -90,7 +98,8 @@ pub(crate) fn find(seen: &Observed) -> Bottleneck {
     } else if server >= BUSY {
         (Who::Server, format!("it used {server:.2} cores"))
     } else if seen.saturating {
-        let postgres = seen.postgres_cores.map_or(String::new(), |cores| format!(", Postgres {cores:.2}"));
+        let postgres =
+            seen.postgres_cores.map_or(String::new(), |cores| format!(", Postgres {cores:.2}"));
         (Who::Writing, format!("the server used {server:.2} cores{postgres}: it waited for rows"))
     } else {
         (Who::Nobody, "the schedule was kept, with room to spare".to_owned())
@@ -120,7 +129,10 @@ mod tests {
         assert_eq!(who(Observed { lag_p99_ms: 25.0, ..seen }), Who::LoadGenerator);
         assert_eq!(who(Observed { lateness_p99_ms: Some(25.0), ..seen }), Who::LoadGenerator);
         assert_eq!(who(Observed { lag_p99_ms: 25.0, waiting: 0.1, ..seen }), Who::Machine);
-        assert_eq!(who(Observed { lag_p99_ms: 5.0, lateness_p99_ms: Some(5.0), ..seen }), Who::Nobody);
+        assert_eq!(
+            who(Observed { lag_p99_ms: 5.0, lateness_p99_ms: Some(5.0), ..seen }),
+            Who::Nobody
+        );
     }
 
     #[test]

@@ -234,11 +234,7 @@ impl Worker {
     }
 }
 
-async fn read(
-    index: usize,
-    words: ChildStdout,
-    shared: Arc<Shared>,
-) -> anyhow::Result<Judged> {
+async fn read(index: usize, words: ChildStdout, shared: Arc<Shared>) -> anyhow::Result<Judged> {
     let mut lines = BufReader::new(words).lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line).context("a worker's word is not understood")? {

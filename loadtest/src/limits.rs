@@ -43,7 +43,12 @@ fn of_mode(result: &ModeResult, limits: &LimitOptions, is_suite: bool) -> Vec<Ch
     for (fault, count) in result.findings.faults() {
         below(&format!("rows {fault}"), number(count), 0.0, "");
     }
-    below("streams that never opened", number(result.wanted.saturating_sub(result.streams)), 0.0, "");
+    below(
+        "streams that never opened",
+        number(result.wanted.saturating_sub(result.streams)),
+        0.0,
+        "",
+    );
     below("transactions that failed", number(result.rows_failed.values().sum()), 0.0, "");
     if mode != Mode::Storm {
         below("connections ended or refused", number(result.ends.values().sum()), 0.0, "");

@@ -154,7 +154,17 @@ fn target_of(common: &Common, target: &Target) -> String {
 fn command_line() -> String {
     let mut hide_next = false;
     let arguments = std::env::args().skip(1).map(|argument| {
-        let is_secret = |name: &str| matches!(name, "--jwt-secret" | "--database-url" | "--header" | "--publish-header" | "--url" | "--publish-url");
+        let is_secret = |name: &str| {
+            matches!(
+                name,
+                "--jwt-secret"
+                    | "--database-url"
+                    | "--header"
+                    | "--publish-header"
+                    | "--url"
+                    | "--publish-url"
+            )
+        };
         if std::mem::take(&mut hide_next) {
             return "…".to_owned();
         }

@@ -110,7 +110,8 @@ impl Timeline {
                 tokio::time::sleep(clock::until(next)).await;
                 let now = (meter.usage(), shared.totals(), rows(&progress));
                 let seconds = Duration::from_nanos(now.0.at_ns - before.0.at_ns).as_secs_f64();
-                let per_second = |now: u64, before: u64| as_f64(now.saturating_sub(before)) / seconds;
+                let per_second =
+                    |now: u64, before: u64| as_f64(now.saturating_sub(before)) / seconds;
                 let cores = |now, before| per_second(now, before) / 1e9;
                 let (p99, lag) = shared.take_window();
                 let weighs = number.is_multiple_of(SAMPLES_A_WEIGHING);
@@ -120,7 +121,11 @@ impl Timeline {
                     deliveries_per_s: per_second(now.1.deliveries, before.1.deliveries),
                     rows_per_s: per_second(now.2, before.2),
                     p99_ms: p99.map(ms),
-                    server_cores: now.0.server.zip(before.0.server).map(|(now, then)| cores(now, then)),
+                    server_cores: now
+                        .0
+                        .server
+                        .zip(before.0.server)
+                        .map(|(now, then)| cores(now, then)),
                     generator_cores: cores(now.0.generator(), before.0.generator()),
                     rss: meter.of_server(proc::rss_bytes),
                     pss: if weighs { meter.of_server(proc::pss_bytes) } else { None },

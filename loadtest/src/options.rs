@@ -212,6 +212,9 @@ pub(crate) struct Common {
     /// How long to wait for what has not arrived
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) settle: Duration,
+    /// How long streams may take to open beyond the ramp
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) open_within: Duration,
     /// What this run is called in reports
     #[arg(long)]
     pub(crate) name: Option<String>,

@@ -11,7 +11,8 @@ pub(crate) struct Bar(ProgressBar);
 impl Bar {
     /// A bar over so many modes. One that is not on a terminal is not drawn.
     pub(crate) fn new(modes: usize, quiet: bool) -> Self {
-        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target =
+            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(modes as u64), target);
         let template = "{spinner} {prefix:.bold} {bar:20} {pos}/{len}  {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -36,7 +37,9 @@ impl Bar {
         let bar = self.0.clone();
         move |sample, totals| {
             let p99 = sample.p99_ms.map_or(String::new(), |ms| format!(", p99 {ms:.1} ms"));
-            let cpu = sample.server_cores.map_or(String::new(), |c| format!(", server {:.0} %", c * 100.0));
+            let cpu = sample
+                .server_cores
+                .map_or(String::new(), |c| format!(", server {:.0} %", c * 100.0));
             bar.set_message(format!(
                 "{} open, {} received, {:.0}/s{p99}{cpu}",
                 totals.open, totals.deliveries, sample.deliveries_per_s

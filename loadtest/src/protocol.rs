@@ -8,9 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    histogram::Buckets, ledger::Ledger, request::RequestTemplate, verdict::Findings,
-};
+use crate::{histogram::Buckets, ledger::Ledger, request::RequestTemplate, verdict::Findings};
 
 /// To a worker.
 #[derive(Debug, Serialize, Deserialize)]

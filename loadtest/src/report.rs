@@ -179,3 +179,119 @@ impl Report {
         Ok(report)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{bottleneck::Who, histogram::Latencies};
+
+    /// A report in which everything has a value.
+    pub(crate) fn report(name: &str) -> Report {
+        let mut latencies = Latencies::default();
+        (1..500u64).for_each(|n| latencies.record(n * 10_007));
+        let summary = latencies.summary();
+        let weight = |streams| Weight { streams, pss: 1 << 22, rss: 1 << 23, tcp_memory: 4096 };
+        let result = ModeResult {
+            mode: Mode::Idle,
+            description: "<streams> & rows".into(),
+            users: 3,
+            streams: 3,
+            wanted: 3,
+            opening_s: 0.1,
+            measured_s: 1.5,
+            findings: Findings {
+                lost: 1,
+                examples: vec!["one never came".into()],
+                ..Findings::default()
+            },
+            rows: 4,
+            rows_failed: BTreeMap::from([("refused".into(), 1)]),
+            writing_s: 1.0,
+            rows_per_s: 4.0,
+            deliveries: 4,
+            deliveries_per_s: 4.0,
+            other_events: 1,
+            bytes: 1 << 40,
+            ends: BTreeMap::from([("status 503".into(), 2)]),
+            latencies: ModeLatencies {
+                connect: summary.clone(),
+                sent: summary,
+                ..ModeLatencies::default()
+            },
+            broadcasts_ms: vec![12.25],
+            connects: 3,
+            server: Some(ServerUse { cpu_s_per_100k: Some(0.1), ..ServerUse::default() }),
+            generator: GeneratorUse::default(),
+            bottleneck: Bottleneck { who: Who::Machine, why: "it was busy".into() },
+            timeline: vec![Sample { p99_ms: Some(1.0 / 3.0), ..Sample::default() }],
+            weights: [0, 10, 20].map(weight).to_vec(),
+        };
+        Report {
+            format: FORMAT,
+            name: name.into(),
+            version: "1".into(),
+            started_at: 1_800_000_000,
+            took_s: Duration::from_millis(1234).as_secs_f64(),
+            target: "http://x".into(),
+            machine: "two cores".into(),
+            command: "notify-loadtest idle".into(),
+            results: vec![result],
+            checks: vec![Check {
+                mode: Mode::Idle,
+                what: "rows lost".into(),
+                measured: 1.0,
+                limit: 0.0,
+                unit: String::new(),
+                passed: false,
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_the_same() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let written = report("a");
+        written.write(file.path()).unwrap();
+        assert_eq!(Report::read(file.path()).unwrap(), written);
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_refused_by_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        Report { format: FORMAT + 1, ..report("a") }.write(file.path()).unwrap();
+        let said = Report::read(file.path()).unwrap_err().to_string();
+        assert!(said.contains(&*file.path().to_string_lossy()), "{said}");
+    }
+
+    #[test]
+    fn the_page_loads_nothing_and_lets_no_text_break_out() {
+        let page = html::render(&report("<script>"));
+        assert!(!page.contains("<script") && !page.contains("http-equiv"));
+        assert!(!page.contains("src=") && !page.contains("url("));
+        assert!(page.contains("&lt;streams&gt; &amp; rows"));
+        assert!(page.contains("1 missed"));
+    }
+
+    #[test]
+    fn the_table_says_what_failed_and_who_was_the_bottleneck() {
+        let text = table::render(&report("a"));
+        for needle in
+            ["MISSED idle: rows lost: 1", "one never came", "2 × status 503", "it was busy"]
+        {
+            assert!(text.contains(needle), "{needle} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn runs_stand_side_by_side() {
+        let mut other = report("b");
+        if let Some(sent) = &mut other.results[0].latencies.sent {
+            sent.p50_ms *= 2.0;
+        }
+        let page = compare::render(&[report("a"), other]);
+        assert!(page.contains("<h1>a · b</h1>"));
+        assert!(page.contains("2.00 ×"), "the ratio to the first run");
+    }
+}

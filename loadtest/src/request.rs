@@ -153,9 +153,8 @@ mod tests {
 
     #[test]
     fn a_cursor_goes_back_by_header_or_by_query() {
-        let by = |resume, cursor| {
-            String::from_utf8(template(resume).render("u", "t", cursor)).unwrap()
-        };
+        let by =
+            |resume, cursor| String::from_utf8(template(resume).render("u", "t", cursor)).unwrap();
         let header = Resume::Header("Last-Event-ID".into());
         assert!(by(header.clone(), b"a/b").contains("\r\nLast-Event-ID: a/b\r\n\r\n"));
         assert!(!by(header, b"").contains("Last-Event-ID"));

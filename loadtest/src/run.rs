@@ -28,9 +28,6 @@ use crate::{
     writer::{Job, Pace, Progress, Sink, Writer, Written},
 };
 
-/// How long streams may take to open beyond what the schedule says.
-const OPEN_PATIENCE: Duration = Duration::from_secs(30);
-
 /// A server's memory and heartbeats are looked at when it has come to rest.
 const REST: Duration = Duration::from_millis(750);
 
@@ -110,12 +107,8 @@ impl<'a> Run<'a> {
     async fn run(mut self) -> anyhow::Result<ModeResult> {
         self.bar.begin(self.scenario);
         let progress = self.progress.clone();
-        let timeline = Timeline::start(
-            self.meter.clone(),
-            self.fleet.shared(),
-            progress,
-            self.bar.watcher(),
-        );
+        let timeline =
+            Timeline::start(self.meter.clone(), self.fleet.shared(), progress, self.bar.watcher());
         let mut seen = Seen::default();
         self.open(&mut seen).await?;
         let mut written = self.measure(&mut seen).await?;
@@ -129,11 +122,12 @@ impl<'a> Run<'a> {
             sleep(REST).await;
         }
         seen.weight_after = self.meter.weigh(0);
-        let (generator, observed) = generator_use(self.scenario, &seen, &harvest, &written, workers);
+        let (generator, observed) =
+            generator_use(self.scenario, &seen, &harvest, &written, workers);
         let rows = ledger.rows();
-        let writing_s = ledger
-            .span_ns()
-            .map_or(0.0, |(first, last)| Duration::from_nanos(last.saturating_sub(first)).as_secs_f64());
+        let writing_s = ledger.span_ns().map_or(0.0, |(first, last)| {
+            Duration::from_nanos(last.saturating_sub(first)).as_secs_f64()
+        });
         let measured_s = seconds(&seen.begun, &seen.settled);
         let receiving_s = receiving_s(&ledger, &harvest);
         let deliveries = seen.totals_settled.deliveries - seen.totals_begun.deliveries;
@@ -170,7 +164,8 @@ impl<'a> Run<'a> {
     /// Opens all streams, in steps where the scenario wants them weighed.
     async fn open(&mut self, seen: &mut Seen) -> anyhow::Result<()> {
         let streams = self.streams();
-        let interval = self.scenario.ramp.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
+        let interval =
+            self.scenario.ramp.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
         seen.weights.extend(self.meter.weigh(0));
         let step = streams.len().div_ceil(self.scenario.steps).max(1);
         let mut opened = 0;
@@ -184,7 +179,7 @@ impl<'a> Run<'a> {
             if seen.before.at_ns == 0 {
                 seen.before = self.meter.usage();
             }
-            let patience = interval * count + OPEN_PATIENCE;
+            let patience = interval * count + self.common.open_within;
             let all_open = self.fleet.wait(patience, |totals| totals.pending == 0).await?;
             if !all_open && self.fleet.totals().open == 0 {
                 bail!("no stream has opened: {}", told(&self.fleet.totals().ends));
@@ -331,7 +326,8 @@ fn told(ends: &BTreeMap<String, u64>) -> String {
     if ends.is_empty() {
         return "no answer".to_owned();
     }
-    let ends: Vec<String> = ends.iter().map(|(why, count)| format!("{why} ({count} times)")).collect();
+    let ends: Vec<String> =
+        ends.iter().map(|(why, count)| format!("{why} ({count} times)")).collect();
     ends.join("; ")
 }
 
@@ -370,7 +366,8 @@ fn broadcasts_ms(scenario: &Scenario, ledger: &Ledger, harvest: &Harvest) -> Vec
             None => rounds.push((tx.intended_ns, tx.sent_ns, last)),
         }
     }
-    let took = |&(_, sent, last): &(u64, u64, u64)| ms(Duration::from_nanos(last.saturating_sub(sent)));
+    let took =
+        |&(_, sent, last): &(u64, u64, u64)| ms(Duration::from_nanos(last.saturating_sub(sent)));
     rounds.iter().map(took).collect()
 }
 
@@ -380,8 +377,13 @@ fn cores(from: &Usage, to: &Usage, of: impl Fn(&Usage) -> Option<u64>) -> Option
     Some(as_f64(used) / 1e9 / seconds(from, to).max(1e-9))
 }
 
-fn server_use(seen: &Seen, deliveries: u64, samples: &[crate::report::Sample]) -> Option<ServerUse> {
-    let cpu = |from: &Usage, to: &Usage| Some(as_f64(to.server?.saturating_sub(from.server?)) / 1e9);
+fn server_use(
+    seen: &Seen,
+    deliveries: u64,
+    samples: &[crate::report::Sample],
+) -> Option<ServerUse> {
+    let cpu =
+        |from: &Usage, to: &Usage| Some(as_f64(to.server?.saturating_sub(from.server?)) / 1e9);
     let cpu_s = cpu(&seen.begun, &seen.settled)?;
     let server_cores = cores(&seen.begun, &seen.settled, |usage| usage.server)?;
     let (before, open) = (*seen.weights.first()?, *seen.weights.last()?);
@@ -419,9 +421,11 @@ fn generator_use(
 ) -> (GeneratorUse, Observed) {
     let (from, to) = (&seen.begun, &seen.settled);
     let of = |of: fn(&Usage) -> Option<u64>| cores(from, to, of);
-    let each = from.workers.iter().zip(&to.workers).map(|(from, to)| as_f64(to.saturating_sub(*from)));
+    let each =
+        from.workers.iter().zip(&to.workers).map(|(from, to)| as_f64(to.saturating_sub(*from)));
     let waited = to.workers_waiting.saturating_sub(from.workers_waiting);
-    let waiting = as_f64(waited) / 1e9 / seconds(from, to).max(1e-9) / as_f64(workers.max(1) as u64);
+    let waiting =
+        as_f64(waited) / 1e9 / seconds(from, to).max(1e-9) / as_f64(workers.max(1) as u64);
     let busiest = each.fold(0.0, f64::max) / 1e9 / seconds(from, to).max(1e-9);
     let own = of(|usage| Some(usage.generator())).unwrap_or(0.0);
     let machine = of(|usage| usage.machine);

@@ -49,8 +49,15 @@ pub(crate) enum Traffic {
     /// None, for so long.
     None(Duration),
     Steady(Steady),
-    Broadcast { rounds: u32, every: Duration },
-    Saturation { rows: usize, rows_per_transaction: usize, rows_per_user: usize },
+    Broadcast {
+        rounds: u32,
+        every: Duration,
+    },
+    Saturation {
+        rows: usize,
+        rows_per_transaction: usize,
+        rows_per_user: usize,
+    },
 }
 
 /// What happens to the server meanwhile.
@@ -199,7 +206,9 @@ impl Scenario {
         };
         let rows = match &self.traffic {
             Traffic::None(duration) if duration.is_zero() => String::new(),
-            Traffic::None(duration) => format!(", no rows for {}", humantime::format_duration(*duration)),
+            Traffic::None(duration) => {
+                format!(", no rows for {}", humantime::format_duration(*duration))
+            }
             Traffic::Steady(steady) => format!(
                 ", {} rows/s for {}",
                 steady.rows_per_second,
@@ -212,7 +221,9 @@ impl Scenario {
                 format!(", {rows} rows as fast as they are taken")
             }
             Traffic::Saturation { rows, rows_per_transaction, .. } => {
-                format!(", {rows} rows as fast as they are taken, {rows_per_transaction} a transaction")
+                format!(
+                    ", {rows} rows as fast as they are taken, {rows_per_transaction} a transaction"
+                )
             }
         };
         let trouble = match &self.trouble {

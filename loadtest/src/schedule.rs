@@ -84,7 +84,9 @@ pub(crate) fn broadcast(users: u32, rounds: u32, pause: Duration) -> Vec<Planned
 
 /// The same rows, each by itself: for a server that takes one at a time.
 pub(crate) fn one_by_one(plan: Vec<Planned>) -> Vec<Planned> {
-    let each = |Planned { at, users }| users.into_iter().map(move |user| Planned { at, users: vec![user] });
+    let each = |Planned { at, users }| {
+        users.into_iter().map(move |user| Planned { at, users: vec![user] })
+    };
     plan.into_iter().flat_map(each).collect()
 }
 

@@ -58,8 +58,10 @@ impl Stage {
         let password = Uuid::new_v4().simple().to_string();
         prepare(&postgres.url("postgres"), &password).await?;
         let secret = Uuid::new_v4().to_string();
-        let database_url =
-            format!("postgres://loadtest_gateway:{password}@127.0.0.1:{}/postgres", postgres.port());
+        let database_url = format!(
+            "postgres://loadtest_gateway:{password}@127.0.0.1:{}/postgres",
+            postgres.port()
+        );
         let directory = postgres.data_directory();
         let log = directory.parent().unwrap_or(&directory).join("gateway.log");
         let gateway = Gateway::start(binary, arguments, &database_url, &secret, &log).await?;
@@ -102,9 +104,8 @@ async fn prepare(url: &str, password: &str) -> anyhow::Result<()> {
     tokio::spawn(connection);
     let table: TableName = "notifications".parse().map_err(anyhow::Error::msg)?;
     client.batch_execute(&schema::sql(&table, "notifications")).await.context("schema.sql")?;
-    let role = format!(
-        "CREATE ROLE loadtest_gateway LOGIN PASSWORD '{password}' IN ROLE notify_gateway"
-    );
+    let role =
+        format!("CREATE ROLE loadtest_gateway LOGIN PASSWORD '{password}' IN ROLE notify_gateway");
     client.batch_execute(&role).await.context("the gateway's role")?;
     Ok(())
 }
@@ -198,7 +199,5 @@ async fn readyz(port: u16) -> io::Result<String> {
 /// up on Linux): none of our thousands of streams may take it meanwhile.
 fn free_port() -> anyhow::Result<u16> {
     let listen = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port);
-    (0..100)
-        .find_map(|_| listen(fastrand::u16(15_000..32_000)).ok())
-        .context("no free port")
+    (0..100).find_map(|_| listen(fastrand::u16(15_000..32_000)).ok()).context("no free port")
 }

@@ -125,7 +125,9 @@ impl Target {
                 bail!("--tokens has {} users, and {count} are needed", users.len())
             }
             Users::Listed(users) => Ok(users[..count].to_vec()),
-            Users::Anyone => Ok((0..count).map(|user| (user_id(user).to_string(), String::new())).collect()),
+            Users::Anyone => {
+                Ok((0..count).map(|user| (user_id(user).to_string(), String::new())).collect())
+            }
             Users::Signed(auth) => (0..count)
                 .map(|user| {
                     let id = user_id(user);
@@ -165,7 +167,8 @@ fn users(options: &TargetOptions, secret: Option<String>) -> anyhow::Result<User
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let lines = text.lines().filter(|line| !line.trim().is_empty());
         let users: Option<Vec<_>> = lines.map(user_and_token).collect();
-        let users = users.with_context(|| format!("{}: USER TOKEN on each line", path.display()))?;
+        let users =
+            users.with_context(|| format!("{}: USER TOKEN on each line", path.display()))?;
         return Ok(Users::Listed(users));
     }
     Ok(secret.map_or(Users::Anyone, |secret| {
@@ -194,7 +197,8 @@ fn sink(options: &WriterOptions, database_url: Option<String>) -> anyhow::Result
             Sink::Postgres(PostgresWriter { url, insert, connections })
         }),
         WriterKind::Http => {
-            let url = options.publish_url.as_deref().context("--writer http needs --publish-url")?;
+            let url =
+                options.publish_url.as_deref().context("--writer http needs --publish-url")?;
             Some(Sink::Publish(Publisher {
                 url: Url::parse(url)?,
                 headers: options.publish_header.clone(),

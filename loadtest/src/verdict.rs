@@ -67,11 +67,6 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Whether nothing at all is wrong.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.faults().iter().all(|(_, count)| *count == 0)
-    }
-
     /// Each kind of fault by name.
     pub(crate) fn faults(&self) -> [(&'static str, u64); 5] {
         [
@@ -100,9 +95,8 @@ impl Findings {
     fn example(&mut self, count: u64, user: u32, row: Row, what: &str) {
         if count < EXAMPLES as u64 {
             let Row { transaction, position } = row;
-            self.examples.push(format!(
-                "user {user}: row {position} of transaction {transaction} {what}"
-            ));
+            self.examples
+                .push(format!("user {user}: row {position} of transaction {transaction} {what}"));
         }
     }
 }
@@ -218,6 +212,12 @@ pub(crate) fn last_receipts_ns<'a>(
 mod tests {
     use super::*;
     use crate::ledger::Transaction;
+
+    impl Findings {
+        fn is_clean(&self) -> bool {
+            self.faults().iter().all(|(_, count)| *count == 0)
+        }
+    }
 
     /// Three transactions of two rows each for user 1, at 100, 200, 300.
     fn ledger() -> Ledger {

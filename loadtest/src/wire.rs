@@ -91,7 +91,8 @@ impl Response {
     ) -> Result<(), WireError> {
         let Stage::Body(framing) = &mut self.stage else { return Ok(()) };
         let events = &mut self.events;
-        let mut deliver = |body: &[u8]| events.push(body, tag, &mut |event| sink(News::Event(event)));
+        let mut deliver =
+            |body: &[u8]| events.push(body, tag, &mut |event| sink(News::Event(event)));
         let ended = match framing {
             Framing::Chunked(chunked) => {
                 chunked.decode(bytes, &mut deliver)?;
@@ -184,7 +185,8 @@ mod tests {
         out
     }
 
-    const BODY: &[u8] = b"\xef\xbb\xbfevent: connected\nid: 1\nretry: 1500\ndata: {}\n\n: a comment\r\n\
+    const BODY: &[u8] =
+        b"\xef\xbb\xbfevent: connected\nid: 1\nretry: 1500\ndata: {}\n\n: a comment\r\n\
         event: notification\r\ndata: {\"message\":\"nglt:r:3:2:1:99\"}\r\nid: 2\r\n\r\n\
         data: first\rdata: nglt:r:4:0:0:7 second\r\rid: 3\n\nid: not committed\ndata: half";
 

@@ -264,13 +264,8 @@ impl Worker {
 
     fn stream_event(&mut self, index: usize, event: &mio::event::Event) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        let outcome = stream.turn(
-            event,
-            &mut self.buffer,
-            &self.tag,
-            &self.setup.events,
-            &mut self.counts,
-        );
+        let outcome =
+            stream.turn(event, &mut self.buffer, &self.tag, &self.setup.events, &mut self.counts);
         if let Some(ended) = outcome {
             self.ended(index, ended);
         }

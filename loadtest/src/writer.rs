@@ -158,9 +158,13 @@ struct Outgoing<'a> {
 
 impl Book {
     fn new(job: &Job, progress: Arc<Progress>) -> Self {
-        let blank = |planned: &Planned| Transaction { users: planned.users.clone(), ..Transaction::default() };
+        let blank = |planned: &Planned| Transaction {
+            users: planned.users.clone(),
+            ..Transaction::default()
+        };
         let ledger = Ledger { transactions: job.plan.iter().map(blank).collect() };
-        let padding = if job.padding > 0 { format!(" {}", "x".repeat(job.padding)) } else { String::new() };
+        let padding =
+            if job.padding > 0 { format!(" {}", "x".repeat(job.padding)) } else { String::new() };
         Self {
             tag: job.tag.clone(),
             user_ids: job.user_ids.clone(),

@@ -10,9 +10,7 @@ use super::{
     svg::{Plot, Scale, Series, escape},
     table::number,
 };
-use crate::{
-    histogram::Summary, meter::as_f64, options::CompareOptions, scenario::Mode,
-};
+use crate::{histogram::Summary, meter::as_f64, options::CompareOptions, scenario::Mode};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -34,9 +32,21 @@ const FIGURES: &[Figure] = &[
     figure("sent → received p50, ms", |it| Some(it.latencies.sent.as_ref()?.p50_ms), Some(true)),
     figure("sent → received p99, ms", |it| Some(it.latencies.sent.as_ref()?.p99_ms), Some(true)),
     figure("sent → received max, ms", |it| Some(it.latencies.sent.as_ref()?.max_ms), Some(true)),
-    figure("intended → received p99, ms", |it| Some(it.latencies.intended.as_ref()?.p99_ms), Some(true)),
-    figure("broadcast to all, slowest, ms", |it| it.broadcasts_ms.iter().copied().reduce(f64::max), Some(true)),
-    figure("cut → caught up, slowest, ms", |it| Some(it.latencies.catch_up.as_ref()?.max_ms), Some(true)),
+    figure(
+        "intended → received p99, ms",
+        |it| Some(it.latencies.intended.as_ref()?.p99_ms),
+        Some(true),
+    ),
+    figure(
+        "broadcast to all, slowest, ms",
+        |it| it.broadcasts_ms.iter().copied().reduce(f64::max),
+        Some(true),
+    ),
+    figure(
+        "cut → caught up, slowest, ms",
+        |it| Some(it.latencies.catch_up.as_ref()?.max_ms),
+        Some(true),
+    ),
     figure("server CPU, s", |it| Some(it.server.as_ref()?.cpu_s), Some(true)),
     figure("server CPU, s / 100k received", |it| it.server.as_ref()?.cpu_s_per_100k, Some(true)),
     figure("server CPU, µs / connect", |it| it.server.as_ref()?.cpu_us_per_connect, Some(true)),
@@ -87,15 +97,17 @@ pub(crate) fn render(reports: &[Report]) -> String {
         .enumerate()
         .map(|(index, name)| format!("<span><i class=\"c{}\"></i>{name}</span>", index % COLORS))
         .collect();
-    let runs: Vec<String> = reports.iter().map(|report| {
-        [
-            td(&escape(&report.name)),
-            format!("<td class=\"left\">{}</td>", escape(&report.target)),
-            format!("<td class=\"left\">{}</td>", escape(&report.machine)),
-        ]
-        .concat()
-    })
-    .collect();
+    let runs: Vec<String> = reports
+        .iter()
+        .map(|report| {
+            [
+                td(&escape(&report.name)),
+                format!("<td class=\"left\">{}</td>", escape(&report.target)),
+                format!("<td class=\"left\">{}</td>", escape(&report.machine)),
+            ]
+            .concat()
+        })
+        .collect();
     let mut body = format!("<h1>{}</h1><p class=\"legend\">{legend}</p>", names.join(" · "));
     body += &section("Runs", &card("", &table(&["", "target", "machine"], &runs)));
     for mode in modes(reports) {
@@ -148,10 +160,23 @@ fn of_mode(reports: &[Report], mode: Mode) -> String {
         },
         false,
     );
-    let memory = Plot { x: ("open streams", Scale::Linear), y: ("MiB (PSS)", Scale::Linear), series: weights, height: 260.0 };
-    let cpu = Plot { x: ("seconds", Scale::Linear), y: ("server, cores", Scale::Linear), series: cpu, height: 260.0 };
+    let memory = Plot {
+        x: ("open streams", Scale::Linear),
+        y: ("MiB (PSS)", Scale::Linear),
+        series: weights,
+        height: 260.0,
+    };
+    let cpu = Plot {
+        x: ("seconds", Scale::Linear),
+        y: ("server, cores", Scale::Linear),
+        series: cpu,
+        height: 260.0,
+    };
     let plots = [
-        card("From sending to receipt", &curve_plot(series(&|it| curve(&it.latencies.sent), false))),
+        card(
+            "From sending to receipt",
+            &curve_plot(series(&|it| curve(&it.latencies.sent), false)),
+        ),
         card("From SYN to open", &curve_plot(series(&|it| curve(&it.latencies.connect), false))),
         card("The server's memory against streams", &memory.render()),
         card("The server's CPU over time", &cpu.render()),
@@ -190,15 +215,21 @@ fn text(reports: &[Report]) -> String {
     let names: Vec<&str> = reports.iter().map(|report| report.name.as_str()).collect();
     let mut out = String::new();
     for mode in modes(reports) {
-        out += &format!("{:<40}{}\n", mode.name(), names.iter().map(|name| format!("{name:>16}")).collect::<String>());
+        out += &format!(
+            "{:<40}{}\n",
+            mode.name(),
+            names.iter().map(|name| format!("{name:>16}")).collect::<String>()
+        );
         for figure in FIGURES {
             let of = |report: &Report| result_of(report, mode).and_then(figure.of);
             let values: Vec<Option<f64>> = reports.iter().map(of).collect();
             if values.iter().all(Option::is_none) {
                 continue;
             }
-            let cells: String =
-                values.iter().map(|value| format!("{:>16}", value.map_or("–".to_owned(), number))).collect();
+            let cells: String = values
+                .iter()
+                .map(|value| format!("{:>16}", value.map_or("–".to_owned(), number)))
+                .collect();
             out += &format!("{:<40}{cells}\n", figure.what);
         }
         out.push('\n');

@@ -102,8 +102,13 @@ fn warnings(report: &Report) -> String {
         }
         format!("<p class=\"note warn\"><b>{modes}:</b> {what}</p>")
     };
-    note(of(Who::LoadGenerator), "the load generator was the bottleneck: these latencies are upper bounds, the server's own are lower.")
-        + &note(of(Who::Machine), "all cores of the machine were busy: server, database, load generator and whatever else ran waited for each other, and latencies are those of the queue.")
+    note(
+        of(Who::LoadGenerator),
+        "the load generator was the bottleneck: these latencies are upper bounds, the server's own are lower.",
+    ) + &note(
+        of(Who::Machine),
+        "all cores of the machine were busy: server, database, load generator and whatever else ran waited for each other, and latencies are those of the queue.",
+    )
 }
 
 fn tiles(report: &Report) -> String {
@@ -119,18 +124,43 @@ fn tiles(report: &Report) -> String {
     tile(streams, "streams at once");
     let faults: u64 = all().flat_map(|result| result.findings.faults()).map(|fault| fault.1).sum();
     let delivered: u64 = all().map(|result| result.findings.delivered).sum();
-    tile(Some(format!("{faults} <small class=\"soft\">of {}</small>", short(as_f64(delivered)))), "events lost, doubled, misrouted or out of order");
+    tile(
+        Some(format!("{faults} <small class=\"soft\">of {}</small>", short(as_f64(delivered)))),
+        "events lost, doubled, misrouted or out of order",
+    );
     let latency = of(Mode::Steady).or_else(|| report.results.first());
     let latency = latency.and_then(|result| result.latencies.intended.as_ref());
-    tile(latency.map(|it| format!("{} <small class=\"soft\">/ {} ms</small>", millis(it.p50_ms), millis(it.p99_ms))), "delivery, p50 / p99, from the intended moment");
-    let broadcast = of(Mode::Broadcast).and_then(|it| it.broadcasts_ms.iter().copied().reduce(f64::max));
-    tile(broadcast.map(|ms| format!("{} ms", millis(ms))), "a broadcast's commit to its last delivery");
+    tile(
+        latency.map(|it| {
+            format!(
+                "{} <small class=\"soft\">/ {} ms</small>",
+                millis(it.p50_ms),
+                millis(it.p99_ms)
+            )
+        }),
+        "delivery, p50 / p99, from the intended moment",
+    );
+    let broadcast =
+        of(Mode::Broadcast).and_then(|it| it.broadcasts_ms.iter().copied().reduce(f64::max));
+    tile(
+        broadcast.map(|ms| format!("{} ms", millis(ms))),
+        "a broadcast's commit to its last delivery",
+    );
     let saturation = of(Mode::Saturation);
-    tile(saturation.map(|it| format!("{} /s", short(it.deliveries_per_s))), "deliveries at saturation");
+    tile(
+        saturation.map(|it| format!("{} /s", short(it.deliveries_per_s))),
+        "deliveries at saturation",
+    );
     let catch_up = of(Mode::Storm).and_then(|it| it.latencies.catch_up.as_ref());
-    tile(catch_up.map(|it| format!("{} ms", millis(it.max_ms))), "until the last of all cut streams had caught up");
+    tile(
+        catch_up.map(|it| format!("{} ms", millis(it.max_ms))),
+        "until the last of all cut streams had caught up",
+    );
     let memory = of(Mode::Idle).and_then(|it| it.server.as_ref()?.kib_per_stream);
-    tile(memory.map(|kib| format!("{kib:.1} KiB")), "of the server's memory for an idle stream (PSS)");
+    tile(
+        memory.map(|kib| format!("{kib:.1} KiB")),
+        "of the server's memory for an idle stream (PSS)",
+    );
     format!("<div class=\"tiles\">{}</div>", tiles.concat())
 }
 
@@ -138,7 +168,12 @@ fn curves(report: &Report) -> String {
     let plot = |pick: fn(&ModeResult) -> &Option<Summary>| {
         let series = report.results.iter().enumerate().filter_map(|(index, result)| {
             let points = pick(result).as_ref()?.curve();
-            Some(Series { name: result.mode.name().into(), color: index % COLORS, points, dots: false })
+            Some(Series {
+                name: result.mode.name().into(),
+                color: index % COLORS,
+                points,
+                dots: false,
+            })
         });
         curve_plot(series.collect())
     };
@@ -146,12 +181,20 @@ fn curves(report: &Report) -> String {
     let connect = plot(|result| &result.latencies.connect);
     let plots = card("From the intended moment of sending to receipt", &received)
         + &card("From SYN to open", &connect);
-    format!("<div class=\"pair\">{plots}</div>\n<div class=\"card\">{}</div>", latency_table(&report.results))
+    format!(
+        "<div class=\"pair\">{plots}</div>\n<div class=\"card\">{}</div>",
+        latency_table(&report.results)
+    )
 }
 
 /// Latency by percentile.
 pub(super) fn curve_plot(series: Vec<Series>) -> String {
-    let plot = Plot { x: ("percentile", Scale::Nines), y: ("milliseconds", Scale::Log), series, height: 260.0 };
+    let plot = Plot {
+        x: ("percentile", Scale::Nines),
+        y: ("milliseconds", Scale::Log),
+        series,
+        height: 260.0,
+    };
     plot.render()
 }
 
@@ -172,7 +215,11 @@ fn latency_table(results: &[ModeResult]) -> String {
             let Some(it) = summary else { continue };
             let values = [it.p50_ms, it.p90_ms, it.p95_ms, it.p99_ms, it.p999_ms, it.max_ms];
             let values: String = values.into_iter().map(|ms| td(&millis(ms))).collect();
-            let head = format!("{}<td class=\"left\">{kind}</td>{}", td(name), td(&short(as_f64(it.count))));
+            let head = format!(
+                "{}<td class=\"left\">{kind}</td>{}",
+                td(name),
+                td(&short(as_f64(it.count)))
+            );
             rows.push(head + &values);
             name = "";
         }
@@ -204,8 +251,18 @@ fn counts(report: &Report) -> String {
     };
     let rows: Vec<String> = report.results.iter().map(row).collect();
     let head = [
-        "", "streams", "rows", "received", "rows/s", "received/s", "lost", "resync", "doubled",
-        "misrouted", "reordered", "ended",
+        "",
+        "streams",
+        "rows",
+        "received",
+        "rows/s",
+        "received/s",
+        "lost",
+        "resync",
+        "doubled",
+        "misrouted",
+        "reordered",
+        "ended",
     ];
     card("", &table(&head, &rows))
 }
@@ -245,7 +302,11 @@ fn memory(report: &Report) -> String {
     let series = |name: &str, color, pick: fn(&Weight) -> u64| Series {
         name: name.into(),
         color,
-        points: idle.weights.iter().map(|it| (as_f64(it.streams), as_f64(pick(it)) / MIB)).collect(),
+        points: idle
+            .weights
+            .iter()
+            .map(|it| (as_f64(it.streams), as_f64(pick(it)) / MIB))
+            .collect(),
         dots: true,
     };
     let plot = Plot {
@@ -278,7 +339,11 @@ fn memory(report: &Report) -> String {
         .collect();
     let head = ["MiB", "before", "all open", "after", "RSS max", "TCP max", "files"];
     let title = "Against streams, none of them receiving";
-    format!("<div class=\"pair\">{}{}</div>", card(title, &plot.render()), card("Mode by mode: PSS before, with and after the streams", &table(&head, &rows)))
+    format!(
+        "<div class=\"pair\">{}{}</div>",
+        card(title, &plot.render()),
+        card("Mode by mode: PSS before, with and after the streams", &table(&head, &rows))
+    )
 }
 
 fn cpu(report: &Report) -> String {
@@ -297,24 +362,41 @@ fn cpu(report: &Report) -> String {
             let bar: String = parts
                 .iter()
                 .filter_map(|&(part, color)| Some((part?, color)))
-                .map(|(part, color)| format!("<i class=\"c{color}\" style=\"width:{:.1}%\"></i>", part / cores * 100.0))
+                .map(|(part, color)| {
+                    format!(
+                        "<i class=\"c{color}\" style=\"width:{:.1}%\"></i>",
+                        part / cores * 100.0
+                    )
+                })
                 .collect();
-            let numbers: String = parts.iter().map(|(part, _)| td(&optional(*part, |it| format!("{it:.2}")))).collect();
+            let numbers: String = parts
+                .iter()
+                .map(|(part, _)| td(&optional(*part, |it| format!("{it:.2}"))))
+                .collect();
             [
                 td(result.mode.name()),
                 td(&format!("<div class=\"bar\">{bar}</div>")),
                 numbers,
                 td(&optional(server.and_then(|it| it.cpu_s_per_100k), |it| format!("{it:.2}"))),
                 td(&optional(server.and_then(|it| it.cpu_us_per_connect), |it| format!("{it:.0}"))),
-                td(&optional(server.and_then(|it| it.cpu_percent_per_100_streams), |it| format!("{it:.3}"))),
+                td(&optional(server.and_then(|it| it.cpu_percent_per_100_streams), |it| {
+                    format!("{it:.3}")
+                })),
             ]
             .concat()
         })
         .collect();
     let legend = r#"<p class="legend"><span><i class="c0"></i>server</span><span><i class="c4"></i>Postgres</span><span><i class="c1"></i>load generator</span><span><i class="c9"></i>others on the machine</span></p>"#;
     let head = [
-        "", "of the machine", "server", "Postgres", "generator", "others",
-        "server s /<br>100k received", "µs /<br>connect", "% / 100<br>streams",
+        "",
+        "of the machine",
+        "server",
+        "Postgres",
+        "generator",
+        "others",
+        "server s /<br>100k received",
+        "µs /<br>connect",
+        "% / 100<br>streams",
     ];
     card("Cores", &(table(&head, &rows) + legend)) + &bottlenecks(report)
 }
@@ -328,7 +410,10 @@ fn bottlenecks(report: &Report) -> String {
         };
         let cells = [
             td(result.mode.name()),
-            format!("<td class=\"left\"><span class=\"{class}\">{}</span></td>", it.who.name().to_lowercase()),
+            format!(
+                "<td class=\"left\"><span class=\"{class}\">{}</span></td>",
+                it.who.name().to_lowercase()
+            ),
             format!("<td class=\"left wrap soft\">{}</td>", escape(&it.why)),
             td(&format!("{} / {}", millis(generator.lag_p99_ms), millis(generator.lag_max_ms))),
             td(&optional(generator.lateness_p99_ms, millis)),
@@ -338,7 +423,11 @@ fn bottlenecks(report: &Report) -> String {
     };
     let rows: Vec<String> = report.results.iter().map(row).collect();
     let head = [
-        "", "", "", "clients late,<br>p99 / max ms", "rows sent late,<br>p99 ms",
+        "",
+        "",
+        "",
+        "clients late,<br>p99 / max ms",
+        "rows sent late,<br>p99 ms",
         "generator's share<br>of all CPU used",
     ];
     card("Who was the bottleneck", &table(&head, &rows))
@@ -347,7 +436,8 @@ fn bottlenecks(report: &Report) -> String {
 fn mode(result: &ModeResult) -> String {
     let samples = &result.timeline;
     let over_time = |unit: &str, series: Vec<Series>| {
-        let plot = Plot { x: ("seconds", Scale::Linear), y: (unit, Scale::Linear), series, height: 180.0 };
+        let plot =
+            Plot { x: ("seconds", Scale::Linear), y: (unit, Scale::Linear), series, height: 180.0 };
         plot.render()
     };
     let line = |name: &str, color, pick: &dyn Fn(&Sample) -> Option<f64>| Series {
@@ -358,27 +448,59 @@ fn mode(result: &ModeResult) -> String {
     };
     let mib = |bytes: Option<u64>| bytes.map(|bytes| as_f64(bytes) / MIB);
     let plots = [
-        card("A second", &over_time("per second", vec![
-            line("received", 0, &|it| Some(it.deliveries_per_s)),
-            line("rows committed", 2, &|it| Some(it.rows_per_s)),
-        ])),
-        card("Delivery, p99 of each quarter second", &over_time("milliseconds", vec![line("p99", 3, &|it| it.p99_ms)])),
-        card("CPU", &over_time("cores", vec![
-            line("server", 0, &|it| it.server_cores),
-            line("load generator", 1, &|it| Some(it.generator_cores)),
-        ])),
-        card("Memory", &over_time("MiB", vec![
-            line("server (RSS)", 4, &|it| mib(it.rss)),
-            line("server (PSS)", 0, &|it| mib(it.pss)),
-            line("kernel, TCP", 1, &|it| mib(it.tcp_memory)),
-        ])),
-        card("Streams open", &over_time("streams", vec![line("open", 2, &|it| Some(as_f64(it.open)))])),
-        card("Lateness of the load generator", &over_time("milliseconds", vec![line("event loop, worst", 1, &|it| Some(it.lag_ms))])),
+        card(
+            "A second",
+            &over_time(
+                "per second",
+                vec![
+                    line("received", 0, &|it| Some(it.deliveries_per_s)),
+                    line("rows committed", 2, &|it| Some(it.rows_per_s)),
+                ],
+            ),
+        ),
+        card(
+            "Delivery, p99 of each quarter second",
+            &over_time("milliseconds", vec![line("p99", 3, &|it| it.p99_ms)]),
+        ),
+        card(
+            "CPU",
+            &over_time(
+                "cores",
+                vec![
+                    line("server", 0, &|it| it.server_cores),
+                    line("load generator", 1, &|it| Some(it.generator_cores)),
+                ],
+            ),
+        ),
+        card(
+            "Memory",
+            &over_time(
+                "MiB",
+                vec![
+                    line("server (RSS)", 4, &|it| mib(it.rss)),
+                    line("server (PSS)", 0, &|it| mib(it.pss)),
+                    line("kernel, TCP", 1, &|it| mib(it.tcp_memory)),
+                ],
+            ),
+        ),
+        card(
+            "Streams open",
+            &over_time("streams", vec![line("open", 2, &|it| Some(as_f64(it.open)))]),
+        ),
+        card(
+            "Lateness of the load generator",
+            &over_time("milliseconds", vec![line("event loop, worst", 1, &|it| Some(it.lag_ms))]),
+        ),
     ];
     let told = |text: &str| format!("<p class=\"small\">{}</p>", escape(text));
     let mut notes: String = result.findings.examples.iter().map(|it| told(it)).collect();
     notes.extend(result.ends.iter().map(|(why, count)| told(&format!("{count} × {why}"))));
-    notes.extend(result.rows_failed.iter().map(|(why, count)| told(&format!("{count} transactions failed: {why}"))));
+    notes.extend(
+        result
+            .rows_failed
+            .iter()
+            .map(|(why, count)| told(&format!("{count} transactions failed: {why}"))),
+    );
     format!(
         "<details><summary>{}<span>{}</span></summary>{notes}<div class=\"pair\">{}</div></details>\n",
         result.mode.name(),

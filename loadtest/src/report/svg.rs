@@ -59,37 +59,58 @@ impl Plot<'_> {
         put(&mut out, &format!(r#"<svg viewBox="0 0 {WIDTH} {}" role="img">"#, self.height));
         for (value, label) in y.labels() {
             let at = place_y(value);
-            put(&mut out, &format!(r#"<line class="grid" x1="{LEFT}" x2="{right}" y1="{at:.1}" y2="{at:.1}"/>"#));
+            put(
+                &mut out,
+                &format!(
+                    r#"<line class="grid" x1="{LEFT}" x2="{right}" y1="{at:.1}" y2="{at:.1}"/>"#
+                ),
+            );
             put(&mut out, &text(LEFT - 8.0, at + 4.0, "end", &label));
         }
         for (value, label) in x.labels() {
             let at = place_x(value);
-            put(&mut out, &format!(r#"<line class="grid" x1="{at:.1}" x2="{at:.1}" y1="{TOP}" y2="{bottom}"/>"#));
+            put(
+                &mut out,
+                &format!(
+                    r#"<line class="grid" x1="{at:.1}" x2="{at:.1}" y1="{TOP}" y2="{bottom}"/>"#
+                ),
+            );
             put(&mut out, &text(at, bottom + 16.0, "middle", &label));
         }
         put(&mut out, &text(f64::midpoint(LEFT, right), self.height - 6.0, "middle", self.x.0));
         let middle = f64::midpoint(TOP, bottom);
-        put(&mut out, &format!(
-            r#"<text class="label" text-anchor="middle" transform="translate(12 {middle:.1}) rotate(-90)">{}</text>"#,
-            escape(self.y.0)
-        ));
+        put(
+            &mut out,
+            &format!(
+                r#"<text class="label" text-anchor="middle" transform="translate(12 {middle:.1}) rotate(-90)">{}</text>"#,
+                escape(self.y.0)
+            ),
+        );
         for series in &self.series {
             let Series { name, color, points, dots } = series;
-            let path: Vec<String> =
-                points.iter().map(|&(x, y)| format!("{:.1},{:.1}", place_x(x), place_y(y))).collect();
-            put(&mut out, &format!(
-                r#"<polyline class="line c{color}" points="{}"><title>{}</title></polyline>"#,
-                path.join(" "),
-                escape(name)
-            ));
+            let path: Vec<String> = points
+                .iter()
+                .map(|&(x, y)| format!("{:.1},{:.1}", place_x(x), place_y(y)))
+                .collect();
+            put(
+                &mut out,
+                &format!(
+                    r#"<polyline class="line c{color}" points="{}"><title>{}</title></polyline>"#,
+                    path.join(" "),
+                    escape(name)
+                ),
+            );
             if *dots {
                 for &(x, y) in points {
                     let title = format!("{}: {} at {}", escape(name), short(y), short(x));
-                    put(&mut out, &format!(
-                        r#"<circle class="dot c{color}" cx="{:.1}" cy="{:.1}" r="4"><title>{title}</title></circle>"#,
-                        place_x(x),
-                        place_y(y)
-                    ));
+                    put(
+                        &mut out,
+                        &format!(
+                            r#"<circle class="dot c{color}" cx="{:.1}" cy="{:.1}" r="4"><title>{title}</title></circle>"#,
+                            place_x(x),
+                            place_y(y)
+                        ),
+                    );
                 }
             }
         }
@@ -159,12 +180,17 @@ impl Axis {
             Scale::Log => {
                 let decades = (self.to / self.from).log10().round();
                 let values = up_to(1.0).take_while(|n| *n <= decades + 0.1);
-                values.map(|n| self.from * 10f64.powf(n)).map(|value| (value, short(value))).collect()
+                values
+                    .map(|n| self.from * 10f64.powf(n))
+                    .map(|value| (value, short(value)))
+                    .collect()
             }
             Scale::Nines => {
-                const NAMES: [&str; 6] = ["90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"];
+                const NAMES: [&str; 6] =
+                    ["90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"];
                 let half = (2f64.log10(), "50 %".to_owned());
-                let nines = up_to(1.0).skip(1).zip(NAMES).map(|(nines, name)| (nines, name.to_owned()));
+                let nines =
+                    up_to(1.0).skip(1).zip(NAMES).map(|(nines, name)| (nines, name.to_owned()));
                 nines.chain([half]).filter(|(nines, _)| *nines <= self.to).collect()
             }
         }
@@ -174,13 +200,23 @@ impl Axis {
 /// The next of 1, 2, 5, 10, … that is not below.
 fn nice(step: f64) -> f64 {
     let power = 10f64.powf(step.max(1e-9).log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|n| n * power).into_iter().find(|nice| *nice >= step * 0.9999).unwrap_or(step)
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|n| n * power)
+        .into_iter()
+        .find(|nice| *nice >= step * 0.9999)
+        .unwrap_or(step)
 }
 
 /// A number as short as an axis has room for.
 pub(crate) fn short(value: f64) -> String {
     let plain = |value: f64| {
-        let digits = if value == 0.0 || value >= 100.0 { 0 } else if value >= 1.0 { 2 } else { 3 };
+        let digits = if value == 0.0 || value >= 100.0 {
+            0
+        } else if value >= 1.0 {
+            2
+        } else {
+            3
+        };
         let text = format!("{value:.digits$}");
         if text.contains('.') {
             text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -24,8 +24,17 @@ pub(crate) fn render(report: &Report) -> String {
 
 fn header() -> Vec<String> {
     let titles = [
-        "mode", "streams", "rows", "received", "rows/s", "recv/s", "lost", "doubled", "misrouted",
-        "reordered", "ended",
+        "mode",
+        "streams",
+        "rows",
+        "received",
+        "rows/s",
+        "recv/s",
+        "lost",
+        "doubled",
+        "misrouted",
+        "reordered",
+        "ended",
     ];
     titles.map(str::to_owned).to_vec()
 }
@@ -48,7 +57,8 @@ fn row(result: &ModeResult) -> Vec<String> {
 }
 
 fn latencies(out: &mut String, report: &Report) {
-    let mut rows = vec![["latency, ms", "", "p50", "p95", "p99", "p99.9", "max"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["latency, ms", "", "p50", "p95", "p99", "p99.9", "max"].map(str::to_owned).to_vec()];
     for result in &report.results {
         let latencies = &result.latencies;
         let kinds = [
@@ -82,8 +92,17 @@ fn latency(mode: &str, kind: &str, summary: &Summary) -> Vec<String> {
 
 fn server(out: &mut String, report: &Report) {
     let titles = [
-        "server", "CPU s", "cores", "s/100k recv", "µs/connect", "%/100 streams", "PSS MiB",
-        "after", "KiB/stream", "TCP KiB/stream", "files",
+        "server",
+        "CPU s",
+        "cores",
+        "s/100k recv",
+        "µs/connect",
+        "%/100 streams",
+        "PSS MiB",
+        "after",
+        "KiB/stream",
+        "TCP KiB/stream",
+        "files",
     ];
     let mut rows = vec![titles.map(str::to_owned).to_vec()];
     for result in &report.results {
@@ -113,11 +132,13 @@ fn server(out: &mut String, report: &Report) {
 }
 
 fn bottlenecks(out: &mut String, report: &Report) {
-    let titles = ["who was the bottleneck", "cores: generator", "server", "Postgres", "others", "", ""];
+    let titles =
+        ["who was the bottleneck", "cores: generator", "server", "Postgres", "others", "", ""];
     let mut rows = vec![titles.map(str::to_owned).to_vec()];
     for result in &report.results {
         let generator = &result.generator;
-        let optional = |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.2}"));
+        let optional =
+            |value: Option<f64>| value.map_or("?".to_owned(), |value| format!("{value:.2}"));
         rows.push(vec![
             result.mode.name().to_owned(),
             format!("{:.2}", generator.cores),
@@ -132,7 +153,12 @@ fn bottlenecks(out: &mut String, report: &Report) {
     let is_ours = |result: &&ModeResult| result.bottleneck.who == Who::LoadGenerator;
     for result in report.results.iter().filter(is_ours) {
         let mode = result.mode.name();
-        line(out, &format!("! {mode}: the load generator was the bottleneck; its latencies are upper bounds"));
+        line(
+            out,
+            &format!(
+                "! {mode}: the load generator was the bottleneck; its latencies are upper bounds"
+            ),
+        );
     }
     line(out, "");
 }
@@ -162,10 +188,13 @@ fn checks(out: &mut String, report: &Report) {
     let missed = report.checks.iter().filter(|check| !check.passed).count();
     let total = report.checks.len();
     line(out, "");
-    line(out, &match missed {
-        0 => format!("PASSED: all {total} checks, in {:.0} s", report.took_s),
-        missed => format!("FAILED: {missed} of {total} checks, in {:.0} s", report.took_s),
-    });
+    line(
+        out,
+        &match missed {
+            0 => format!("PASSED: all {total} checks, in {:.0} s", report.took_s),
+            missed => format!("FAILED: {missed} of {total} checks, in {:.0} s", report.took_s),
+        },
+    );
 }
 
 /// As many digits as mean something.
@@ -179,7 +208,11 @@ pub(crate) fn millis(ms: f64) -> String {
 
 /// The same for a number of any unit.
 pub(crate) fn number(value: f64) -> String {
-    if value.fract() == 0.0 || value >= 100.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+    if value.fract() == 0.0 || value >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.3}")
+    }
 }
 
 fn table(out: &mut String, rows: &[Vec<String>]) {

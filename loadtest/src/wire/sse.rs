@@ -55,12 +55,7 @@ impl Parser {
         Self { event, last_event_id: cursor.to_vec(), ..Self::default() }
     }
 
-    pub(super) fn push(
-        &mut self,
-        mut bytes: &[u8],
-        tag: &Tag,
-        sink: &mut impl FnMut(Event<'_>),
-    ) {
+    pub(super) fn push(&mut self, mut bytes: &[u8], tag: &Tag, sink: &mut impl FnMut(Event<'_>)) {
         if self.after_cr
             && let Some((&first, rest)) = bytes.split_first()
         {

@@ -26,12 +26,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn begin(
-        socket: TcpStream,
-        begun_ns: u64,
-        request: Vec<u8>,
-        cursor: &[u8],
-    ) -> Self {
+    pub(super) fn begin(socket: TcpStream, begun_ns: u64, request: Vec<u8>, cursor: &[u8]) -> Self {
         Self {
             socket,
             begun_ns,

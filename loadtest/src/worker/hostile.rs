@@ -74,11 +74,13 @@ impl Hostile {
     pub(super) fn turn(&mut self, index: usize) {
         let Some(attacker) = self.attackers.get_mut(index) else { return };
         let mut buffer = [0; 1024];
-        let is_over = attacker.socket.as_mut().is_some_and(|socket| loop {
-            match socket.read(&mut buffer) {
-                Ok(0) => break true,
-                Ok(_) => {}
-                Err(error) => break error.kind() != io::ErrorKind::WouldBlock,
+        let is_over = attacker.socket.as_mut().is_some_and(|socket| {
+            loop {
+                match socket.read(&mut buffer) {
+                    Ok(0) => break true,
+                    Ok(_) => {}
+                    Err(error) => break error.kind() != io::ErrorKind::WouldBlock,
+                }
             }
         });
         if is_over {
@@ -118,7 +120,8 @@ impl Attacker {
         let sent = match self.kind {
             Kind::Random if self.sent >= RANDOM_BYTES => Err(io::ErrorKind::Other.into()),
             Kind::Random => {
-                let bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(PIECE_BYTES).collect();
+                let bytes: Vec<u8> =
+                    std::iter::repeat_with(|| rng.u8(..)).take(PIECE_BYTES).collect();
                 socket.write(&bytes)
             }
             Kind::SlowHead => {

@@ -80,8 +80,9 @@ impl PostgresWriter {
     }
 
     async fn connect(&self) -> anyhow::Result<Session> {
-        let (client, connection) =
-            tokio_postgres::connect(&self.url, NoTls).await.context("cannot connect to Postgres")?;
+        let (client, connection) = tokio_postgres::connect(&self.url, NoTls)
+            .await
+            .context("cannot connect to Postgres")?;
         tokio::spawn(connection);
         let insert = client.prepare(&self.insert).await.context("the INSERT is refused")?;
         Ok(Session { client, insert, alone: Mutex::new(()) })

@@ -12,7 +12,12 @@ use tokio::{
 };
 
 use super::{Book, Job, Pace, on_time};
-use crate::{clock, marker::Tag, request::{Url, fill}, wire::{News, Response}};
+use crate::{
+    clock,
+    marker::Tag,
+    request::{Url, fill},
+    wire::{News, Response},
+};
 
 /// Where and how.
 #[derive(Clone, Debug)]
@@ -85,7 +90,8 @@ impl Publisher {
         let body = self.body.replace("{message}", message);
         let mut out = b"POST ".to_vec();
         fill(&mut out, &self.url.target, user, "");
-        let head = format!(" HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.url.host, body.len());
+        let head =
+            format!(" HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.url.host, body.len());
         out.extend_from_slice(head.as_bytes());
         for header in &self.headers {
             fill(&mut out, header, user, "");
