@@ -1,0 +1,244 @@
+//! The server under test: where it is, who its users are, which processes it
+//! runs as.
+
+use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use notify_gateway::{
+    auth::{self, AuthConfig},
+    notification::UserId,
+    secret::Secret,
+};
+use uuid::Uuid;
+
+use crate::{
+    options::{Common, TargetOptions, WriterKind, WriterOptions},
+    protocol::{EventNames, Setup, StreamOrder},
+    request::{RequestTemplate, Url},
+    stage::{self, Stage},
+    writer::{self, PostgresWriter, Publisher, Sink},
+};
+
+/// Longer than any run.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Streams that come from one loopback address: far fewer than it has ports, so
+/// that those still in TIME_WAIT from the last run are not missed.
+const STREAMS_PER_ADDRESS: usize = 500;
+
+/// A server and how to talk to it.
+pub(crate) struct Target {
+    /// As the report calls it.
+    pub(crate) url: String,
+    pub(crate) server_pids: Vec<u32>,
+    pub(crate) postgres_pid: Option<u32>,
+    /// None where rows were not asked for.
+    sink: Option<Sink>,
+    address: std::net::SocketAddr,
+    request: RequestTemplate,
+    events: EventNames,
+    users: Users,
+    /// Ends what was started for the run.
+    _stage: Option<Stage>,
+}
+
+enum Users {
+    Listed(Vec<(String, String)>),
+    Signed(AuthConfig),
+    /// A server that asks for no token.
+    Anyone,
+}
+
+impl Target {
+    /// Starts what has to be started.
+    pub(crate) async fn prepare(common: &Common) -> anyhow::Result<Self> {
+        let options = &common.target;
+        let stage = if options.self_contained {
+            let binary = stage::gateway_binary(options.gateway_bin.as_deref())?;
+            Some(Stage::start(&binary, &options.gateway_arg).await?)
+        } else {
+            None
+        };
+        let text = stage.as_ref().map_or(options.url.clone(), Stage::stream_url);
+        let url = Url::parse(&text)?;
+        let secret = stage.as_ref().map(|stage| stage.secret.clone());
+        let users = users(options, secret.or_else(|| options.jwt_secret.clone()))?;
+        let mut server_pids = options.server_pid.clone();
+        server_pids.extend(stage.as_ref().map(Stage::gateway_pid));
+        for pid in &server_pids {
+            if !Path::new(&format!("/proc/{pid}")).exists() {
+                bail!("--server-pid {pid}: there is no such process");
+            }
+        }
+        let database_url =
+            stage.as_ref().map(Stage::database_url).or_else(|| common.writer.database_url.clone());
+        let headers = match users {
+            // The default header would send an empty token.
+            Users::Anyone => {
+                options.header.iter().filter(|line| !line.contains("{token}")).cloned().collect()
+            }
+            _ => options.header.clone(),
+        };
+        Ok(Self {
+            server_pids,
+            postgres_pid: stage.as_ref().map_or(options.postgres_pid, Stage::postgres_pid),
+            sink: sink(&common.writer, database_url)?,
+            address: url.address,
+            request: RequestTemplate {
+                target: url.target,
+                host: url.host,
+                headers,
+                resume: options.resume.clone(),
+            },
+            events: EventNames {
+                notification: options.notification_event.clone(),
+                opened: Some(options.opened_event.clone()).filter(|name| !name.is_empty()),
+                resync: options.resync_event.clone(),
+                closing: options.closing_event.clone(),
+            },
+            users,
+            url: text,
+            _stage: stage,
+        })
+    }
+
+    /// What a worker has to know.
+    pub(crate) fn setup(&self, run: &str) -> Setup {
+        Setup {
+            run: run.to_owned(),
+            address: self.address,
+            request: self.request.clone(),
+            events: self.events.clone(),
+            seed: fastrand::u64(..),
+        }
+    }
+
+    /// Where rows go.
+    pub(crate) fn sink(&self) -> anyhow::Result<Sink> {
+        self.sink.clone().context("rows have to be written: --database-url, or --writer http")
+    }
+
+    /// The first `count` users' ids and tokens.
+    pub(crate) fn users(&self, count: usize) -> anyhow::Result<Vec<(String, String)>> {
+        match &self.users {
+            Users::Listed(users) if users.len() < count => {
+                bail!("--tokens has {} users, and {count} are needed", users.len())
+            }
+            Users::Listed(users) => Ok(users[..count].to_vec()),
+            Users::Anyone => {
+                Ok((0..count).map(|user| (user_id(user).to_string(), String::new())).collect())
+            }
+            Users::Signed(auth) => (0..count)
+                .map(|user| {
+                    let id = user_id(user);
+                    let token = auth::sign(auth, UserId(id), TOKEN_LIFETIME)?;
+                    Ok((id.to_string(), token))
+                })
+                .collect(),
+        }
+    }
+
+    /// One stream of a user, the `index`th of all.
+    pub(crate) fn stream(
+        &self,
+        index: usize,
+        user: usize,
+        users: &[(String, String)],
+        reads: bool,
+    ) -> StreamOrder {
+        let (user_id, token) = users.get(user).cloned().unwrap_or_default();
+        let user = u32::try_from(user).unwrap_or(u32::MAX);
+        StreamOrder { user, user_id, token, source: self.source(index), reads }
+    }
+
+    /// All of 127.0.0.0/8 is ours, and each address has ports of its own.
+    fn source(&self, index: usize) -> Option<IpAddr> {
+        if !self.address.ip().is_loopback() || self.address.is_ipv6() {
+            return None;
+        }
+        let number = index / STREAMS_PER_ADDRESS % 65_000;
+        let [_, _, high, low] = u32::try_from(number).unwrap_or(0).to_be_bytes();
+        Some(IpAddr::from([127, 77, high, low.max(1)]))
+    }
+}
+
+fn users(options: &TargetOptions, secret: Option<String>) -> anyhow::Result<Users> {
+    if let Some(path) = &options.tokens {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let users: Option<Vec<_>> = lines.map(user_and_token).collect();
+        let users =
+            users.with_context(|| format!("{}: USER TOKEN on each line", path.display()))?;
+        return Ok(Users::Listed(users));
+    }
+    Ok(secret.map_or(Users::Anyone, |secret| {
+        Users::Signed(AuthConfig {
+            secret: Some(Secret::new(secret)),
+            audience: options.jwt_audience.clone(),
+            issuer: options.jwt_issuer.clone(),
+            user_claim: options.jwt_user_claim.clone(),
+            ..AuthConfig::default()
+        })
+    }))
+}
+
+fn user_and_token(line: &str) -> Option<(String, String)> {
+    let (user, token) = line.trim().split_once(char::is_whitespace)?;
+    Some((user.to_owned(), token.trim().to_owned()))
+}
+
+fn sink(options: &WriterOptions, database_url: Option<String>) -> anyhow::Result<Option<Sink>> {
+    let connections = options.writers;
+    Ok(match options.writer {
+        WriterKind::Postgres => database_url.map(|url| {
+            let insert = options.insert.clone().unwrap_or_else(|| writer::insert(&options.table));
+            // SQLAlchemy's name for the driver is in many a DATABASE_URL.
+            let url = url.replacen("+asyncpg://", "://", 1).replacen("+psycopg://", "://", 1);
+            Sink::Postgres(PostgresWriter { url, insert, connections })
+        }),
+        WriterKind::Http => {
+            let url =
+                options.publish_url.as_deref().context("--writer http needs --publish-url")?;
+            Some(Sink::Publish(Publisher {
+                url: Url::parse(url)?,
+                headers: options.publish_header.clone(),
+                body: options.publish_body.clone(),
+                connections,
+            }))
+        }
+    })
+}
+
+/// The same users in every run: what a run leaves in a table is theirs, and can
+/// be found and removed.
+fn user_id(user: usize) -> Uuid {
+    Uuid::from_fields(0x6e67_6c74, 0, 0x4000, &(user as u64 | 0x8000 << 48).to_be_bytes())
+}
+
+/// A name for the run that no other run has.
+pub(crate) fn run_name() -> String {
+    format!("{:08x}", fastrand::u32(..))
+}
+
+/// Ids by number, as the writer needs them.
+pub(crate) fn ids(users: &[(String, String)]) -> Arc<Vec<String>> {
+    Arc::new(users.iter().map(|(id, _)| id.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_the_same_in_every_run_and_differ_from_each_other() {
+        assert_eq!(user_id(7).to_string(), "6e676c74-0000-4000-8000-000000000007");
+        assert_ne!(user_id(7), user_id(8));
+    }
+
+    #[test]
+    fn a_list_of_tokens_has_a_user_and_a_token_on_each_line() {
+        let expected = ("u".to_owned(), "t.t.t".to_owned());
+        assert_eq!(user_and_token("u  t.t.t "), Some(expected));
+        assert_eq!(user_and_token("u"), None);
+    }
+}
