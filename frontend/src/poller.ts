@@ -1,0 +1,189 @@
+import type { NotificationApi } from './api.js';
+import type { Inbox } from './inbox.js';
+import type { Notification } from './notification.js';
+import { mayBeCounted, pollDueAt } from './polling.js';
+
+/** A poll that takes longer has failed: a hanging request must not be the last. */
+const POLL_TIMEOUT_MS = 30_000;
+
+interface Options {
+  readonly api: NotificationApi;
+  readonly inbox: Inbox;
+  readonly limit: number;
+  /** A poll has changed the inbox; `news` are rows that are new in it. */
+  changed(news: readonly Notification[]): void;
+  failed(error: unknown): void;
+}
+
+/** Polls the app's API into the inbox, when {@link pollDueAt} says. */
+export interface Poller {
+  start(): void;
+  stop(): void;
+  /** A page nobody sees does not poll; one that is looked at again catches up. */
+  setAwake(isAwake: boolean): void;
+  /** The stream is open, or is not; its first answer of all begins the first poll. */
+  setStreaming(isStreaming: boolean): void;
+  /** An attempt to stream failed, or a stream was lost. */
+  streamFailed(): void;
+  /** The stream brought a row the inbox did not know. */
+  arrived(row: Notification): void;
+  /** Asks for a poll that begins no earlier than now. */
+  refetch(): void;
+  /** Rows were marked: what a poll under way will say is out of date. */
+  invalidate(): void;
+  /**
+   * No poll until `work` is through: one in the middle of it could bring back
+   * what has just been marked.
+   */
+  holdFor(work: Promise<unknown>): Promise<void>;
+}
+
+/** A poller that has not begun. */
+export function createPoller({ api, inbox, limit, changed, failed }: Options): Poller {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let isStarted = false;
+  let isAwake = true;
+  let isStreaming = false;
+  let running: AbortController | null = null;
+  let holds = 0;
+  let failures = 0;
+  /** Counts what is done to rows here; a poll across such a change is void. */
+  let version = 0;
+  let random = 0;
+  let startedAt = 0;
+  let polledAt = -Infinity;
+  let countedAt = -Infinity;
+  let openedAt = -Infinity;
+  let failedAt = -Infinity;
+  let doubtedAt = Infinity;
+  /** A poll has to begin at this time or later. */
+  let wantedAt = -Infinity;
+  /** Back to which time the last list shows every row its count has counted. */
+  let listedSince = Infinity;
+
+  const schedule = (): void => {
+    clearTimeout(timer);
+    if (!isStarted || !isAwake || running !== null || holds > 0) return;
+    const now = Date.now();
+    const due = pollDueAt(
+      { startedAt, polledAt, wantedAt, isStreaming, failedAt, doubtedAt },
+      random,
+    );
+    if (due <= now) void poll(now);
+    else timer = setTimeout(schedule, due - now);
+  };
+
+  const poll = async (now: number): Promise<void> => {
+    const run = new AbortController();
+    let timeout: typeof timer;
+    // An app's function that does not heed its signal must not hold us up.
+    const late = new Promise<never>((_, reject) => {
+      timeout = setTimeout(() => {
+        reject(new Error('the poll took too long'));
+        run.abort();
+      }, POLL_TIMEOUT_MS);
+    });
+    running = run;
+    polledAt = now;
+    random = Math.random();
+    wantedAt = -Infinity;
+    doubtedAt = Infinity;
+    const before = version;
+    try {
+      const apply = await Promise.race([ask(run.signal), late]);
+      failures = 0;
+      if (before === version) apply();
+      else wantedAt = Infinity;
+    } catch (error) {
+      failures += 1;
+      if (run === running) {
+        if (failures === 1) failedAt = Date.now();
+        failed(error);
+      }
+    }
+    clearTimeout(timeout);
+    if (run !== running) return;
+    running = null;
+    schedule();
+  };
+
+  /**
+   * The list first, the count after it has come: so every row of the list is in
+   * the count, which is what keeps the stream from counting it again.
+   */
+  const ask = async (signal: AbortSignal): Promise<() => void> => {
+    const request = { limit, signal };
+    const listMark = inbox.mark();
+    const listedAt = Date.now();
+    const list = await api.list(request);
+    const isPage = 'notifications' in list;
+    const notifications = isPage ? list.notifications : list;
+    const countMark = isPage ? listMark : inbox.mark();
+    countedAt = isPage ? listedAt : Date.now();
+    const unreadCount = isPage
+      ? list.unreadCount
+      : await (api.unreadCount?.(request) ??
+          notifications.filter((row) => row.status === 'unread').length);
+    return () => {
+      const oldest = notifications.length < limit ? undefined : notifications.at(-1);
+      listedSince = !isPage ? Infinity : oldest ? Date.parse(oldest.created_at) : -Infinity;
+      changed(inbox.apply({ notifications, unreadCount, listMark, countMark }));
+    };
+  };
+
+  const poller: Poller = {
+    start() {
+      isStarted = true;
+      startedAt = Date.now();
+      polledAt = -Infinity;
+      schedule();
+    },
+    stop() {
+      isStarted = false;
+      running?.abort();
+      running = null;
+      clearTimeout(timer);
+    },
+    setAwake(is) {
+      isAwake = is;
+      schedule();
+    },
+    setStreaming(is) {
+      if (is && !isStreaming) openedAt = Date.now();
+      isStreaming = is;
+      if (polledAt === -Infinity) wantedAt = Date.now();
+      schedule();
+    },
+    streamFailed() {
+      failedAt = Date.now();
+      schedule();
+    },
+    arrived({ created_at }) {
+      const now = Date.now();
+      // List and count are of one instant: what one does not show, the other
+      // has not counted.
+      if (Date.parse(created_at) > listedSince) return;
+      if (mayBeCounted(now, countedAt, openedAt)) doubtedAt = Math.min(doubtedAt, now);
+      schedule();
+    },
+    refetch() {
+      wantedAt = Date.now();
+      schedule();
+    },
+    invalidate() {
+      version += 1;
+    },
+    async holdFor(work) {
+      holds += 1;
+      version += 1;
+      try {
+        await work;
+      } finally {
+        holds -= 1;
+        version += 1;
+        poller.refetch();
+      }
+    },
+  };
+  return poller;
+}

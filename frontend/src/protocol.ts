@@ -1,0 +1,51 @@
+import type { Notification } from './notification.js';
+import type { SseEvent } from './sse.js';
+
+/** What the gateway says, by the name of the event. */
+export type StreamEvent =
+  | {
+      readonly name: 'connected';
+      /** How long the token is good for from now on, in milliseconds; NaN where it is not said. */
+      readonly lifetime: number;
+    }
+  | { readonly name: 'notification'; readonly notification: Notification }
+  | { readonly name: 'heartbeat' | 'resync' }
+  | { readonly name: 'closing'; readonly reason: string };
+
+/** The names a native `EventSource` has to be told to listen for. */
+export const EVENT_NAMES = ['connected', 'notification', 'heartbeat', 'resync', 'closing'] as const;
+
+/**
+ * The event in what came over the wire, or nothing for one this version does
+ * not know or cannot read: it still shows that the stream lives.
+ */
+export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
+  if (name === 'heartbeat' || name === 'resync') return { name };
+  const value = parse(data);
+  switch (name) {
+    case 'connected':
+      // Both times are the gateway's: the difference holds however wrong the
+      // clock of this machine is.
+      return { name, lifetime: time(value['expires_at']) - time(value['timestamp']) };
+    case 'closing':
+      return { name, reason: String(value['reason']) };
+    case 'notification':
+      // The gateway vouches for the rest; without an id a row could not be told
+      // from its own replay.
+      if (typeof value['id'] !== 'string') return null;
+      return { name, notification: value as unknown as Notification };
+  }
+  return null;
+}
+
+function parse(text: string): Record<string, unknown> {
+  try {
+    return Object(JSON.parse(text)) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}
+
+function time(text: unknown): number {
+  return Date.parse(String(text));
+}
