@@ -12,6 +12,8 @@ export default defineConfig(
   {
     languageOptions: { parserOptions: { projectService: true } },
     rules: {
+      // The compiler knows better what is defined where.
+      'no-undef': 'off',
       // Numbers in messages and labels say what they are.
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
       // Members that the index signature of tsconfig wants in brackets.

@@ -43,9 +43,12 @@ export interface ClientOptions {
    * Nothing happens any more until `retry()` or `start()`.
    */
   readonly onAuthenticationError?: (() => void) | undefined;
-  /** A failed poll, or an answer that means a mistake in the set-up (400, 403, 404). */
+  /** A poll or a mark that failed, or an answer to the stream that means a mistake in the set-up (400, 403, 404). */
   readonly onError?: ((error: unknown) => void) | undefined;
 }
+
+/** Told of a change; of a new notification, where it is one. */
+export type Listener = (arrived?: Notification) => void;
 
 /** What the client knows; the same object until something changes. */
 export interface ClientState {
@@ -61,23 +64,26 @@ export interface ClientState {
   readonly isLoaded: boolean;
 }
 
-/** The client, whatever draws it. */
+/** The client, whatever draws it. Its functions may be passed around on their own. */
 export interface NotificationClient {
   /** Begins; calling it again changes nothing. */
-  start(): void;
+  readonly start: () => void;
   /** Closes the stream, stops polling and hands the lead to another tab. `start()` begins again. */
-  stop(): void;
+  readonly stop: () => void;
   /** Tries to stream now, however often it has failed. */
-  retry(): void;
+  readonly retry: () => void;
   /** Fetches the list and the count now. */
-  refresh(): void;
+  readonly refresh: () => void;
   /** Marks as read: here at once, then by the app's API; rejects when that fails. */
-  markAsRead(ids: string | readonly string[]): Promise<void>;
+  readonly markAsRead: (ids: string | readonly string[]) => Promise<void>;
   /** Likewise all of them. */
-  markAllAsRead(): Promise<void>;
-  /** Calls `listener` after each change; the function it gives ends that. */
-  subscribe(listener: () => void): () => void;
-  getState(): ClientState;
+  readonly markAllAsRead: () => Promise<void>;
+  /**
+   * Calls `listener` after each change, and for each new notification with it;
+   * the function it gives ends that.
+   */
+  readonly subscribe: (listener: Listener) => () => void;
+  readonly getState: () => ClientState;
 }
 
 /** What a client knows before it has begun, and what a server renders. */
@@ -106,10 +112,10 @@ type Message =
 
 /** Makes a client; it does nothing before `start()`, so any place will do, a server too. */
 export function createNotificationClient(options: ClientOptions): NotificationClient {
-  const { url, token, api, limit = 20, heartbeatInterval = 30_000 } = options;
-  const { transport = fetchTransport(), enabled = true } = options;
+  const { url, limit = 20, heartbeatInterval = 30_000 } = options;
+  const { enabled = true } = options;
   const inbox = createInbox(limit);
-  const listeners = new Set<() => void>();
+  const listeners = new Set<Listener>();
   let state = INITIAL_STATE;
   let link: Link = INITIAL_STATE;
   /** Where the shared stream is, for the day this tab leads. */
@@ -121,27 +127,34 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   /** Ends the listening to the page; null while stopped. */
   let unlisten: (() => void) | null = null;
 
-  const poller =
-    api &&
-    createPoller({
-      api,
-      inbox,
-      limit,
-      changed(news) {
-        publish();
-        [...news].reverse().forEach(announce);
-      },
-      failed: reportError,
-    });
+  const poller = createPoller({
+    api: () => options.api,
+    inbox,
+    limit,
+    changed(news) {
+      publish();
+      // The oldest first, as they would have come.
+      [...news].reverse().forEach(announce);
+    },
+    failed: reportError,
+  });
 
+  const tell = (arrived?: Notification): void => {
+    for (const listener of [...listeners]) {
+      guard(() => {
+        listener(arrived);
+      });
+    }
+  };
   const publish = (): void => {
     const { status, reason, failures } = link;
     const { notifications, unreadCount, isLoaded } = inbox;
     state = { status, reason, failures, notifications, unreadCount, isLoaded };
-    for (const listener of [...listeners]) guard(listener);
+    tell();
   };
   const announce = (row: Notification): void => {
     guard(() => options.onNotification?.(row));
+    tell(row);
   };
   function reportError(error: unknown): void {
     guard(() => options.onError?.(error));
@@ -160,11 +173,11 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     if (!isFailure && next.status === before.status && next.reason === before.reason) return;
     link = next;
     if (next.status === 'stopped') {
-      poller?.stop();
+      poller.stop();
     } else {
-      if (before.status === 'stopped') poller?.start();
-      if (isFailure) poller?.streamFailed();
-      if (next.status !== 'connecting') poller?.setStreaming(next.status === 'open');
+      if (before.status === 'stopped') poller.start();
+      if (isFailure) poller.streamFailed();
+      if (next.status !== 'connecting') poller.setStreaming(next.status === 'open');
     }
     publish();
     if (next.reason === 'authentication') guard(() => options.onAuthenticationError?.());
@@ -172,7 +185,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
 
   const receive = (row: Notification): void => {
     if (!inbox.receive(row)) return;
-    poller?.arrived(row);
+    poller.arrived(row);
     publish();
     announce(row);
   };
@@ -180,8 +193,8 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   const lead = (): void => {
     const own = createConnection({
       url,
-      token,
-      transport,
+      token: () => options.token,
+      transport: options.transport ?? fetchTransport(),
       cursor,
       heartbeat: heartbeatInterval,
       changed({ status, reason, failures, cursor: at }) {
@@ -201,7 +214,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
             break;
           case 'refetch':
             post({ type: 'refetch' });
-            poller?.refetch();
+            poller.refetch();
             break;
           case 'report':
             reportError(new Error(`the stream was refused with status ${effect.status}`));
@@ -245,10 +258,10 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         stream?.({ type: message.why });
         break;
       case 'refetch':
-        poller?.refetch();
+        poller.refetch();
         break;
       case 'read':
-        poller?.invalidate();
+        poller.invalidate();
         inbox.read(message.ids);
         publish();
         break;
@@ -275,14 +288,17 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
 
   const mark = async (
     ids: readonly string[] | 'all',
-    tell: () => Promise<unknown> | undefined,
+    ask: (api?: NotificationApi) => Promise<unknown> | undefined,
   ): Promise<void> => {
     inbox.read(ids);
     publish();
     post({ type: 'read', ids });
     try {
-      const told = Promise.resolve(tell());
-      await (poller ? poller.holdFor(told) : told);
+      const told = Promise.resolve(ask(options.api));
+      await poller.holdFor(told);
+    } catch (error) {
+      reportError(error);
+      throw error;
     } finally {
       post({ type: 'refetch' });
     }
@@ -294,7 +310,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       target.addEventListener(name, listener, { signal: listening.signal });
     };
     const look = (): void => {
-      poller?.setAwake(!document.hidden);
+      poller.setAwake(!document.hidden);
     };
     look();
     on(document, 'visibilitychange', () => {
@@ -303,14 +319,14 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     });
     on(window, 'online', () => {
       stream?.({ type: 'online' });
-      if (link.status !== 'open') poller?.refetch();
+      if (link.status !== 'open') poller.refetch();
     });
     // A page that may come back by the back button is kept as it is, but not
     // with a lock or a stream in its hand; and another tab is to lead at once.
     on(window, 'pagehide', leave);
     on(window, 'pageshow', (event) => {
       if (!(event as PageTransitionEvent).persisted) return;
-      poller?.refetch();
+      poller.refetch();
       join();
     });
     return () => {
@@ -323,7 +339,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       if (unlisten) return;
       unlisten = listen();
       link = INITIAL_STATE;
-      poller?.start();
+      poller.start();
       join();
       publish();
     },
@@ -337,14 +353,14 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       wake('retry');
     },
     refresh() {
-      poller?.refetch();
+      poller.refetch();
     },
     async markAsRead(ids) {
       const list = typeof ids === 'string' ? [ids] : ids;
-      await mark(list, () => api?.markAsRead?.(list));
+      await mark(list, (api) => api?.markAsRead?.(list));
     },
     async markAllAsRead() {
-      await mark('all', () => api?.markAllAsRead?.());
+      await mark('all', (api) => api?.markAllAsRead?.());
     },
     subscribe(listener) {
       listeners.add(listener);

@@ -20,7 +20,8 @@ type Outward = Exclude<Effect, { readonly type: 'connect' | 'close' }>;
 interface Options {
   readonly url: string;
   readonly transport: Transport;
-  readonly token: TokenProvider | undefined;
+  /** Looked up each time: a component's function is another in each render. */
+  token(): TokenProvider | undefined;
   /** Where to go on. */
   readonly cursor: string;
   /** Time between two heartbeats, in milliseconds. */
@@ -38,7 +39,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
  * gives takes inputs; one that comes while another is worked on waits its turn.
  */
 export function createConnection(options: Options): (input: Input) => void {
-  const { url, transport, token } = options;
+  const { url, transport } = options;
   let state = initial(options.cursor, options.heartbeat);
   const inputs: Input[] = [];
   let isStepping = false;
@@ -85,6 +86,7 @@ export function createConnection(options: Options): (input: Input) => void {
     const isCookie = transport.needsToken === 'renewal';
     const open = async (): Promise<void> => {
       let bearer: string | undefined;
+      const token = options.token();
       if (token && (fresh || !isCookie)) {
         const given = await token({ fresh });
         if (!given && (given === null || !isCookie)) {

@@ -7,12 +7,13 @@ import { mayBeCounted, pollDueAt } from './polling.js';
 const POLL_TIMEOUT_MS = 30_000;
 
 interface Options {
-  readonly api: NotificationApi;
+  /** Looked up each time: a component's object is another in each render. */
+  readonly api: () => NotificationApi | undefined;
   readonly inbox: Inbox;
   readonly limit: number;
   /** A poll has changed the inbox; `news` are rows that are new in it. */
-  changed(news: readonly Notification[]): void;
-  failed(error: unknown): void;
+  readonly changed: (news: readonly Notification[]) => void;
+  readonly failed: (error: unknown) => void;
 }
 
 /** Polls the app's API into the inbox, when {@link pollDueAt} says. */
@@ -63,7 +64,7 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
 
   const schedule = (): void => {
     clearTimeout(timer);
-    if (!isStarted || !isAwake || running !== null || holds > 0) return;
+    if (!isStarted || !isAwake || running !== null || holds > 0 || !api()) return;
     const now = Date.now();
     const due = pollDueAt(
       { startedAt, polledAt, wantedAt, isStreaming, failedAt, doubtedAt },
@@ -115,14 +116,15 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
     const request = { limit, signal };
     const listMark = inbox.mark();
     const listedAt = Date.now();
-    const list = await api.list(request);
+    const app = api();
+    const list = (await app?.list(request)) ?? [];
     const isPage = 'notifications' in list;
     const notifications = isPage ? list.notifications : list;
     const countMark = isPage ? listMark : inbox.mark();
     countedAt = isPage ? listedAt : Date.now();
     const unreadCount = isPage
       ? list.unreadCount
-      : await (api.unreadCount?.(request) ??
+      : await (app?.unreadCount?.(request) ??
           notifications.filter((row) => row.status === 'unread').length);
     return () => {
       const oldest = notifications.length < limit ? undefined : notifications.at(-1);

@@ -56,7 +56,7 @@ export function createSseParser(handlers: SseHandlers): (bytes: Uint8Array) => v
   return (bytes) => {
     let text = decoder.decode(bytes, { stream: true });
     if (text === '') return;
-    if (isAfterCr && text[0] === '\n') text = text.slice(1);
+    if (isAfterCr && text.startsWith('\n')) text = text.slice(1);
     isAfterCr = text.endsWith('\r');
     const lines = text.split(/\r\n|\r|\n/);
     lines[0] = rest + (lines[0] ?? '');

@@ -75,7 +75,7 @@ test.each<[string, string, SseEvent[]]>([
   ['CRLF', 'data: 1\r\ndata: 2\r\n\r\n', [{ name: 'message', data: '1\n2', id: '' }]],
 ])('reads %s as the standard says', (_, text, events) => {
   expect(parse([text]).events).toEqual(events);
-  expect(parse([...text]).events).toEqual(events);
+  expect(parse(Array.from(text)).events).toEqual(events);
   expect(reference(new TextEncoder().encode(text)).events).toEqual(events);
 });
 
