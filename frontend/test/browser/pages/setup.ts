@@ -22,6 +22,8 @@ export interface Probe {
   readonly errors: string[];
   /** Each time a token was asked for, and whether a fresh one. */
   readonly tokens: boolean[];
+  /** How often the page came back from where the browser keeps pages. */
+  restored: number;
   /** Puts the React tree in the page, or takes it out. */
   setMounted?: (isMounted: boolean) => void;
 }
@@ -40,6 +42,11 @@ export const probe: Probe = (window.probe = {
   authenticationErrors: [],
   errors: [],
   tokens: [],
+  restored: 0,
+});
+
+window.addEventListener('pageshow', ({ persisted }) => {
+  if (persisted) probe.restored += 1;
 });
 
 const query = new URLSearchParams(location.search);

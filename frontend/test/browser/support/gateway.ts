@@ -74,10 +74,19 @@ export class Gateway {
   async kill(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> {
     const child = this.#process;
     this.#process = null;
-    if (child === null || child.exitCode !== null) return;
+    if (child?.exitCode !== null) return;
     const exit = once(child, 'exit');
     child.kill(signal);
     await exit;
+  }
+
+  /** Holds the process still: its sockets stay open and say nothing. */
+  freeze(): void {
+    this.#process?.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#process?.kill('SIGCONT');
   }
 
   async stop(): Promise<void> {

@@ -1,11 +1,10 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, mkdirSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { chownSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { execFile } from 'node:child_process';
 import pg from 'pg';
 import { postgresBinaries } from './prerequisites.js';
 import { eventually } from './wait.js';
@@ -54,7 +53,6 @@ export class Postgres {
   }
 
   async startServer(): Promise<void> {
-    mkdirSync(join(this.#directory, 'cwd'), { recursive: true });
     const log = openSync(join(this.#directory, 'log'), 'a');
     const server = [binary('postgres'), '-D', this.#data, '-p', String(this.#port)];
     for (const setting of ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off']) {
@@ -79,6 +77,13 @@ export class Postgres {
     const exit = once(server, 'exit');
     server.stdin?.end();
     await exit;
+  }
+
+  /** As a crash: nobody is told, and the next start has to recover. */
+  async crash(): Promise<void> {
+    const [pid] = readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n');
+    process.kill(Number(pid), 'SIGQUIT');
+    await this.stopServer();
   }
 
   async stop(): Promise<void> {

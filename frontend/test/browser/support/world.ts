@@ -42,6 +42,8 @@ export class World {
     const flags = '--disable-background-networking --disable-component-update --disable-sync';
     const browser = await launcher.launch({
       executablePath: chromium ?? '',
+      // Playwright switches the browser's cache of left pages off; people have it.
+      ignoreDefaultArgs: ['--disable-back-forward-cache'],
       args: [...flags.split(' '), '--no-first-run', '--disable-gpu', '--no-sandbox'],
     });
     return new World(postgres, gateway, app, browser);
@@ -78,7 +80,7 @@ export class Visitor {
       const text = message.text();
       // The browser itself notes each request that fails; that a stream may
       // fail is what the package is for.
-      const isNetwork = text.startsWith('Failed to load resource') || /net::ERR_/.test(text);
+      const isNetwork = text.startsWith('Failed to load resource') || text.includes('net::ERR_');
       const isCors = text.includes('has been blocked by CORS policy');
       if (['error', 'warning'].includes(message.type()) && !isNetwork && !isCors) {
         this.#complaints.push(`${message.type()}: ${text}`);
