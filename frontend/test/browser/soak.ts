@@ -40,9 +40,8 @@ test(`${DURATION_MS / 1_000} s of faults`, { timeout: DURATION_MS + 300_000 }, a
     const { arrived, statuses, errors, tokens, authenticationErrors } = await tab.probe();
     expect(arrived.map(({ id }) => id).sort()).toEqual(table);
     await tab.shows(await world.postgres.unreadCount(visitor.user));
-    expect((await tab.state()).notifications.map(({ id }) => id)).toEqual(
-      await newest(world, visitor.user),
-    );
+    const shown = (await tab.state()).notifications.map(({ created_at }) => Date.parse(created_at));
+    expect(shown).toEqual(await newest(world, visitor.user));
     expect(authenticationErrors).toEqual([]);
     console.log(
       `${transport}: ${table.length} rows in the table, each once on the page; ` +
@@ -156,10 +155,11 @@ async function breakThings(
   return done;
 }
 
-async function newest(world: World, user: string): Promise<string[]> {
-  const { rows } = await world.postgres.pool.query<{ id: string }>(
-    'SELECT id FROM notifications WHERE user_id = $1 ORDER BY created_at DESC, id LIMIT 20',
+/** When the newest rows were made; rows of one transaction are of one time. */
+async function newest(world: World, user: string): Promise<number[]> {
+  const { rows } = await world.postgres.pool.query<{ created_at: Date }>(
+    'SELECT created_at FROM notifications WHERE user_id = $1 ORDER BY created_at DESC LIMIT 20',
     [user],
   );
-  return rows.map(({ id }) => id);
+  return rows.map(({ created_at }) => created_at.getTime());
 }

@@ -66,7 +66,13 @@ const token: TokenProvider = async ({ fresh }) => {
   return bearer;
 };
 
-async function get<T>(path: string, signal?: AbortSignal, method = 'GET'): Promise<T> {
+/** The app's API, as an app asks it: with a new token where the old one has expired. */
+async function get<T>(
+  path: string,
+  signal?: AbortSignal,
+  method = 'GET',
+  isAgain = false,
+): Promise<T> {
   if (bearer === '') await logIn();
   const headers = { authorization: `Bearer ${bearer}` };
   const response = await fetch(`/api/notifications${path}`, {
@@ -74,6 +80,10 @@ async function get<T>(path: string, signal?: AbortSignal, method = 'GET'): Promi
     headers,
     ...(signal && { signal }),
   });
+  if (response.status === 401 && !isAgain) {
+    await logIn();
+    return get(path, signal, method, true);
+  }
   if (!response.ok) throw new Error(`the app's API said ${response.status}`);
   return (await response.json()) as T;
 }
