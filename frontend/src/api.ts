@@ -26,7 +26,7 @@ export interface NotificationApi {
    * `unreadCount` it can be one too high for about a second.
    */
   list(request: ApiRequest): Promise<readonly Notification[] | Page>;
-  /** How many are unread, listed or not. Not needed where `list` gives a {@link Page}. */
+  /** How many are unread, listed or not. Not asked where `list` gives a {@link Page}, needed where it gives an array. */
   unreadCount?(request: ApiRequest): Promise<number>;
   /** Marks these as read. */
   markAsRead?(ids: readonly string[]): Promise<unknown>;

@@ -86,38 +86,36 @@ export interface NotificationClient {
   readonly getState: () => ClientState;
 }
 
+/** How the stream is, as the tab that has it tells the others. */
+type Link = Pick<ClientState, 'status' | 'reason' | 'failures'>;
+
+const UNKNOWN: Link = { status: 'connecting', reason: null, failures: 0 };
+
 /** What a client knows before it has begun, and what a server renders. */
 export const INITIAL_STATE: ClientState = {
-  status: 'connecting',
-  reason: null,
-  failures: 0,
+  ...UNKNOWN,
   notifications: [],
   unreadCount: 0,
   isLoaded: false,
 };
-
-/** How the stream is, as the tab that has it tells the others. */
-type Link = Pick<ClientState, 'status' | 'reason' | 'failures'>;
 
 /** What a tab without the stream passes on to the one that has it. */
 type Wake = 'retry' | 'visible';
 
 /** What tabs tell each other. Another shape of these needs another number in `keyOf`. */
 type Message =
-  | { readonly type: 'hello' | 'refetch' }
+  | { readonly type: 'hello' | 'refetch' | Wake }
   | { readonly type: 'link'; readonly link: Link; readonly cursor: string }
   | { readonly type: 'row'; readonly row: Notification; readonly cursor: string }
-  | { readonly type: 'wake'; readonly why: Wake }
   | { readonly type: 'read'; readonly ids: readonly string[] | 'all' };
 
 /** Makes a client; it does nothing before `start()`, so any place will do, a server too. */
 export function createNotificationClient(options: ClientOptions): NotificationClient {
   const { url, limit = 20, heartbeatInterval = 30_000 } = options;
-  const { enabled = true } = options;
   const inbox = createInbox(limit);
   const listeners = new Set<Listener>();
   let state = INITIAL_STATE;
-  let link: Link = INITIAL_STATE;
+  let link = UNKNOWN;
   /** Where the shared stream is, for the day this tab leads. */
   let cursor = '';
   let sharing: Sharing | null = null;
@@ -139,25 +137,22 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     failed: reportError,
   });
 
-  const tell = (arrived?: Notification): void => {
-    for (const listener of [...listeners]) {
-      guard(() => {
-        listener(arrived);
-      });
-    }
+  const tell = (...arrived: [Notification?]): void => {
+    [...listeners].forEach((listener) => {
+      guard(listener, ...arrived);
+    });
   };
   const publish = (): void => {
-    const { status, reason, failures } = link;
     const { notifications, unreadCount, isLoaded } = inbox;
-    state = { status, reason, failures, notifications, unreadCount, isLoaded };
+    state = { ...link, notifications, unreadCount, isLoaded };
     tell();
   };
   const announce = (row: Notification): void => {
-    guard(() => options.onNotification?.(row));
+    guard(options.onNotification, row);
     tell(row);
   };
   function reportError(error: unknown): void {
-    guard(() => options.onError?.(error));
+    guard(options.onError, error);
   }
 
   const post = (message: Message): void => {
@@ -180,7 +175,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       if (next.status !== 'connecting') poller.setStreaming(next.status === 'open');
     }
     publish();
-    if (next.reason === 'authentication') guard(() => options.onAuthenticationError?.());
+    if (next.reason === 'authentication') guard(options.onAuthenticationError);
   };
 
   const receive = (row: Notification): void => {
@@ -203,13 +198,16 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         cursor = at;
         const before = link;
         setLink({ status, reason, failures: status === 'open' ? 0 : failures });
-        if (link !== before) postLink();
+        if (link === before) return;
+        // Another tab may still be let in, and one that is opened after a login
+        // must not find the lead in the hand of one that has stopped.
+        if (status === 'stopped') leave();
+        else postLink();
       },
       perform(effect, at) {
         switch (effect.type) {
           case 'deliver':
-            cursor = at;
-            post({ type: 'row', row: effect.notification, cursor });
+            post({ type: 'row', row: effect.notification, cursor: at });
             receive(effect.notification);
             break;
           case 'refetch':
@@ -217,7 +215,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
             poller.refetch();
             break;
           case 'report':
-            reportError(new Error(`the stream was refused with status ${effect.status}`));
+            reportError(new Error(`stream refused: ${effect.status}`));
         }
       },
     });
@@ -234,7 +232,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   };
 
   const join = (): void => {
-    if (!enabled) {
+    if (options.enabled === false) {
       setLink({ status: 'polling', reason: 'disabled', failures: 0 });
       return;
     }
@@ -254,8 +252,9 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       case 'hello':
         if (stream) postLink();
         break;
-      case 'wake':
-        stream?.({ type: message.why });
+      case 'retry':
+      case 'visible':
+        stream?.({ type: message.type });
         break;
       case 'refetch':
         poller.refetch();
@@ -281,9 +280,10 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     return true;
   };
 
-  const wake = (why: Wake): void => {
-    if (stream) stream({ type: why });
-    else post({ type: 'wake', why });
+  const wake = (type: Wake): void => {
+    if (stream) stream({ type });
+    else if (type === 'retry' && unlisten && link.status === 'stopped') join();
+    else post({ type });
   };
 
   const mark = async (
@@ -294,8 +294,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     publish();
     post({ type: 'read', ids });
     try {
-      const told = Promise.resolve(ask(options.api));
-      await poller.holdFor(told);
+      await poller.holdFor(Promise.resolve(ask(options.api)));
     } catch (error) {
       reportError(error);
       throw error;
@@ -338,7 +337,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     start() {
       if (unlisten) return;
       unlisten = listen();
-      link = INITIAL_STATE;
+      link = UNKNOWN;
       poller.start();
       join();
       publish();
@@ -373,9 +372,9 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
 }
 
 /** An error in the app's code must not end the stream it came from; it is the page's all the same. */
-function guard(call: () => void): void {
+function guard<T extends unknown[]>(call: ((...args: T) => void) | undefined, ...args: T): void {
   try {
-    call();
+    call?.(...args);
   } catch (error) {
     queueMicrotask(() => {
       throw error;

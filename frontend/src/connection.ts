@@ -1,6 +1,6 @@
 import { type Effect, type Input, type State, dueAt, initial, step } from './machine.js';
 import { toStreamEvent } from './protocol.js';
-import type { Transport } from './transport.js';
+import type { StreamSink, Transport } from './transport.js';
 
 /** What a {@link TokenProvider} gives: nothing, where it has renewed a cookie. */
 // eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- an async function that only renews a cookie returns nothing
@@ -83,40 +83,35 @@ export function createConnection(options: Options): (input: Input) => void {
     const tell = (input: Input): void => {
       if (!isClosed) take(input);
     };
-    const isCookie = transport.needsToken === 'renewal';
+    const sink: StreamSink = {
+      event(event) {
+        tell({ type: 'event', event: toStreamEvent(event), id: event.id });
+      },
+      retry(milliseconds) {
+        tell({ type: 'retryField', milliseconds });
+      },
+      ended() {
+        tell({ type: 'ended' });
+      },
+      refused(answer) {
+        tell({ type: 'refused', ...answer });
+      },
+    };
     const open = async (): Promise<void> => {
       let bearer: string | undefined;
       const token = options.token();
-      if (token && (fresh || !isCookie)) {
+      if (token && (fresh || !transport.usesCookie)) {
         const given = await token({ fresh });
-        if (!given && (given === null || !isCookie)) {
+        if (given === null) {
           tell({ type: 'noToken' });
           return;
         }
         bearer = given ?? undefined;
       }
       if (isClosed) return;
-      closeStream = transport.open(
-        { url, cursor, token: bearer },
-        {
-          event(event) {
-            tell({ type: 'event', event: toStreamEvent(event), id: event.id });
-          },
-          retry(milliseconds) {
-            tell({ type: 'retryField', milliseconds });
-          },
-          ended() {
-            tell({ type: 'ended' });
-          },
-          refused(answer) {
-            tell({ type: 'refused', ...answer });
-          },
-        },
-      );
+      closeStream = transport.open({ url, cursor, token: bearer }, sink);
     };
-    open().catch(() => {
-      tell({ type: 'ended' });
-    });
+    open().catch(sink.ended);
     return () => {
       isClosed = true;
       closeStream();

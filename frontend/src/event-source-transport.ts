@@ -7,7 +7,7 @@ import { type StreamRequest, type StreamSink, type Transport, refuse } from './t
  */
 export function eventSourceTransport(): Transport {
   return {
-    needsToken: 'renewal',
+    usesCookie: true,
     open(request, sink) {
       const controller = new AbortController();
       const source = new EventSource(target(request), { withCredentials: true });
@@ -31,9 +31,7 @@ export function eventSourceTransport(): Transport {
           sink.ended();
           return;
         }
-        ask(request.url, controller.signal, sink).catch(() => {
-          if (!controller.signal.aborted) sink.ended();
-        });
+        ask(request.url, controller.signal, sink).catch(sink.ended);
       };
       return () => {
         source.close();

@@ -9,12 +9,9 @@ import { type StreamRequest, type StreamSink, type Transport, refuse } from './t
  */
 export function fetchTransport(options: { credentials?: RequestCredentials } = {}): Transport {
   return {
-    needsToken: 'always',
     open(request, sink) {
       const controller = new AbortController();
-      stream(request, { ...options, signal: controller.signal }, sink).catch(() => {
-        sink.ended();
-      });
+      stream(request, { ...options, signal: controller.signal }, sink).catch(sink.ended);
       return () => {
         controller.abort();
       };
@@ -28,8 +25,8 @@ async function stream(
   sink: StreamSink,
 ): Promise<void> {
   const headers: Record<string, string> = { accept: 'text/event-stream' };
-  if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
-  if (cursor !== '') headers['last-event-id'] = cursor;
+  if (token) headers['authorization'] = `Bearer ${token}`;
+  if (cursor) headers['last-event-id'] = cursor;
   const response = await fetch(url, { ...init, headers, cache: 'no-store' });
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream');
   if (response.status !== 200 || !isStream || !response.body) {

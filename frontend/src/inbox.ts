@@ -108,10 +108,12 @@ export function createInbox(limit: number): Inbox {
       );
       isLoaded = true;
       counted = unreadCount;
-      for (const [id, arrival] of uncounted) {
+      uncounted.forEach((arrival, id) => {
         if (arrival <= countMark || isListed.has(id)) uncounted.delete(id);
-      }
-      for (const id of isListed) remember(id, 0);
+      });
+      isListed.forEach((id) => {
+        remember(id, 0);
+      });
       show([...later, ...listed]);
       return news;
     },
@@ -123,19 +125,17 @@ export function createInbox(limit: number): Inbox {
         if (!uncounted.has(row.id)) counted = Math.max(0, counted - 1);
         return { ...row, status: 'read' };
       });
-      for (const id of uncounted.keys()) {
+      uncounted.forEach((_, id) => {
         if (isMeant(id)) uncounted.delete(id);
-      }
+      });
       if (ids === 'all') counted = 0;
     },
   };
 }
 
 function forgetOldest(ids: Map<string, number>): void {
-  for (const oldest of ids.keys()) {
-    ids.delete(oldest);
-    return;
-  }
+  const [oldest = ''] = ids.keys();
+  ids.delete(oldest);
 }
 
 /** A time that cannot be read sorts as the oldest. */

@@ -84,7 +84,7 @@ export interface State {
   readonly reason: Reason | null;
   /** The `id:` of the last event: where the next stream goes on. */
   readonly cursor: string;
-  /** Whether this stream was asked to go on from a cursor. */
+  /** Whether the stream was, or will be, asked to go on from a cursor. */
   readonly isResumed: boolean;
   /** Failures in a row, a stream that did not hold among them. */
   readonly failures: number;
@@ -99,8 +99,8 @@ export interface State {
   readonly renewAt: number;
   /** The server asked for silence until then; only `retry()` may break it. */
   readonly holdUntil: number;
-  /** When this stream said `connected`; null while none has. */
-  readonly openedAt: number | null;
+  /** When this stream said `connected`. */
+  readonly openedAt: number;
   /** The server's `retry:`. */
   readonly retry: number;
   /** Whether the stream has said `closing`, and not ended yet. */
@@ -152,7 +152,7 @@ export function initial(cursor: string, heartbeatMs: number): State {
     deadline: Infinity,
     renewAt: Infinity,
     holdUntil: 0,
-    openedAt: null,
+    openedAt: Infinity,
     retry: 0,
     isClosing: false,
     silence: heartbeatMs * SILENT_HEARTBEATS,
@@ -251,7 +251,6 @@ function closing(state: State, reason: string, now: number, random: number): Ste
   return to({
     ...idle(state),
     status: 'waiting',
-    isResumed: state.cursor !== '',
     failures,
     deadline: now + COMES_BACK_MS,
     holdUntil: now + COMES_BACK_MS,
@@ -276,11 +275,10 @@ function refused(
       : connect({ ...state, fresh: true }, now);
   }
   // Time mends these, and a 200 that is no stream: a captive portal, say.
-  if (status >= 500 || status < 400 || [408, 425, 429].includes(status)) {
+  if (status >= 500 || status < 400 || status === 408 || status === 429) {
     return fail(state, now, random, Math.min(retryAfter, LONGEST_HOLD_MS));
   }
-  const { state: given, effects } = rest(state, 'polling', 'refused');
-  return to(given, ...effects, { type: 'report', status });
+  return rest(state, 'polling', 'refused', { type: 'report', status });
 }
 
 function tick(state: State, now: number, random: number): Step {
@@ -310,7 +308,6 @@ function connect(state: State, now: number): Step {
     ...idle(state),
     status: 'connecting',
     reason: null,
-    isResumed: cursor !== '',
     deadline: now + ANSWER_TIMEOUT_MS,
     holdUntil: 0,
   };
@@ -326,18 +323,30 @@ function fail(state: State, now: number, random: number, hold = 0): Step {
 
 /** Waits as long as the server asked, and at least as long as the failures demand. */
 function pause(state: State, now: number, random: number, hold: number): Step {
-  const { state: waiting, effects } = rest(state, 'waiting', null);
   const milliseconds = Math.max(hold, state.retry, backoff(state.failures, random));
-  return to({ ...waiting, deadline: now + milliseconds, holdUntil: now + hold }, ...effects);
+  const { state: waiting, effects } = rest({ ...state, holdUntil: now + hold }, 'waiting', null);
+  return to({ ...waiting, deadline: now + milliseconds }, ...effects);
 }
 
-function rest(state: State, status: Status, reason: Reason | null): Step {
-  return to({ ...idle(state), status, reason }, { type: 'close' });
+function rest(
+  state: State,
+  status: Status,
+  reason: Reason | null,
+  ...more: readonly Effect[]
+): Step {
+  return to({ ...idle(state), status, reason }, { type: 'close' }, ...more);
 }
 
 /** No stream, and nothing that would be due. */
 function idle(state: State): State {
-  return { ...state, deadline: Infinity, renewAt: Infinity, openedAt: null, isClosing: false };
+  return {
+    ...state,
+    isResumed: state.cursor !== '',
+    deadline: Infinity,
+    renewAt: Infinity,
+    openedAt: Infinity,
+    isClosing: false,
+  };
 }
 
 function to(state: State, ...effects: readonly Effect[]): Step {
@@ -345,7 +354,7 @@ function to(state: State, ...effects: readonly Effect[]): Step {
 }
 
 function isSteady({ openedAt }: State, now: number): boolean {
-  return openedAt !== null && now - openedAt >= STEADY_MS;
+  return now - openedAt >= STEADY_MS;
 }
 
 /**

@@ -57,53 +57,56 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
   let openedAt = -Infinity;
   let failedAt = -Infinity;
   let doubtedAt = Infinity;
-  /** A poll has to begin at this time or later. */
-  let wantedAt = -Infinity;
+  let recountedAt = -Infinity;
+  /** A poll has to begin as soon as one can. */
+  let isWanted = false;
   /** Back to which time the last list shows every row its count has counted. */
   let listedSince = Infinity;
 
   const schedule = (): void => {
     clearTimeout(timer);
-    if (!isStarted || !isAwake || running !== null || holds > 0 || !api()) return;
+    const app = api();
+    if (!app || !isStarted || !isAwake || running || holds > 0) return;
     const now = Date.now();
     const due = pollDueAt(
-      { startedAt, polledAt, wantedAt, isStreaming, failedAt, doubtedAt },
+      { startedAt, polledAt, isWanted, isStreaming, failedAt, doubtedAt, recountedAt },
       random,
     );
-    if (due <= now) void poll(now);
+    if (due <= now) void poll(app, now);
     else timer = setTimeout(schedule, due - now);
   };
 
-  const poll = async (now: number): Promise<void> => {
+  const poll = async (app: NotificationApi, now: number): Promise<void> => {
     const run = new AbortController();
     let timeout: typeof timer;
     // An app's function that does not heed its signal must not hold us up.
     const late = new Promise<never>((_, reject) => {
       timeout = setTimeout(() => {
-        reject(new Error('the poll took too long'));
+        reject(new Error('poll timed out'));
         run.abort();
       }, POLL_TIMEOUT_MS);
     });
     running = run;
     polledAt = now;
     random = Math.random();
-    wantedAt = -Infinity;
+    isWanted = false;
+    if (doubtedAt < Infinity) recountedAt = now;
     doubtedAt = Infinity;
     const before = version;
     try {
-      const apply = await Promise.race([ask(run.signal), late]);
+      const apply = await Promise.race([ask(app, run.signal), late]);
+      if (run !== running) return;
       failures = 0;
       if (before === version) apply();
-      else wantedAt = Infinity;
+      else isWanted = true;
     } catch (error) {
+      if (run !== running) return;
       failures += 1;
-      if (run === running) {
-        if (failures === 1) failedAt = Date.now();
-        failed(error);
-      }
+      if (failures === 1) failedAt = Date.now();
+      failed(error);
+    } finally {
+      clearTimeout(timeout);
     }
-    clearTimeout(timeout);
-    if (run !== running) return;
     running = null;
     schedule();
   };
@@ -112,20 +115,19 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
    * The list first, the count after it has come: so every row of the list is in
    * the count, which is what keeps the stream from counting it again.
    */
-  const ask = async (signal: AbortSignal): Promise<() => void> => {
+  const ask = async (app: NotificationApi, signal: AbortSignal): Promise<() => void> => {
     const request = { limit, signal };
     const listMark = inbox.mark();
     const listedAt = Date.now();
-    const app = api();
-    const list = (await app?.list(request)) ?? [];
+    const list = await app.list(request);
     const isPage = 'notifications' in list;
     const notifications = isPage ? list.notifications : list;
     const countMark = isPage ? listMark : inbox.mark();
     countedAt = isPage ? listedAt : Date.now();
     const unreadCount = isPage
       ? list.unreadCount
-      : await (app?.unreadCount?.(request) ??
-          notifications.filter((row) => row.status === 'unread').length);
+      : // eslint-disable-next-line @typescript-eslint/no-non-null-assertion -- an array without it is the app's mistake, which it is told as one
+        await app.unreadCount!(request);
     return () => {
       const oldest = notifications.length < limit ? undefined : notifications.at(-1);
       listedSince = !isPage ? Infinity : oldest ? Date.parse(oldest.created_at) : -Infinity;
@@ -153,7 +155,7 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
     setStreaming(is) {
       if (is && !isStreaming) openedAt = Date.now();
       isStreaming = is;
-      if (polledAt === -Infinity) wantedAt = Date.now();
+      if (polledAt === -Infinity) isWanted = true;
       schedule();
     },
     streamFailed() {
@@ -169,7 +171,7 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
       schedule();
     },
     refetch() {
-      wantedAt = Date.now();
+      isWanted = true;
       schedule();
     },
     invalidate() {
@@ -182,7 +184,6 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
         await work;
       } finally {
         holds -= 1;
-        version += 1;
         poller.refetch();
       }
     },

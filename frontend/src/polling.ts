@@ -24,26 +24,28 @@ export interface Schedule {
   readonly startedAt: number;
   /** When the last poll began. */
   readonly polledAt: number;
-  /** A poll has to begin at this time or later. */
-  readonly wantedAt: number;
+  /** A poll has to begin as soon as one can. */
+  readonly isWanted: boolean;
   readonly isStreaming: boolean;
   /** When the stream failed last, or the first in a row of polls. */
   readonly failedAt: number;
   /** When a row came first that may be in the count already. */
   readonly doubtedAt: number;
+  /** When a poll last began because of such a row. */
+  readonly recountedAt: number;
 }
 
 /** When the next poll is due. `random` in [0, 1) makes it up to a tenth sooner. */
 export function pollDueAt(schedule: Schedule, random: number): number {
-  const { startedAt, polledAt, wantedAt, isStreaming, failedAt, doubtedAt } = schedule;
-  if (wantedAt > polledAt) return -Infinity;
+  const { startedAt, polledAt, isWanted, isStreaming, failedAt, doubtedAt, recountedAt } = schedule;
+  if (isWanted) return -Infinity;
   if (polledAt === -Infinity) return startedAt + FIRST_POLL_MS;
   // A failure meets everybody in the same instant; their polls need not.
   const spread = 1 - random / 10;
   return Math.min(
     polledAt + (isStreaming ? STREAMING_INTERVAL_MS : INTERVAL_MS) * spread,
     failedAt < polledAt ? Infinity : failedAt + AFTER_FAILURE_MS * spread,
-    Math.max(doubtedAt + RECOUNT_DELAY_MS, polledAt + RECOUNT_SPACING_MS),
+    Math.max(doubtedAt + RECOUNT_DELAY_MS, recountedAt + RECOUNT_SPACING_MS),
   );
 }
 

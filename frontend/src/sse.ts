@@ -46,7 +46,7 @@ export function createSseParser(handlers: SseHandlers): (bytes: Uint8Array) => v
       if (isEvent) handlers.event(event);
       return;
     }
-    const [field, value = ''] = split(line);
+    const [, field, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
     if (field === 'event') name = value;
     else if (field === 'data') data += `\n${value}`;
     else if (field === 'id' && !value.includes('\0')) id = value;
@@ -63,13 +63,7 @@ export function createSseParser(handlers: SseHandlers): (bytes: Uint8Array) => v
     rest = lines.pop() ?? '';
     lines.forEach(read);
     if (rest.length + data.length > MAX_EVENT_LENGTH) {
-      throw new RangeError('an event of the stream is too long');
+      throw new RangeError('event too long');
     }
   };
-}
-
-function split(line: string): [field: string, value?: string] {
-  const colon = line.indexOf(':');
-  if (colon < 0) return [line];
-  return [line.slice(0, colon), line.slice(line[colon + 1] === ' ' ? colon + 2 : colon + 1)];
 }

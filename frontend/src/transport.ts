@@ -11,22 +11,19 @@ export interface StreamRequest {
 
 /** What a transport tells, in the order in which it happens. */
 export interface StreamSink {
-  event(event: SseEvent): void;
+  readonly event: (event: SseEvent) => void;
   /** A `retry:` field, in milliseconds. */
-  retry(milliseconds: number): void;
+  readonly retry: (milliseconds: number) => void;
   /** The stream is over, or none came. */
-  ended(): void;
+  readonly ended: () => void;
   /** An answer that is no stream. `retryAfter` is in milliseconds. */
-  refused(answer: { readonly status: number; readonly retryAfter: number }): void;
+  readonly refused: (answer: { readonly status: number; readonly retryAfter: number }) => void;
 }
 
 /** A way to open a stream. */
 export interface Transport {
-  /**
-   * `always`: every request carries a token. `renewal`: the browser sends a
-   * cookie, and the token function is only called to have it renewed.
-   */
-  readonly needsToken: 'always' | 'renewal';
+  /** Whether the browser sends a cookie, and the token function is only called to renew it. */
+  readonly usesCookie?: boolean;
   /** Opens a stream; the function it gives closes it. Told nothing after that. */
   open(request: StreamRequest, sink: StreamSink): () => void;
 }

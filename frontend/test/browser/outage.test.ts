@@ -209,7 +209,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     await tab.is('polling');
     expect((await tab.state()).reason).toBe('refused');
     await tab.shows(1);
-    expect((await tab.probe()).errors).toEqual(['Error: the stream was refused with status 404']);
+    expect((await tab.probe()).errors).toEqual(['Error: stream refused: 404']);
     await visitor.leave();
   });
 

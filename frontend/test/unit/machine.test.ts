@@ -216,7 +216,7 @@ describe('backoff', () => {
 });
 
 describe('an answer that is no stream', () => {
-  test.each([500, 502, 503, 504, 408, 425, 429, 200, 302])('%d is a failure', (status) => {
+  test.each([500, 502, 503, 504, 408, 429, 200, 302])('%d is a failure', (status) => {
     const run = started().take(refused(status));
     expect(run.state).toMatchObject({ status: 'waiting', failures: 1 });
     expect(run.due).toBe(1_000);
