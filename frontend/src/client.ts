@@ -132,7 +132,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     changed(news) {
       publish();
       // The oldest first, as they would have come.
-      [...news].reverse().forEach(announce);
+      news.reverse().forEach(announce);
     },
     failed: reportError,
   });
@@ -294,7 +294,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     publish();
     post({ type: 'read', ids });
     try {
-      await poller.holdFor(Promise.resolve(ask(options.api)));
+      await poller.holdFor(ask(options.api));
     } catch (error) {
       reportError(error);
       throw error;

@@ -181,8 +181,11 @@ export function step(state: State, input: Input, now: number, random: number): S
       if (status === 'connecting' || status === 'open') break;
       return connect({ ...state, failures: 0 }, now);
     case 'online':
+      // A stream from before the network went away has no way to tell that its
+      // peer is gone.
+      return status === 'open' ? connect(state, now) : wake(state, now);
     case 'visible':
-      return wake(state, input.type, now);
+      return wake(state, now);
     case 'tick':
       return tick(state, now, random);
     case 'retryField':
@@ -289,13 +292,10 @@ function tick(state: State, now: number, random: number): Step {
 }
 
 /** The network is back, or somebody looks at the page. */
-function wake(state: State, why: 'online' | 'visible', now: number): Step {
+function wake(state: State, now: number): Step {
   const { status, reason, deadline, holdUntil } = state;
-  if (status === 'open') {
-    // A suspended page's timers slept as well; and a stream from before the
-    // network went away has no way to tell that its peer is gone.
-    return now > deadline || why === 'online' ? connect(state, now) : to(state);
-  }
+  // A suspended page's timers slept as well.
+  if (status === 'open') return now > deadline ? connect(state, now) : to(state);
   if (now < holdUntil) return to(state);
   if (status === 'waiting') return connect(state, now);
   const isWorthTrying = reason === 'failures' || reason === 'refused';
@@ -309,7 +309,6 @@ function connect(state: State, now: number): Step {
     status: 'connecting',
     reason: null,
     deadline: now + ANSWER_TIMEOUT_MS,
-    holdUntil: 0,
   };
   return to(connecting, { type: 'connect', cursor, fresh });
 }

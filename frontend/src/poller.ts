@@ -12,7 +12,7 @@ interface Options {
   readonly inbox: Inbox;
   readonly limit: number;
   /** A poll has changed the inbox; `news` are rows that are new in it. */
-  readonly changed: (news: readonly Notification[]) => void;
+  readonly changed: (news: Notification[]) => void;
   readonly failed: (error: unknown) => void;
 }
 
@@ -36,7 +36,7 @@ export interface Poller {
    * No poll until `work` is through: one in the middle of it could bring back
    * what has just been marked.
    */
-  holdFor(work: Promise<unknown>): Promise<void>;
+  holdFor(work: Promise<unknown> | undefined): Promise<void>;
 }
 
 /** A poller that has not begun. */

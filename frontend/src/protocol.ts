@@ -25,8 +25,12 @@ export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
   switch (name) {
     case 'connected':
       // Both times are the gateway's: the difference holds however wrong the
-      // clock of this machine is.
-      return { name, lifetime: time(value['expires_at']) - time(value['timestamp']) };
+      // clock of this machine is. What is no time makes NaN.
+      return {
+        name,
+        lifetime:
+          Date.parse(value['expires_at'] as string) - Date.parse(value['timestamp'] as string),
+      };
     case 'closing':
       return { name, reason: String(value['reason']) };
     case 'notification':
@@ -44,8 +48,4 @@ function parse(text: string): Record<string, unknown> {
   } catch {
     return {};
   }
-}
-
-function time(text: unknown): number {
-  return Date.parse(String(text));
 }
