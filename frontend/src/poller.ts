@@ -78,13 +78,15 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
 
   const poll = async (app: NotificationApi, now: number): Promise<void> => {
     const run = new AbortController();
-    let timeout: typeof timer;
+    const timeout = setTimeout(() => {
+      run.abort(new Error('poll timed out'));
+    }, POLL_TIMEOUT_MS);
     // An app's function that does not heed its signal must not hold us up.
     const late = new Promise<never>((_, reject) => {
-      timeout = setTimeout(() => {
-        reject(new Error('poll timed out'));
-        run.abort();
-      }, POLL_TIMEOUT_MS);
+      run.signal.onabort = () => {
+        clearTimeout(timeout);
+        reject(run.signal.reason as Error);
+      };
     });
     running = run;
     polledAt = now;

@@ -20,9 +20,11 @@ export const EVENT_NAMES = ['connected', 'notification', 'heartbeat', 'resync', 
  * not know or cannot read: it still shows that the stream lives.
  */
 export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
-  if (name === 'heartbeat' || name === 'resync') return { name };
   const value = parse(data);
   switch (name) {
+    case 'heartbeat':
+    case 'resync':
+      return { name };
     case 'connected':
       // Both times are the gateway's: the difference holds however wrong the
       // clock of this machine is. What is no time makes NaN.

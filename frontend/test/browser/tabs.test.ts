@@ -115,6 +115,40 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
   });
 });
 
+test('a leader that is suspended with the lock in its hand has it taken away', async () => {
+  const visitor = await world.visitor();
+  const before = await world.gateway.streams();
+  const tabs = [await visitor.open(), await visitor.open()];
+  for (const tab of tabs) await tab.isReady();
+  const leader = await leaderOf(tabs);
+  const [other] = tabs.filter((tab) => tab !== leader);
+  if (!other) throw new Error('no other tab');
+
+  // What iOS does to a tab in the background; and three minutes pass at once
+  // for the other one, which has to have its clock in hand before it is loaded.
+  const follower = await visitor.context.newPage();
+  await follower.clock.install();
+  await follower.goto(other.page.url());
+  await follower.waitForFunction(() => window.probe.client?.getState().status === 'open');
+  await other.page.close();
+  const session = await visitor.context.newCDPSession(leader.page);
+  await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+  await world.postgres.insert(visitor.user, 'while nobody leads');
+  await sleep(500);
+  const count = () => follower.evaluate(() => window.probe.client?.getState().unreadCount);
+  expect(await count()).toBe(0);
+  await follower.clock.fastForward(181_000);
+  await eventually('the row by a stream of its own', async () => (await count()) === 1);
+
+  await session.send('Page.setWebLifecycleState', { state: 'active' });
+  await leader.shows(1);
+  await eventually('one stream', async () => (await world.gateway.streams()) === before + 1);
+  await world.postgres.insert(visitor.user, 'after');
+  await leader.shows(2);
+  await eventually('both', async () => (await count()) === 2);
+  await visitor.leave();
+});
+
 test('two users of one browser share nothing', async () => {
   const [one, other] = [await world.visitor(), await world.visitor()];
   const before = await world.gateway.streams();

@@ -73,6 +73,24 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     await visitor.leave();
   });
 
+  test('a tab opened after a new login streams, whatever older tabs were told', async () => {
+    const visitor = await world.visitor();
+    // Of no use from the beginning.
+    world.app.tokenLifetime = -10;
+    const old = [await visitor.open({ transport }), await visitor.open({ transport })];
+    for (const tab of old) await tab.is('stopped');
+    world.app.tokenLifetime = 3600;
+    const tab = await visitor.open({ transport });
+    await tab.isReady();
+    expect((await tab.probe()).authenticationErrors).toEqual([]);
+    for (const stopped of old) {
+      expect((await stopped.probe()).authenticationErrors).toHaveLength(1);
+      await stopped.page.evaluate(() => window.probe.client?.retry());
+      await stopped.is('open');
+    }
+    await visitor.leave();
+  });
+
   test('an app that cannot give a token just now is asked again', async () => {
     world.app.tokenLifetime = 4;
     const visitor = await world.visitor();
