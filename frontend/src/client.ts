@@ -197,7 +197,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         if (stream !== own) return;
         cursor = at;
         const before = link;
-        setLink({ status, reason, failures: status === 'open' ? 0 : failures });
+        setLink({ status, reason, failures });
         if (link === before) return;
         // Another tab may still be let in, and one that is opened after a login
         // must not find the lead in the hand of one that has stopped.

@@ -86,8 +86,10 @@ export interface State {
   readonly cursor: string;
   /** Whether the stream was, or will be, asked to go on from a cursor. */
   readonly isResumed: boolean;
-  /** Failures in a row, a stream that did not hold among them. */
+  /** Attempts in a row that brought no stream: ten are the end. */
   readonly failures: number;
+  /** How far the waits have grown. A stream that does not hold leaves them as long as they are. */
+  readonly waits: number;
   /** The token has to be, or was, asked for anew: a 401 is then final. */
   readonly fresh: boolean;
   /**
@@ -124,7 +126,7 @@ const LONGEST_WAIT_MS = 30_000;
 const LONGEST_HOLD_MS = 60 * 60 * 1_000;
 /** An answer takes milliseconds; a hanging one may mean that six other streams hold the host. */
 const ANSWER_TIMEOUT_MS = 15_000;
-/** A stream that ends sooner is a failure still: else one that is cut at once is asked for every second, for ever. */
+/** A stream has to last this long for the waits to be short again: else one that is cut at once is asked for every second, for ever. */
 const STEADY_MS = 5_000;
 /**
  * After `closing` the end comes at once; but a native `EventSource` reconnects by
@@ -148,6 +150,7 @@ export function initial(cursor: string, heartbeatMs: number): State {
     cursor,
     isResumed: false,
     failures: 0,
+    waits: 0,
     fresh: false,
     deadline: Infinity,
     renewAt: Infinity,
@@ -173,13 +176,13 @@ export function step(state: State, input: Input, now: number, random: number): S
   if (status === 'stopped') {
     const isMeant = input.type === 'start' || (input.type === 'retry' && reason !== null);
     // Who was not let in has logged in again, or would not ask.
-    return isMeant ? connect({ ...state, failures: 0, fresh: reason !== null }, now) : to(state);
+    return isMeant ? renew({ ...state, fresh: reason !== null }, now) : to(state);
   }
 
   switch (input.type) {
     case 'retry':
       if (status === 'connecting' || status === 'open') break;
-      return connect({ ...state, failures: 0 }, now);
+      return renew(state, now);
     case 'online':
       // A stream from before the network went away has no way to tell that its
       // peer is gone.
@@ -229,6 +232,7 @@ function connected(state: State, lifetime: number, now: number): Step {
   const open: State = {
     ...state,
     status: 'open',
+    failures: 0,
     fresh: false,
     deadline: now + state.silence,
     renewAt: lifetime >= SHORTEST_RENEWED_MS ? now + lifetime - early : Infinity,
@@ -242,10 +246,10 @@ function connected(state: State, lifetime: number, now: number): Step {
 
 function closing(state: State, reason: string, now: number, random: number): Step {
   const isHeld = isSteady(state, now);
-  const fresh = { ...state, fresh: true, failures: isHeld ? 0 : state.failures };
-  if (reason === 'token_expired') return isHeld ? connect(fresh, now) : fail(fresh, now, random);
+  const fresh = { ...state, fresh: true };
+  if (reason === 'token_expired') return isHeld ? renew(fresh, now) : fail(fresh, now, random);
   if (reason === 'revoked') {
-    return (isHeld ? pause : fail)(fresh, now, random, Math.max(state.retry, REVOKED_WAIT_MS));
+    return fail(fresh, now, random, Math.max(state.retry, REVOKED_WAIT_MS));
   }
   // A stream that held is no failure. A soft refusal is one, and so is a gateway
   // that goes down as soon as it is up.
@@ -255,6 +259,7 @@ function closing(state: State, reason: string, now: number, random: number): Ste
     ...idle(state),
     status: 'waiting',
     failures,
+    waits: isHeld ? 0 : state.waits + 1,
     deadline: now + COMES_BACK_MS,
     holdUntil: now + COMES_BACK_MS,
     isClosing: true,
@@ -299,7 +304,12 @@ function wake(state: State, now: number): Step {
   if (now < holdUntil) return to(state);
   if (status === 'waiting') return connect(state, now);
   const isWorthTrying = reason === 'failures' || reason === 'refused';
-  return isWorthTrying ? connect({ ...state, failures: 0 }, now) : to(state);
+  return isWorthTrying ? renew(state, now) : to(state);
+}
+
+/** Connects as if nothing had failed before. */
+function renew(state: State, now: number): Step {
+  return connect({ ...state, failures: 0, waits: 0 }, now);
 }
 
 function connect(state: State, now: number): Step {
@@ -315,14 +325,15 @@ function connect(state: State, now: number): Step {
 
 /** Counts a failure; `hold` is how long the server asked to be left alone. */
 function fail(state: State, now: number, random: number, hold = 0): Step {
-  const failures = (isSteady(state, now) ? 0 : state.failures) + 1;
-  if (failures < MAX_FAILURES) return pause({ ...state, failures }, now, random, hold);
-  return rest({ ...state, failures, holdUntil: now + hold }, 'polling', 'failures');
+  const failures = state.failures + 1;
+  const waits = (isSteady(state, now) ? 0 : state.waits) + 1;
+  if (failures < MAX_FAILURES) return pause({ ...state, failures, waits }, now, random, hold);
+  return rest({ ...state, failures }, 'polling', 'failures');
 }
 
 /** Waits as long as the server asked, and at least as long as the failures demand. */
 function pause(state: State, now: number, random: number, hold: number): Step {
-  const milliseconds = Math.max(hold, state.retry, backoff(state.failures, random));
+  const milliseconds = Math.max(hold, state.retry, backoff(state.waits, random));
   const { state: waiting, effects } = rest({ ...state, holdUntil: now + hold }, 'waiting', null);
   return to({ ...waiting, deadline: now + milliseconds }, ...effects);
 }
@@ -357,11 +368,11 @@ function isSteady({ openedAt }: State, now: number): boolean {
 }
 
 /**
- * The wait after so many failures: at most 1, 2, 4, 8, 16, 30, 30 … s, at least
+ * The wait that is the first, second, third …: at most 1, 2, 4, 8, 16, 30, 30 … s, at least
  * half of it (and half a second after none). One number for all would bring
  * everybody back in the same instant.
  */
-function backoff(failures: number, random: number): number {
-  const longest = Math.min(FIRST_WAIT_MS * 2 ** (failures - 1), LONGEST_WAIT_MS);
+function backoff(waits: number, random: number): number {
+  const longest = Math.min(FIRST_WAIT_MS * 2 ** (waits - 1), LONGEST_WAIT_MS);
   return longest * (0.5 + random / 2);
 }

@@ -34,9 +34,14 @@ test(`${DURATION_MS / 1_000} s of faults`, { timeout: DURATION_MS + 300_000 }, a
 
   for (const { transport, visitor, tab } of watched) {
     const table = (await world.postgres.ids(visitor.user)).sort();
-    await eventually(`all ${table.length} rows over ${transport}`, async () => {
-      return (await tab.probe()).arrived.length >= table.length;
-    });
+    const isAll = async (): Promise<boolean> => (await tab.probe()).arrived.length >= table.length;
+    await eventually(`all ${table.length} rows over ${transport}`, isAll).catch(
+      async (error: unknown) => {
+        const { status, reason, failures } = await tab.state();
+        console.error({ status, reason, failures, faults, arrived: (await tab.arrived()).length });
+        throw error;
+      },
+    );
     const { arrived, statuses, errors, tokens, authenticationErrors } = await tab.probe();
     expect(arrived.map(({ id }) => id).sort()).toEqual(table);
     await tab.shows(await world.postgres.unreadCount(visitor.user));

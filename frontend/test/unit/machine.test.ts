@@ -170,12 +170,27 @@ describe('an open stream', () => {
     expect(run.take(connected('c2')).did).toEqual([]);
   });
 
-  test('that held for five seconds clears the failures before it; a shorter one does not', () => {
+  test('that held for five seconds makes the waits short again; a shorter one does not', () => {
     const failing = () => started().take(ended).pass(1_000).take(ended).pass(2_000);
     const short = failing().take(connected()).pass(4_999).take(ended);
-    expect(short.state.failures).toBe(3);
+    expect(short.state.failures).toBe(1);
+    expect(short.due).toBe(4_000);
     const long = failing().take(connected()).pass(5_000).take(ended);
     expect(long.state.failures).toBe(1);
+    expect(long.due).toBe(1_000);
+  });
+
+  test('that is cut again and again is asked for every half minute, and not given up', () => {
+    const run = started();
+    const waits: number[] = [];
+    for (let cut = 0; cut < 15; cut += 1) {
+      run.take(connected(), ended);
+      waits.push(run.due);
+      run.pass(run.due);
+    }
+    expect(waits.slice(0, 6)).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
+    expect(waits.at(-1)).toBe(30_000);
+    expect(run.state.status).toBe('connecting');
   });
 });
 
