@@ -30,7 +30,7 @@ export type Status =
   | 'waiting'
   /** Streaming is off or given up; the app's REST API is polled. */
   | 'polling'
-  /** Nothing happens until `start()`, or `retry()` after an authentication error. */
+  /** Nothing happens until `start()`, or, after an authentication error, `retry()`. */
   | 'stopped';
 
 /** Why a `polling` or `stopped` client is not streaming. */
@@ -171,13 +171,9 @@ export function dueAt({ deadline, renewAt }: State): number {
  * One step. `now` is in milliseconds from anywhere; `random` is in [0, 1).
  */
 export function step(state: State, input: Input, now: number, random: number): Step {
-  const { status, reason } = state;
+  const { status } = state;
   if (input.type === 'stop') return rest(state, 'stopped', null);
-  if (status === 'stopped') {
-    const isMeant = input.type === 'start' || (input.type === 'retry' && reason !== null);
-    // Who was not let in has logged in again, or would not ask.
-    return isMeant ? renew({ ...state, fresh: reason !== null }, now) : to(state);
-  }
+  if (status === 'stopped') return input.type === 'start' ? renew(state, now) : to(state);
 
   switch (input.type) {
     case 'retry':

@@ -298,11 +298,6 @@ describe('tokens', () => {
     expect(run.state).toMatchObject({ status: 'stopped', reason: 'authentication' });
   });
 
-  test('after an authentication error retry() asks for a fresh token', () => {
-    const run = started().take({ type: 'noToken' }, { type: 'retry' });
-    expect(run.last.effects).toEqual([{ type: 'connect', cursor: '', fresh: true }]);
-  });
-
   test('is renewed 30 s before its end', () => {
     const run = started().take(connected('c1', 3_600_000));
     for (let beat = 0; beat < 119; beat += 1) run.pass(30_000).take(heartbeat);
