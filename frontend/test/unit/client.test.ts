@@ -418,6 +418,17 @@ describe('the count, with a list and a count that are asked for one after the ot
     expect(client.getState().unreadCount).toBe(1);
   });
 
+  test('a row that comes while the count is on its way, and is not in it, counts', async () => {
+    const { api, answer } = slow();
+    const { client, start, connect, send } = harness({ api });
+    await start();
+    await connect();
+    await answer();
+    send(1);
+    await answer();
+    expect(client.getState().unreadCount).toBe(1);
+  });
+
   test('a row in the list is not counted again, however late it is brought', async () => {
     const { table, api, answer } = slow();
     const { client, start, connect, send } = harness({ api });

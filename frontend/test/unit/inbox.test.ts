@@ -47,6 +47,13 @@ describe('rows', () => {
     expect(inbox.unreadCount).toBe(1);
   });
 
+  test('are remembered by the thousand, and then forgotten', () => {
+    const inbox = createInbox(20);
+    for (let n = 0; n <= MAX_SEEN; n += 1) inbox.receive(row(n));
+    expect(inbox.receive(row(1))).toBe(false);
+    expect(inbox.receive(row(0))).toBe(true);
+  });
+
   test('that are read when they come do not count', () => {
     const inbox = createInbox(20);
     inbox.receive(row(1, 'read'));
