@@ -36,7 +36,7 @@ export interface Inbox {
   readonly isLoaded: boolean;
   /** How many rows the stream has brought: a moment in its course. */
   mark(): number;
-  /** Takes a row of the stream; false when it is known already. */
+  /** Takes a row of the stream; false when it has been told of already. */
   receive(row: Notification): boolean;
   /** Takes what a poll found; gives the rows that are news. */
   apply(snapshot: Snapshot): Notification[];
@@ -46,6 +46,8 @@ export interface Inbox {
 
 /** Ids remembered to tell a row that came twice; past that the oldest is forgotten. */
 export const MAX_SEEN = 2_000;
+/** In place of an arrival: listed, but so old that only the stream can say whether it is news. */
+const UNTOLD = -1;
 /** Rows counted one by one above the last count; past that the oldest becomes part of it. */
 export const MAX_UNCOUNTED = 1_000;
 
@@ -83,8 +85,11 @@ export function createInbox(limit: number): Inbox {
     mark: () => arrivals,
 
     receive(row) {
-      if (seen.has(row.id)) return false;
+      const known = seen.get(row.id) ?? UNTOLD;
+      if (known !== UNTOLD) return false;
+      const isListed = seen.has(row.id);
       remember(row.id, ++arrivals);
+      if (isListed) return true;
       if (row.status === 'unread') uncounted.set(row.id, arrivals);
       if (uncounted.size > MAX_UNCOUNTED) {
         forgetOldest(uncounted);
@@ -106,14 +111,15 @@ export function createInbox(limit: number): Inbox {
       const later = notifications.filter(
         ({ id }) => (seen.get(id) ?? 0) > listMark && !isListed.has(id),
       );
-      isLoaded = true;
       counted = unreadCount;
       uncounted.forEach((arrival, id) => {
         if (arrival <= countMark || isListed.has(id)) uncounted.delete(id);
       });
-      isListed.forEach((id) => {
-        remember(id, 0);
-      });
+      for (const row of listed) {
+        const isUntold = isLoaded && (seen.get(row.id) ?? UNTOLD) === UNTOLD;
+        remember(row.id, isUntold && !news.includes(row) ? UNTOLD : 0);
+      }
+      isLoaded = true;
       show([...later, ...listed]);
       return news;
     },

@@ -83,6 +83,19 @@ describe('news', () => {
     expect(poll(inbox, [row(1)], 1)).toEqual([]);
   });
 
+  test('are rows that a poll has shown between newer ones, when the stream brings them', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(1)], 1);
+    inbox.receive(row(3));
+    expect(poll(inbox, [row(3), row(2), row(1)], 3)).toEqual([]);
+    expect(poll(inbox, [row(3), row(2), row(1)], 3)).toEqual([]);
+    expect(inbox.receive(row(2))).toBe(true);
+    expect(inbox.receive(row(2))).toBe(false);
+    expect(inbox.receive(row(1))).toBe(false);
+    expect(ids(inbox)).toEqual(['row 3', 'row 2', 'row 1']);
+    expect(inbox.unreadCount).toBe(3);
+  });
+
   test('are not old rows that moved up into the list', () => {
     const inbox = createInbox(2);
     poll(inbox, [row(3), row(2)], 3);
