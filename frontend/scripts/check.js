@@ -1,0 +1,43 @@
+// What a package must be besides correct: typed (against React 19 and 18 both),
+// resolvable by every tool, and small.
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { build } from 'esbuild';
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+
+/** @param {string} command @param {string[]} args */
+function run(command, ...args) {
+  console.log(`\n── ${command} ${args.join(' ')}`);
+  execFileSync(`node_modules/.bin/${command}`, args, { stdio: 'inherit' });
+}
+
+run('tsc', '-p', 'tsconfig.json');
+execFileSync(process.execPath, ['scripts/build.js'], { stdio: 'inherit' });
+run('tsc', '-p', 'test/react18/tsconfig.json');
+run('publint', '--strict');
+// Style sheets have no types, and there is no CommonJS to resolve.
+run('attw', '--pack', '.', '--profile', 'esm-only', '--exclude-entrypoints', 'style.css');
+
+console.log('\n── size, minified and gzipped, React not counted');
+const limits = [
+  { what: 'core', code: "export { createNotificationClient } from './index.js'", limit: 5 * 1024 },
+  { what: 'core, all of it', code: "export * from './index.js'", limit: 6 * 1024 },
+  { what: 'react, with the core', code: "export * from './react/index.js'", limit: 9 * 1024 },
+];
+for (const { what, code, limit } of limits) {
+  const { outputFiles } = await build({
+    stdin: { contents: code, resolveDir: 'dist' },
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: 'es2022',
+    external: ['react', 'react/jsx-runtime'],
+    write: false,
+    logLevel: 'error',
+  });
+  const size = gzipSync(outputFiles[0]?.contents ?? '', { level: 9 }).length;
+  console.log(`${what.padEnd(24)} ${String(size).padStart(5)} of ${limit} bytes`);
+  if (size > limit) process.exitCode = 1;
+}

@@ -1,0 +1,383 @@
+import type { NotificationApi } from './api.js';
+import { type TokenProvider, createConnection } from './connection.js';
+import { fetchTransport } from './fetch-transport.js';
+import { createInbox } from './inbox.js';
+import type { Input, Reason, Status } from './machine.js';
+import type { Notification } from './notification.js';
+import { createPoller } from './poller.js';
+import type { ShareStream, Sharing } from './sharing.js';
+import type { Transport } from './transport.js';
+
+/** How often a leader shows that it lives, whatever its stream does. */
+const PULSE_MS = 30_000;
+
+/** What {@link createNotificationClient} takes. */
+export interface ClientOptions {
+  /** The gateway's stream, such as `/api/notifications/stream`. */
+  readonly url: string;
+  /**
+   * Gives the bearer token; with {@link eventSourceTransport}, renews the
+   * cookie. Asked again after a 401 and `token_expired`, and shortly before the
+   * token ends. Without it the browser's cookies have to do.
+   */
+  readonly token?: TokenProvider | undefined;
+  /** `fetchTransport()` by default. */
+  readonly transport?: Transport | undefined;
+  /** The app's REST API: the list and the count, and what is polled without a stream. */
+  readonly api?: NotificationApi | undefined;
+  /** `false` leaves polling only. */
+  readonly enabled?: boolean | undefined;
+  /** `oneStreamPerBrowser(user)` lets the tabs share a stream; without it each has its own. */
+  readonly share?: ShareStream | undefined;
+  /** The gateway's `--heartbeat` in milliseconds, 30 000 by default: after 2.5 of them in silence a stream is dead. */
+  readonly heartbeatInterval?: number | undefined;
+  /** How many of the newest notifications are kept, 20 by default. */
+  readonly limit?: number | undefined;
+  /**
+   * Called once in each tab for each new notification, whichever way it came;
+   * not for those that were there before.
+   */
+  readonly onNotification?: ((notification: Notification) => void) | undefined;
+  /**
+   * The gateway refused even a fresh token, or there was none: show the login.
+   * Nothing happens any more until `retry()` or `start()`.
+   */
+  readonly onAuthenticationError?: (() => void) | undefined;
+  /** A poll or a mark that failed, or an answer to the stream that means a mistake in the set-up (400, 403, 404). */
+  readonly onError?: ((error: unknown) => void) | undefined;
+}
+
+/** Told of a change; of a new notification, where it is one. */
+export type Listener = (arrived?: Notification) => void;
+
+/** What the client knows; the same object until something changes. */
+export interface ClientState {
+  readonly status: Status;
+  /** Why there is no stream, where `status` is `polling` or `stopped`. */
+  readonly reason: Reason | null;
+  /** Failed attempts in a row. */
+  readonly failures: number;
+  /** The newest, newest first. */
+  readonly notifications: readonly Notification[];
+  readonly unreadCount: number;
+  /** Whether the list has been fetched once. */
+  readonly isLoaded: boolean;
+}
+
+/** The client, whatever draws it. Its functions may be passed around on their own. */
+export interface NotificationClient {
+  /** Begins; calling it again changes nothing. */
+  readonly start: () => void;
+  /** Closes the stream, stops polling and hands the lead to another tab. `start()` begins again. */
+  readonly stop: () => void;
+  /** Tries to stream now, however often it has failed. */
+  readonly retry: () => void;
+  /** Fetches the list and the count now. */
+  readonly refresh: () => void;
+  /** Marks as read: here at once, then by the app's API; rejects when that fails. */
+  readonly markAsRead: (ids: string | readonly string[]) => Promise<void>;
+  /** Likewise all of them. */
+  readonly markAllAsRead: () => Promise<void>;
+  /**
+   * Calls `listener` after each change, and for each new notification with it;
+   * the function it gives ends that.
+   */
+  readonly subscribe: (listener: Listener) => () => void;
+  readonly getState: () => ClientState;
+}
+
+/** How the stream is, as the tab that has it tells the others. */
+type Link = Pick<ClientState, 'status' | 'reason' | 'failures'>;
+
+const UNKNOWN: Link = { status: 'connecting', reason: null, failures: 0 };
+
+/** What a client knows before it has begun, and what a server renders. */
+export const INITIAL_STATE: ClientState = {
+  ...UNKNOWN,
+  notifications: [],
+  unreadCount: 0,
+  isLoaded: false,
+};
+
+/** What a tab without the stream passes on to the one that has it. */
+type Wake = 'retry' | 'visible';
+
+/** What tabs tell each other. Another shape of these needs another number in `keyOf`. */
+type Message =
+  | { readonly type: 'hello' | 'refetch' | Wake }
+  | { readonly type: 'link'; readonly link: Link; readonly cursor: string }
+  | { readonly type: 'row'; readonly row: Notification; readonly cursor: string }
+  | { readonly type: 'read'; readonly ids: readonly string[] | 'all' };
+
+/** Makes a client; it does nothing before `start()`, so any place will do, a server too. */
+export function createNotificationClient(options: ClientOptions): NotificationClient {
+  const { url, limit = 20, heartbeatInterval = 30_000 } = options;
+  const inbox = createInbox(limit);
+  const listeners = new Set<Listener>();
+  let state = INITIAL_STATE;
+  let link = UNKNOWN;
+  /** Where the shared stream is, for the day this tab leads. */
+  let cursor = '';
+  let sharing: Sharing | null = null;
+  /** Tells the stream, where this tab has it. */
+  let stream: ((input: Input) => void) | null = null;
+  let pulse: ReturnType<typeof setInterval> | undefined;
+  /** Ends the listening to the page; null while stopped. */
+  let unlisten: (() => void) | null = null;
+
+  const poller = createPoller({
+    api: () => options.api,
+    inbox,
+    limit,
+    changed(news) {
+      publish();
+      // The oldest first, as they would have come.
+      news.reverse().forEach(announce);
+    },
+    failed: reportError,
+  });
+
+  const tell = (...arrived: [Notification?]): void => {
+    [...listeners].forEach((listener) => {
+      guard(listener, ...arrived);
+    });
+  };
+  const publish = (): void => {
+    const { notifications, unreadCount, isLoaded } = inbox;
+    state = { ...link, notifications, unreadCount, isLoaded };
+    tell();
+  };
+  const announce = (row: Notification): void => {
+    guard(options.onNotification, row);
+    tell(row);
+  };
+  function reportError(error: unknown): void {
+    guard(options.onError, error);
+  }
+
+  const post = (message: Message): void => {
+    sharing?.post(message);
+  };
+  const postLink = (): void => {
+    post({ type: 'link', link, cursor });
+  };
+
+  const setLink = (next: Link): void => {
+    const before = link;
+    const isFailure = next.failures > before.failures;
+    if (!isFailure && next.status === before.status && next.reason === before.reason) return;
+    link = next;
+    if (next.status === 'stopped') {
+      poller.stop();
+    } else {
+      if (before.status === 'stopped') poller.start();
+      if (isFailure) poller.streamFailed();
+      if (next.status !== 'connecting') poller.setStreaming(next.status === 'open');
+    }
+    publish();
+    if (next.reason === 'authentication') guard(options.onAuthenticationError);
+  };
+
+  const receive = (row: Notification): void => {
+    if (!inbox.receive(row)) return;
+    poller.arrived(row);
+    publish();
+    announce(row);
+  };
+
+  const lead = (): void => {
+    const own = createConnection({
+      url,
+      token: () => options.token,
+      transport: options.transport ?? fetchTransport(),
+      cursor,
+      heartbeat: heartbeatInterval,
+      changed({ status, reason, failures, cursor: at }) {
+        // The end of a stream that was given up is no news.
+        if (stream !== own) return;
+        cursor = at;
+        const before = link;
+        setLink({ status, reason, failures });
+        if (link === before) return;
+        // Another tab may still be let in, and one that is opened after a login
+        // must not find the lead in the hand of one that has stopped.
+        if (status === 'stopped') leave();
+        else postLink();
+      },
+      perform(effect, at) {
+        switch (effect.type) {
+          case 'deliver':
+            post({ type: 'row', row: effect.notification, cursor: at });
+            receive(effect.notification);
+            break;
+          case 'refetch':
+            post({ type: 'refetch' });
+            poller.refetch();
+            break;
+          case 'report':
+            reportError(new Error(`stream refused: ${effect.status}`));
+        }
+      },
+    });
+    stream = own;
+    // The others can tell a leader that is quiet from one that is suspended.
+    pulse = setInterval(postLink, PULSE_MS);
+    own({ type: 'start' });
+  };
+  const unlead = (): void => {
+    const own = stream;
+    stream = null;
+    clearInterval(pulse);
+    own?.({ type: 'stop' });
+  };
+
+  const join = (): void => {
+    if (options.enabled === false) {
+      setLink({ status: 'polling', reason: 'disabled', failures: 0 });
+      return;
+    }
+    const handlers = { lead, demoted: unlead, message: hear as (message: unknown) => void };
+    sharing = options.share?.(url, handlers) ?? null;
+    if (sharing) post({ type: 'hello' });
+    else lead();
+  };
+  const leave = (): void => {
+    unlead();
+    sharing?.leave();
+    sharing = null;
+  };
+
+  const hear = (message: Message): void => {
+    switch (message.type) {
+      case 'hello':
+        if (stream) postLink();
+        break;
+      case 'retry':
+      case 'visible':
+        stream?.({ type: message.type });
+        break;
+      case 'refetch':
+        poller.refetch();
+        break;
+      case 'read':
+        poller.invalidate();
+        inbox.read(message.ids);
+        publish();
+        break;
+      case 'row':
+        receive(message.row);
+        follow(message.cursor);
+        break;
+      case 'link':
+        if (follow(message.cursor)) setLink(message.link);
+    }
+  };
+  /** False where this tab has a stream as well, as two do while the lead is taken over. */
+  const follow = (at: string): boolean => {
+    if (stream) return false;
+    cursor = at;
+    sharing?.heard();
+    return true;
+  };
+
+  const wake = (type: Wake): void => {
+    if (stream) stream({ type });
+    else if (type === 'retry' && unlisten && link.status === 'stopped') join();
+    else post({ type });
+  };
+
+  const mark = async (
+    ids: readonly string[] | 'all',
+    ask: (api?: NotificationApi) => Promise<unknown> | undefined,
+  ): Promise<void> => {
+    inbox.read(ids);
+    publish();
+    post({ type: 'read', ids });
+    try {
+      await poller.holdFor(ask(options.api));
+    } catch (error) {
+      reportError(error);
+      throw error;
+    } finally {
+      post({ type: 'refetch' });
+    }
+  };
+
+  const listen = (): (() => void) => {
+    const listening = new AbortController();
+    const on = (target: EventTarget, name: string, listener: (event: Event) => void): void => {
+      target.addEventListener(name, listener, { signal: listening.signal });
+    };
+    const look = (): void => {
+      poller.setAwake(!document.hidden);
+    };
+    look();
+    on(document, 'visibilitychange', () => {
+      look();
+      if (!document.hidden) wake('visible');
+    });
+    on(window, 'online', () => {
+      stream?.({ type: 'online' });
+      if (link.status !== 'open') poller.refetch();
+    });
+    // A page that may come back by the back button is kept as it is, but not
+    // with a lock or a stream in its hand; and another tab is to lead at once.
+    on(window, 'pagehide', leave);
+    on(window, 'pageshow', (event) => {
+      if (!(event as PageTransitionEvent).persisted) return;
+      poller.refetch();
+      join();
+    });
+    return () => {
+      listening.abort();
+    };
+  };
+
+  return {
+    start() {
+      if (unlisten) return;
+      unlisten = listen();
+      link = UNKNOWN;
+      poller.start();
+      join();
+      publish();
+    },
+    stop() {
+      unlisten?.();
+      unlisten = null;
+      leave();
+      setLink({ status: 'stopped', reason: null, failures: 0 });
+    },
+    retry() {
+      wake('retry');
+    },
+    refresh() {
+      poller.refetch();
+    },
+    async markAsRead(ids) {
+      const list = typeof ids === 'string' ? [ids] : ids;
+      await mark(list, (api) => api?.markAsRead?.(list));
+    },
+    async markAllAsRead() {
+      await mark('all', (api) => api?.markAllAsRead?.());
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => {
+        listeners.delete(listener);
+      };
+    },
+    getState: () => state,
+  };
+}
+
+/** An error in the app's code must not end the stream it came from; it is the page's all the same. */
+function guard<T extends unknown[]>(call: ((...args: T) => void) | undefined, ...args: T): void {
+  try {
+    call?.(...args);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

@@ -1,0 +1,122 @@
+import { type Effect, type Input, type State, dueAt, initial, step } from './machine.js';
+import { toStreamEvent } from './protocol.js';
+import type { StreamSink, Transport } from './transport.js';
+
+/** What a {@link TokenProvider} gives: nothing, where it has renewed a cookie. */
+// eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- an async function that only renews a cookie returns nothing
+type Token = string | null | undefined | void;
+
+/**
+ * Gives a token, or null where nobody is logged in. May be called at any time;
+ * a rejection counts as a failed attempt, and it is asked again after a while.
+ */
+export type TokenProvider = (request: {
+  /** The last one was refused or is about to expire: a cached one will not do. */
+  readonly fresh: boolean;
+}) => Token | Promise<Token>;
+
+type Outward = Exclude<Effect, { readonly type: 'connect' | 'close' }>;
+
+interface Options {
+  readonly url: string;
+  readonly transport: Transport;
+  /** Looked up each time: a component's function is another in each render. */
+  token(): TokenProvider | undefined;
+  /** Where to go on. */
+  readonly cursor: string;
+  /** Time between two heartbeats, in milliseconds. */
+  readonly heartbeat: number;
+  changed(state: State): void;
+  /** What is to be done beyond the stream itself. */
+  perform(effect: Outward, cursor: string): void;
+}
+
+/** What a browser's timer can hold; a longer one fires at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Does what the machine says, and tells it what came of it. The function it
+ * gives takes inputs; one that comes while another is worked on waits its turn.
+ */
+export function createConnection(options: Options): (input: Input) => void {
+  const { url, transport } = options;
+  let state = initial(options.cursor, options.heartbeat);
+  const inputs: Input[] = [];
+  let isStepping = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  /** Closes the stream that is open or asked for. */
+  let close = (): void => undefined;
+
+  const take = (input: Input): void => {
+    inputs.push(input);
+    if (isStepping) return;
+    isStepping = true;
+    for (let next = inputs.shift(); next !== undefined; next = inputs.shift()) {
+      const after = step(state, next, Date.now(), Math.random());
+      state = after.state;
+      after.effects.forEach(perform);
+      options.changed(state);
+    }
+    isStepping = false;
+    clearTimeout(timer);
+    const left = dueAt(state) - Date.now();
+    if (left < Infinity) {
+      timer = setTimeout(take, Math.min(left, LONGEST_TIMER_MS), { type: 'tick' });
+    }
+  };
+
+  const perform = (effect: Effect): void => {
+    if (effect.type === 'connect') {
+      close();
+      close = connect(effect.cursor, effect.fresh);
+    } else if (effect.type === 'close') {
+      close();
+    } else {
+      options.perform(effect, state.cursor);
+    }
+  };
+
+  const connect = (cursor: string, fresh: boolean): (() => void) => {
+    let isClosed = false;
+    let closeStream = (): void => undefined;
+    // What a stream still has to say after it was closed is about the past.
+    const tell = (input: Input): void => {
+      if (!isClosed) take(input);
+    };
+    const sink: StreamSink = {
+      event(event) {
+        tell({ type: 'event', event: toStreamEvent(event), id: event.id });
+      },
+      retry(milliseconds) {
+        tell({ type: 'retryField', milliseconds });
+      },
+      ended() {
+        tell({ type: 'ended' });
+      },
+      refused(answer) {
+        tell({ type: 'refused', ...answer });
+      },
+    };
+    const open = async (): Promise<void> => {
+      let bearer: string | undefined;
+      const token = options.token();
+      if (token && (fresh || !transport.usesCookie)) {
+        const given = await token({ fresh });
+        if (given === null) {
+          tell({ type: 'noToken' });
+          return;
+        }
+        bearer = given ?? undefined;
+      }
+      if (isClosed) return;
+      closeStream = transport.open({ url, cursor, token: bearer }, sink);
+    };
+    open().catch(sink.ended);
+    return () => {
+      isClosed = true;
+      closeStream();
+    };
+  };
+
+  return take;
+}

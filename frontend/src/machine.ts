@@ -1,0 +1,374 @@
+/**
+ * When to connect, how long to wait, when to give up: everything the client
+ * decides about its stream, and nothing it does.
+ *
+ * {@link step} takes what happened and gives what is to be done. It knows no
+ * clock, no network and no chance but what it is handed, so every path through
+ * it is tested without a browser. `connection.ts` does what it says.
+ *
+ *                    start            connected
+ *       (stopped) ──────────▶ connecting ───────▶ open
+ *           ▲                  ▲   │   ▲            │
+ *           │ 401 after a      │   │   │ wait over  │ closing, cut, silent
+ *           │ fresh token      │   ▼   │            │
+ *           └───────────────── │  waiting ◀─────────┘
+ *                              │   │
+ *              online, visible,│   │ ten failures in a row, refused, 204
+ *                     retry()  │   ▼
+ *                              └─ polling
+ */
+import type { Notification } from './notification.js';
+import type { StreamEvent } from './protocol.js';
+
+/** What the stream is doing. */
+export type Status =
+  /** Asking for a stream. */
+  | 'connecting'
+  /** Rows arrive as they are committed. */
+  | 'open'
+  /** Between two attempts. */
+  | 'waiting'
+  /** Streaming is off or given up; the app's REST API is polled. */
+  | 'polling'
+  /** Nothing happens until `start()`, or, after an authentication error, `retry()`. */
+  | 'stopped';
+
+/** Why a `polling` or `stopped` client is not streaming. */
+export type Reason =
+  /** `enabled: false`. */
+  | 'disabled'
+  /** The gateway's feature flag is off (204). */
+  | 'off'
+  /** Ten attempts in a row failed. */
+  | 'failures'
+  /** An answer that another attempt would not change, such as 403 or 404. */
+  | 'refused'
+  /** Not let in, even with a fresh token, or nobody is logged in. */
+  | 'authentication';
+
+/** What happened. */
+export type Input =
+  | { readonly type: 'start' | 'stop' | 'retry' | 'online' | 'visible' }
+  /** Time has passed; due at {@link dueAt}. */
+  | { readonly type: 'tick' }
+  /** An event of the stream; `event` is null for one that is not understood. */
+  | { readonly type: 'event'; readonly event: StreamEvent | null; readonly id: string }
+  /** A `retry:` field. */
+  | { readonly type: 'retryField'; readonly milliseconds: number }
+  /** No answer, or the end of one. */
+  | { readonly type: 'ended' }
+  /** An answer that is no stream. */
+  | {
+      readonly type: 'refused';
+      readonly status: number;
+      /** Milliseconds. */
+      readonly retryAfter: number;
+    }
+  /** The app has no token to give: nobody is logged in. */
+  | { readonly type: 'noToken' };
+
+/** What is to be done. */
+export type Effect =
+  /** Closes what is open and asks for a stream; `fresh`: with a token asked for anew. */
+  | { readonly type: 'connect'; readonly cursor: string; readonly fresh: boolean }
+  | { readonly type: 'close' }
+  | { readonly type: 'deliver'; readonly notification: Notification }
+  /** The list has to be fetched: the stream cannot tell what was missed. */
+  | { readonly type: 'refetch' }
+  /** For the developer: the server's answer is a mistake in the set-up. */
+  | { readonly type: 'report'; readonly status: number };
+
+/** All the machine remembers. Times are in milliseconds, `Infinity` for never. */
+export interface State {
+  readonly status: Status;
+  readonly reason: Reason | null;
+  /** The `id:` of the last event: where the next stream goes on. */
+  readonly cursor: string;
+  /** Whether the stream was, or will be, asked to go on from a cursor. */
+  readonly isResumed: boolean;
+  /** Attempts in a row that brought no stream: ten are the end. */
+  readonly failures: number;
+  /** How far the waits have grown. A stream that does not hold leaves them as long as they are. */
+  readonly waits: number;
+  /** The token has to be, or was, asked for anew: a 401 is then final. */
+  readonly fresh: boolean;
+  /**
+   * While `waiting`, when to connect; while `connecting` and `open`, when to take
+   * the stream for dead.
+   */
+  readonly deadline: number;
+  /** When the token is to be renewed. */
+  readonly renewAt: number;
+  /** The server asked for silence until then; only `retry()` may break it. */
+  readonly holdUntil: number;
+  /** When this stream said `connected`. */
+  readonly openedAt: number;
+  /** The server's `retry:`. */
+  readonly retry: number;
+  /** Whether the stream has said `closing`, and not ended yet. */
+  readonly isClosing: boolean;
+  /** Silence that means a dead stream. */
+  readonly silence: number;
+}
+
+/** The state after an input, and what is to be done about it. */
+export interface Step {
+  readonly state: State;
+  readonly effects: readonly Effect[];
+}
+
+/** How many failures in a row end streaming. */
+export const MAX_FAILURES = 10;
+/** The first wait; each is twice the last, up to the longest. */
+const FIRST_WAIT_MS = 1_000;
+const LONGEST_WAIT_MS = 30_000;
+/** No server may silence a page for longer than this, by `retry:` or `Retry-After`. */
+const LONGEST_HOLD_MS = 60 * 60 * 1_000;
+/** An answer takes milliseconds; a hanging one may mean that six other streams hold the host. */
+const ANSWER_TIMEOUT_MS = 15_000;
+/** A stream has to last this long for the waits to be short again: else one that is cut at once is asked for every second, for ever. */
+const STEADY_MS = 5_000;
+/**
+ * After `closing` the end comes at once; but a native `EventSource` reconnects by
+ * itself, after a `retry:` that scripts do not see, and is left alone for so long.
+ */
+const COMES_BACK_MS = 60_000;
+/** A token of the same second as its revocation is refused: the clock of `iat` has no fractions. */
+const REVOKED_WAIT_MS = 1_000;
+/** A token is renewed this much before its end, or a tenth of its life where that is less. */
+const RENEW_MARGIN_MS = 30_000;
+/** Tokens for moments are not renewed early, which would be without end. */
+const SHORTEST_RENEWED_MS = 10_000;
+/** Heartbeats that may fail to come, and half of one for the network. */
+const SILENT_HEARTBEATS = 2.5;
+
+/** A machine that has not been started. */
+export function initial(cursor: string, heartbeatMs: number): State {
+  return {
+    status: 'stopped',
+    reason: null,
+    cursor,
+    isResumed: false,
+    failures: 0,
+    waits: 0,
+    fresh: false,
+    deadline: Infinity,
+    renewAt: Infinity,
+    holdUntil: 0,
+    openedAt: Infinity,
+    retry: 0,
+    isClosing: false,
+    silence: heartbeatMs * SILENT_HEARTBEATS,
+  };
+}
+
+/** When the machine wants its next `tick`. */
+export function dueAt({ deadline, renewAt }: State): number {
+  return Math.min(deadline, renewAt);
+}
+
+/**
+ * One step. `now` is in milliseconds from anywhere; `random` is in [0, 1).
+ */
+export function step(state: State, input: Input, now: number, random: number): Step {
+  const { status } = state;
+  if (input.type === 'stop') return rest(state, 'stopped', null);
+  if (status === 'stopped') return input.type === 'start' ? renew(state, now) : to(state);
+
+  switch (input.type) {
+    case 'retry':
+      if (status === 'connecting' || status === 'open') break;
+      return renew(state, now);
+    case 'online':
+      // A stream from before the network went away has no way to tell that its
+      // peer is gone.
+      return status === 'open' ? connect(state, now) : wake(state, now);
+    case 'visible':
+      return wake(state, now);
+    case 'tick':
+      return tick(state, now, random);
+    case 'retryField':
+      return to({ ...state, retry: Math.min(input.milliseconds, LONGEST_HOLD_MS) });
+    case 'event':
+      return heard(state, input.event, input.id, now, random);
+    case 'ended':
+      return ended(state, now, random);
+    case 'refused':
+      return refused(state, input, now, random);
+    case 'noToken':
+      return rest(state, 'stopped', 'authentication');
+  }
+  return to(state);
+}
+
+function heard(
+  before: State,
+  event: StreamEvent | null,
+  id: string,
+  now: number,
+  random: number,
+): Step {
+  const deadline = before.status === 'open' ? now + before.silence : before.deadline;
+  const state = { ...before, deadline, cursor: id || before.cursor };
+  switch (event?.name) {
+    case 'connected':
+      return connected(state, event.lifetime, now);
+    case 'notification':
+      return to(state, { type: 'deliver', notification: event.notification });
+    case 'resync':
+      return to(state, { type: 'refetch' });
+    case 'closing':
+      return closing(state, event.reason, now, random);
+  }
+  return to(state);
+}
+
+function connected(state: State, lifetime: number, now: number): Step {
+  const early = Math.min(RENEW_MARGIN_MS, lifetime / 10);
+  const open: State = {
+    ...state,
+    status: 'open',
+    failures: 0,
+    fresh: false,
+    deadline: now + state.silence,
+    renewAt: lifetime >= SHORTEST_RENEWED_MS ? now + lifetime - early : Infinity,
+    openedAt: now,
+    isClosing: false,
+  };
+  // Without a cursor the gateway tells what comes from now on; what was before
+  // is in the list.
+  return state.isResumed ? to(open) : to(open, { type: 'refetch' });
+}
+
+function closing(state: State, reason: string, now: number, random: number): Step {
+  const isHeld = isSteady(state, now);
+  const fresh = { ...state, fresh: true };
+  if (reason === 'token_expired') return isHeld ? renew(fresh, now) : fail(fresh, now, random);
+  if (reason === 'revoked') {
+    return fail(fresh, now, random, Math.max(state.retry, REVOKED_WAIT_MS));
+  }
+  // A stream that held is no failure. A soft refusal is one, and so is a gateway
+  // that goes down as soon as it is up.
+  const failures = isHeld ? 0 : state.failures + 1;
+  if (failures >= MAX_FAILURES) return rest({ ...state, failures }, 'polling', 'failures');
+  return to({
+    ...idle(state),
+    status: 'waiting',
+    failures,
+    waits: isHeld ? 0 : state.waits + 1,
+    deadline: now + COMES_BACK_MS,
+    holdUntil: now + COMES_BACK_MS,
+    isClosing: true,
+  });
+}
+
+function ended(state: State, now: number, random: number): Step {
+  return state.isClosing ? pause(state, now, random, state.retry) : fail(state, now, random);
+}
+
+function refused(
+  state: State,
+  { status, retryAfter }: Extract<Input, { type: 'refused' }>,
+  now: number,
+  random: number,
+): Step {
+  if (status === 204) return rest(state, 'polling', 'off');
+  if (status === 401) {
+    return state.fresh
+      ? rest(state, 'stopped', 'authentication')
+      : connect({ ...state, fresh: true }, now);
+  }
+  // Time mends these, and a 200 that is no stream: a captive portal, say.
+  if (status >= 500 || status < 400 || status === 408 || status === 429) {
+    return fail(state, now, random, Math.min(retryAfter, LONGEST_HOLD_MS));
+  }
+  return rest(state, 'polling', 'refused', { type: 'report', status });
+}
+
+function tick(state: State, now: number, random: number): Step {
+  if (now < dueAt(state)) return to(state);
+  if (state.status === 'waiting') return connect(state, now);
+  if (now >= state.deadline) return ended(state, now, random);
+  return connect({ ...state, fresh: true }, now);
+}
+
+/** The network is back, or somebody looks at the page. */
+function wake(state: State, now: number): Step {
+  const { status, reason, deadline, holdUntil } = state;
+  // A suspended page's timers slept as well.
+  if (status === 'open') return now > deadline ? connect(state, now) : to(state);
+  if (now < holdUntil) return to(state);
+  if (status === 'waiting') return connect(state, now);
+  const isWorthTrying = reason === 'failures' || reason === 'refused';
+  return isWorthTrying ? renew(state, now) : to(state);
+}
+
+/** Connects as if nothing had failed before. */
+function renew(state: State, now: number): Step {
+  return connect({ ...state, failures: 0, waits: 0 }, now);
+}
+
+function connect(state: State, now: number): Step {
+  const { cursor, fresh } = state;
+  const connecting: State = {
+    ...idle(state),
+    status: 'connecting',
+    reason: null,
+    deadline: now + ANSWER_TIMEOUT_MS,
+  };
+  return to(connecting, { type: 'connect', cursor, fresh });
+}
+
+/** Counts a failure; `hold` is how long the server asked to be left alone. */
+function fail(state: State, now: number, random: number, hold = 0): Step {
+  const failures = state.failures + 1;
+  const waits = (isSteady(state, now) ? 0 : state.waits) + 1;
+  if (failures < MAX_FAILURES) return pause({ ...state, failures, waits }, now, random, hold);
+  return rest({ ...state, failures }, 'polling', 'failures');
+}
+
+/** Waits as long as the server asked, and at least as long as the failures demand. */
+function pause(state: State, now: number, random: number, hold: number): Step {
+  const milliseconds = Math.max(hold, state.retry, backoff(state.waits, random));
+  const { state: waiting, effects } = rest({ ...state, holdUntil: now + hold }, 'waiting', null);
+  return to({ ...waiting, deadline: now + milliseconds }, ...effects);
+}
+
+function rest(
+  state: State,
+  status: Status,
+  reason: Reason | null,
+  ...more: readonly Effect[]
+): Step {
+  return to({ ...idle(state), status, reason }, { type: 'close' }, ...more);
+}
+
+/** No stream, and nothing that would be due. */
+function idle(state: State): State {
+  return {
+    ...state,
+    isResumed: state.cursor !== '',
+    deadline: Infinity,
+    renewAt: Infinity,
+    openedAt: Infinity,
+    isClosing: false,
+  };
+}
+
+function to(state: State, ...effects: readonly Effect[]): Step {
+  return { state, effects };
+}
+
+function isSteady({ openedAt }: State, now: number): boolean {
+  return now - openedAt >= STEADY_MS;
+}
+
+/**
+ * The wait that is the first, second, third …: at most 1, 2, 4, 8, 16, 30, 30 … s, at least
+ * half of it (and half a second after none). One number for all would bring
+ * everybody back in the same instant.
+ */
+function backoff(waits: number, random: number): number {
+  const longest = Math.min(FIRST_WAIT_MS * 2 ** (waits - 1), LONGEST_WAIT_MS);
+  return longest * (0.5 + random / 2);
+}

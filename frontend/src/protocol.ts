@@ -1,0 +1,53 @@
+import type { Notification } from './notification.js';
+import type { SseEvent } from './sse.js';
+
+/** What the gateway says, by the name of the event. */
+export type StreamEvent =
+  | {
+      readonly name: 'connected';
+      /** How long the token is good for from now on, in milliseconds; NaN where it is not said. */
+      readonly lifetime: number;
+    }
+  | { readonly name: 'notification'; readonly notification: Notification }
+  | { readonly name: 'heartbeat' | 'resync' }
+  | { readonly name: 'closing'; readonly reason: string };
+
+/** The names a native `EventSource` has to be told to listen for. */
+export const EVENT_NAMES = ['connected', 'notification', 'heartbeat', 'resync', 'closing'] as const;
+
+/**
+ * The event in what came over the wire, or nothing for one this version does
+ * not know or cannot read: it still shows that the stream lives.
+ */
+export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
+  const value = parse(data);
+  switch (name) {
+    case 'heartbeat':
+    case 'resync':
+      return { name };
+    case 'connected':
+      // Both times are the gateway's: the difference holds however wrong the
+      // clock of this machine is. What is no time makes NaN.
+      return {
+        name,
+        lifetime:
+          Date.parse(value['expires_at'] as string) - Date.parse(value['timestamp'] as string),
+      };
+    case 'closing':
+      return { name, reason: String(value['reason']) };
+    case 'notification':
+      // The gateway vouches for the rest; without an id a row could not be told
+      // from its own replay.
+      if (typeof value['id'] !== 'string') return null;
+      return { name, notification: value as unknown as Notification };
+  }
+  return null;
+}
+
+function parse(text: string): Record<string, unknown> {
+  try {
+    return Object(JSON.parse(text)) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,225 @@
+import {
+  type KeyboardEvent,
+  type ReactElement,
+  type ReactNode,
+  useEffect,
+  useId,
+  useRef,
+  useState,
+} from 'react';
+import type { Notification } from '../notification.js';
+import { useNotificationSSE, useNotifications } from './hooks.js';
+
+/** The words of the bell. */
+export interface BellLabels {
+  /** The button's name, which screen readers say; the badge is only seen. */
+  readonly button: (unreadCount: number) => string;
+  /** The panel's heading. */
+  readonly title: string;
+  readonly markAllAsRead: string;
+  readonly empty: string;
+  /** What screen readers say when a notification comes. */
+  readonly announcement: (notification: Notification, unreadCount: number) => string;
+}
+
+/** What can be changed about the bell. */
+export interface NotificationBellProps {
+  /** Beside `ng-bell`. */
+  readonly className?: string | undefined;
+  /** In place of the drawn bell. */
+  readonly icon?: ReactNode;
+  readonly labels?: Partial<BellLabels> | undefined;
+  /** What an entry of the list shows. */
+  readonly renderItem?: ((notification: Notification) => ReactNode) | undefined;
+  /** `created_at` for the reader; in the browser's own words by default. */
+  readonly formatTime?: ((time: Date) => string) | undefined;
+  /** An entry was chosen, and has been marked as read. */
+  readonly onSelect?: ((notification: Notification) => void) | undefined;
+}
+
+const ENGLISH: BellLabels = {
+  button: (unreadCount) =>
+    unreadCount > 0 ? `Notifications, ${unreadCount} unread` : 'Notifications',
+  title: 'Notifications',
+  markAllAsRead: 'Mark all as read',
+  empty: 'Nothing new',
+  announcement: ({ title }, unreadCount) => `${title}. ${unreadCount} unread`,
+};
+
+/** Seen by nobody and read out all the same, with or without the style sheet. */
+const HEARD_ONLY = {
+  position: 'absolute',
+  width: 1,
+  height: 1,
+  overflow: 'hidden',
+  clipPath: 'inset(50%)',
+  whiteSpace: 'nowrap',
+} as const;
+
+/**
+ * A bell with a badge, and the newest notifications behind it.
+ *
+ * Looks are those of `@notify-gateway/client/style.css`, whose `--ng-…` variables
+ * and `ng-bell…` classes may be overridden; without it the browser's own.
+ */
+export function NotificationBell(props: NotificationBellProps): ReactElement {
+  const { className = '', icon, onSelect } = props;
+  const labels = { ...ENGLISH, ...props.labels };
+  const { notifications, unreadCount, markAsRead, markAllAsRead } = useNotifications();
+  const [latest, setLatest] = useState<Notification | null>(null);
+  const [isOpen, setIsOpen] = useState(false);
+  const root = useRef<HTMLDivElement>(null);
+  const button = useRef<HTMLButtonElement>(null);
+  const panel = useRef<HTMLDivElement>(null);
+  const panelId = useId();
+  useNotificationSSE(setLatest);
+
+  useEffect(() => {
+    if (!isOpen) return;
+    panel.current?.focus();
+    const closeOutside = ({ target }: Event): void => {
+      if (!root.current?.contains(target as Node)) setIsOpen(false);
+    };
+    document.addEventListener('pointerdown', closeOutside);
+    document.addEventListener('focusin', closeOutside);
+    return () => {
+      document.removeEventListener('pointerdown', closeOutside);
+      document.removeEventListener('focusin', closeOutside);
+    };
+  }, [isOpen]);
+
+  const onKeyDown = (event: KeyboardEvent): void => {
+    if (!isOpen) return;
+    if (event.key === 'Escape') {
+      setIsOpen(false);
+      button.current?.focus();
+    } else if (moveFocus(panel.current, event.key)) {
+      event.preventDefault();
+    }
+  };
+  const select = (notification: Notification): void => {
+    // A mark that fails is undone by the next poll, and the provider's onError
+    // has been told.
+    if (notification.status === 'unread') markAsRead(notification.id).catch(() => undefined);
+    onSelect?.(notification);
+  };
+
+  return (
+    <div ref={root} className={`ng-bell ${className}`.trim()} onKeyDown={onKeyDown}>
+      <button
+        ref={button}
+        type="button"
+        className="ng-bell__button"
+        aria-label={labels.button(unreadCount)}
+        aria-haspopup="dialog"
+        aria-expanded={isOpen}
+        aria-controls={isOpen ? panelId : undefined}
+        onClick={() => {
+          setIsOpen(!isOpen);
+        }}
+      >
+        {icon ?? <BellIcon />}
+        {unreadCount > 0 && (
+          // Another key with each number makes it appear anew, which the style
+          // sheet animates.
+          <span key={unreadCount} className="ng-bell__badge" aria-hidden="true">
+            {unreadCount > 99 ? '99+' : unreadCount}
+          </span>
+        )}
+      </button>
+      <span role="status" style={HEARD_ONLY}>
+        {latest && labels.announcement(latest, unreadCount)}
+      </span>
+      {isOpen && (
+        <div
+          ref={panel}
+          id={panelId}
+          role="dialog"
+          aria-label={labels.title}
+          tabIndex={-1}
+          className="ng-bell__panel"
+        >
+          <div className="ng-bell__header">
+            <span className="ng-bell__title">{labels.title}</span>
+            {unreadCount > 0 && (
+              <button
+                type="button"
+                className="ng-bell__all"
+                onClick={() => {
+                  // The button goes away with what it has done; the focus must
+                  // not go with it.
+                  panel.current?.focus();
+                  markAllAsRead().catch(() => undefined);
+                }}
+              >
+                {labels.markAllAsRead}
+              </button>
+            )}
+          </div>
+          {notifications.length === 0 && <p className="ng-bell__empty">{labels.empty}</p>}
+          <ul className="ng-bell__list">
+            {notifications.map((notification) => (
+              <li key={notification.id}>
+                <button
+                  type="button"
+                  className="ng-bell__item"
+                  data-item=""
+                  data-type={notification.type}
+                  data-status={notification.status}
+                  onClick={() => {
+                    select(notification);
+                  }}
+                >
+                  {props.renderItem?.(notification) ?? (
+                    <Item notification={notification} formatTime={props.formatTime} />
+                  )}
+                </button>
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Item({
+  notification: { title, message, created_at },
+  formatTime = (time) => time.toLocaleString(),
+}: {
+  readonly notification: Notification;
+  readonly formatTime?: NotificationBellProps['formatTime'];
+}): ReactElement {
+  return (
+    <>
+      <span className="ng-bell__item-title">{title}</span>
+      <span className="ng-bell__item-message">{message}</span>
+      <time className="ng-bell__item-time" dateTime={created_at}>
+        {formatTime(new Date(created_at))}
+      </time>
+    </>
+  );
+}
+
+function BellIcon(): ReactElement {
+  return (
+    <svg className="ng-bell__icon" viewBox="0 0 24 24" aria-hidden="true">
+      <path d="M12 3a6 6 0 0 0-6 6v4l-2 3v1h16v-1l-2-3V9a6 6 0 0 0-6-6Zm-2 16a2 2 0 0 0 4 0Z" />
+    </svg>
+  );
+}
+
+/** Moves among the entries as in any list; false for a key that does not. */
+function moveFocus(panel: HTMLElement | null, key: string): boolean {
+  const items = [...(panel?.querySelectorAll<HTMLElement>('[data-item]') ?? [])];
+  const at = items.findIndex((item) => item === document.activeElement);
+  const to = {
+    ArrowDown: Math.min(at + 1, items.length - 1),
+    ArrowUp: Math.max(at - 1, 0),
+    Home: 0,
+    End: items.length - 1,
+  }[key];
+  if (to === undefined) return false;
+  items[to]?.focus();
+  return true;
+}

@@ -1,0 +1,69 @@
+import { useEffect, useRef, useSyncExternalStore } from 'react';
+import { type ClientState, INITIAL_STATE, type NotificationClient } from '../client.js';
+import type { Notification } from '../notification.js';
+import { useNotificationClient } from './provider.js';
+
+/** The stream, as {@link useNotificationSSE} gives it. */
+export interface NotificationStream extends Pick<ClientState, 'status' | 'reason' | 'failures'> {
+  /** Whether notifications arrive as they are committed. */
+  readonly isStreaming: boolean;
+  /** Tries to stream now, however often it has failed. */
+  readonly retry: () => void;
+}
+
+/**
+ * How the stream is; and what comes in, once for each new notification, where
+ * `onNotification` is given.
+ */
+export function useNotificationSSE(
+  onNotification?: (notification: Notification) => void,
+): NotificationStream {
+  const client = useNotificationClient();
+  const latest = useRef(onNotification);
+  useEffect(() => {
+    latest.current = onNotification;
+  });
+  useEffect(
+    () =>
+      client.subscribe((arrived) => {
+        if (arrived) latest.current?.(arrived);
+      }),
+    [client],
+  );
+  const status = useClientState(client, 'status');
+  const reason = useClientState(client, 'reason');
+  const failures = useClientState(client, 'failures');
+  return { status, reason, failures, isStreaming: status === 'open', retry: client.retry };
+}
+
+/** The list, as {@link useNotifications} gives it. */
+export interface Notifications
+  extends
+    Pick<ClientState, 'notifications' | 'unreadCount' | 'isLoaded'>,
+    Pick<NotificationClient, 'markAsRead' | 'markAllAsRead' | 'refresh'> {}
+
+/** The newest notifications, how many are unread, and what can be done about it. */
+export function useNotifications(): Notifications {
+  const client = useNotificationClient();
+  const { markAsRead, markAllAsRead, refresh } = client;
+  const notifications = useClientState(client, 'notifications');
+  const unreadCount = useClientState(client, 'unreadCount');
+  const isLoaded = useClientState(client, 'isLoaded');
+  return { notifications, unreadCount, isLoaded, markAsRead, markAllAsRead, refresh };
+}
+
+/** The number on the badge; a component that shows nothing else draws nothing else. */
+export function useUnreadCount(): number {
+  return useClientState(useNotificationClient(), 'unreadCount');
+}
+
+function useClientState<K extends keyof ClientState>(
+  client: NotificationClient,
+  name: K,
+): ClientState[K] {
+  return useSyncExternalStore(
+    client.subscribe,
+    () => client.getState()[name],
+    () => INITIAL_STATE[name],
+  );
+}

@@ -1,0 +1,45 @@
+import type { SseEvent } from './sse.js';
+
+/** What a transport is asked for. */
+export interface StreamRequest {
+  readonly url: string;
+  /** Where to go on; empty: from now on. */
+  readonly cursor: string;
+  /** The bearer token, for a transport that sends one. */
+  readonly token: string | undefined;
+}
+
+/** What a transport tells, in the order in which it happens. */
+export interface StreamSink {
+  readonly event: (event: SseEvent) => void;
+  /** A `retry:` field, in milliseconds. */
+  readonly retry: (milliseconds: number) => void;
+  /** The stream is over, or none came. */
+  readonly ended: () => void;
+  /** An answer that is no stream. `retryAfter` is in milliseconds. */
+  readonly refused: (answer: { readonly status: number; readonly retryAfter: number }) => void;
+}
+
+/** A way to open a stream. */
+export interface Transport {
+  /** Whether the browser sends a cookie, and the token function is only called to renew it. */
+  readonly usesCookie?: boolean;
+  /** Opens a stream; the function it gives closes it. Told nothing after that. */
+  open(request: StreamRequest, sink: StreamSink): () => void;
+}
+
+/** Tells the sink about an answer that is no stream, and lets go of its body. */
+export function refuse({ status, headers, body }: Response, sink: StreamSink): void {
+  void body?.cancel();
+  sink.refused({ status, retryAfter: retryAfter(headers.get('retry-after'), Date.now()) });
+}
+
+/**
+ * A `Retry-After`, seconds or a date, in milliseconds; 0 where it says nothing.
+ *
+ * https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+ */
+export function retryAfter(header: string | null, now: number): number {
+  const seconds = Number(header);
+  return Math.max(0, (seconds >= 0 ? seconds * 1000 : Date.parse(header ?? '') - now) || 0);
+}

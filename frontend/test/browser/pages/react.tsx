@@ -1,0 +1,74 @@
+import { StrictMode, useEffect, useState } from 'react';
+import { createRoot } from 'react-dom/client';
+import { Toaster, toast } from 'sonner';
+import {
+  NotificationBell,
+  NotificationProvider,
+  useNotificationClient,
+  useNotificationSSE,
+  useUnreadCount,
+} from '../../../src/react/index.js';
+import '../../../src/style.css';
+import { options, probe, watch } from './setup.js';
+
+const given = await options();
+
+/** Sonner, with a note of what it is asked to show. */
+const noted = {
+  success: (title: string, data: { id: string; description: string }) => {
+    probe.toasts.push(`success: ${title}`);
+    return toast.success(title, data);
+  },
+  error: (title: string, data: { id: string; description: string }) => {
+    probe.toasts.push(`error: ${title}`);
+    return toast.error(title, data);
+  },
+};
+
+function Status() {
+  const { status, reason, retry } = useNotificationSSE();
+  return (
+    <p>
+      <output data-testid="status">{status}</output> <span>{reason}</span>
+      <output data-testid="count">{useUnreadCount()}</output>
+      <button onClick={retry}>retry</button>
+    </p>
+  );
+}
+
+function Watch() {
+  const client = useNotificationClient();
+  useEffect(() => {
+    watch(client);
+  }, [client]);
+  return null;
+}
+
+function App() {
+  const [isMounted, setMounted] = useState(true);
+  useEffect(() => {
+    probe.setMounted = setMounted;
+  }, []);
+  return (
+    <>
+      <Toaster />
+      {isMounted && (
+        <NotificationProvider {...given} toast={noted}>
+          <NotificationBell />
+          <Status />
+          <Watch />
+        </NotificationProvider>
+      )}
+      <button>elsewhere</button>
+    </>
+  );
+}
+
+const root = document.getElementById('root');
+if (root) {
+  createRoot(root).render(
+    <StrictMode>
+      <App />
+    </StrictMode>,
+  );
+}

@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto';
+import {
+  type Browser,
+  type BrowserContext,
+  type Page,
+  chromium as launcher,
+} from 'playwright-core';
+import { expect } from 'vitest';
+import type {} from '../pages/setup.js';
+import { App } from './app.js';
+import { Gateway } from './gateway.js';
+import { Postgres } from './postgres.js';
+import { chromium } from './prerequisites.js';
+import { eventually } from './wait.js';
+
+/** How a page is opened: which of the bundles, and what its query says. */
+export interface PageOptions {
+  readonly page?: 'core' | 'react19' | 'react18';
+  readonly transport?: 'fetch' | 'event-source';
+  readonly api?: 'separate' | 'page' | 'none';
+  readonly share?: 'no';
+  readonly enabled?: 'no';
+  readonly url?: string;
+}
+
+/** The two ways to stream; what holds for one has to hold for the other. */
+export const TRANSPORTS = ['fetch', 'event-source'] as const;
+
+/** A database, a gateway, an app and a browser, all of them real. */
+export class World {
+  private constructor(
+    readonly postgres: Postgres,
+    readonly gateway: Gateway,
+    readonly app: App,
+    readonly browser: Browser,
+  ) {}
+
+  static async start(): Promise<World> {
+    const [postgres, app] = await Promise.all([Postgres.start(), App.start()]);
+    app.pool = postgres.pool;
+    const gateway = await Gateway.start(postgres, app.origin);
+    const flags = '--disable-background-networking --disable-component-update --disable-sync';
+    const browser = await launcher.launch({
+      executablePath: chromium ?? '',
+      // Playwright switches the browser's cache of left pages off; people have it.
+      ignoreDefaultArgs: ['--disable-back-forward-cache'],
+      args: [...flags.split(' '), '--no-first-run', '--disable-gpu', '--no-sandbox'],
+    });
+    return new World(postgres, gateway, app, browser);
+  }
+
+  async stop(): Promise<void> {
+    await this.browser.close();
+    await this.app.stop();
+    await this.gateway.stop();
+    await this.postgres.stop();
+  }
+
+  /** Somebody with a browser of their own. */
+  async visitor(): Promise<Visitor> {
+    return new Visitor(this, await this.browser.newContext());
+  }
+}
+
+/** A user and the browser they sit at. */
+export class Visitor {
+  readonly user = randomUUID();
+  /** What the pages complained about, and no test expects. */
+  readonly #complaints: string[] = [];
+
+  constructor(
+    readonly world: World,
+    readonly context: BrowserContext,
+  ) {}
+
+  async open(options: PageOptions = {}): Promise<Tab> {
+    const page = await this.context.newPage();
+    page.on('pageerror', (error) => this.#complaints.push(`uncaught: ${String(error)}`));
+    page.on('console', (message) => {
+      const text = message.text();
+      // The browser itself notes each request that fails; that a stream may
+      // fail is what the package is for.
+      const isNetwork = text.startsWith('Failed to load resource') || text.includes('net::ERR_');
+      const isCors = text.includes('has been blocked by CORS policy');
+      if (['error', 'warning'].includes(message.type()) && !isNetwork && !isCors) {
+        this.#complaints.push(`${message.type()}: ${text}`);
+      }
+    });
+    const { page: name = 'core', url = this.world.gateway.streamUrl, ...rest } = options;
+    const query = new URLSearchParams({ user: this.user, url, ...rest });
+    await page.goto(`${this.world.app.origin}/page/${name}?${query.toString()}`);
+    await page.waitForFunction(() => window.probe.client !== null);
+    return new Tab(page);
+  }
+
+  /** Closes the browser; fails when a page has complained. */
+  async leave(): Promise<void> {
+    await this.context.close();
+    expect(this.#complaints).toEqual([]);
+  }
+}
+
+/** A page with the package in it. */
+export class Tab {
+  constructor(readonly page: Page) {}
+
+  state() {
+    return this.page.evaluate(() => {
+      const state = window.probe.client?.getState();
+      if (!state) throw new Error('no client');
+      return state;
+    });
+  }
+
+  probe() {
+    return this.page.evaluate(() => {
+      const { statuses, arrived, toasts, authenticationErrors, errors, tokens } = window.probe;
+      return { statuses, arrived, toasts, authenticationErrors, errors, tokens };
+    });
+  }
+
+  async is(status: string): Promise<void> {
+    await eventually(`a tab that is ${status}`, async () => (await this.state()).status === status);
+  }
+
+  /** Waits until the stream is open and the list was fetched. */
+  async isReady(): Promise<void> {
+    await eventually('an open stream', async () => {
+      const { status, isLoaded } = await this.state();
+      return status === 'open' && isLoaded;
+    });
+  }
+
+  async shows(unreadCount: number): Promise<void> {
+    await eventually(
+      `${unreadCount} unread`,
+      async () => (await this.state()).unreadCount === unreadCount,
+    );
+  }
+
+  /** The titles that arrived, in their order. */
+  async arrived(): Promise<string[]> {
+    return (await this.probe()).arrived.map(({ title }) => title);
+  }
+}

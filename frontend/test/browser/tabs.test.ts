@@ -1,0 +1,180 @@
+/** One stream per browser, over HTTP/1.1, where the seventh would hang. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventually, sleep } from './support/wait.js';
+import { Tab, TRANSPORTS, World } from './support/world.js';
+
+let world: World;
+beforeAll(async () => {
+  world = await World.start();
+});
+afterAll(() => world.stop());
+
+/** More rows than a list of the app's has. */
+const MANY = Array.from({ length: 25 }, (_, n) => n);
+
+/** The tab that has the stream: the one that holds the lock. */
+async function leaderOf(tabs: readonly Tab[]): Promise<Tab> {
+  for (const tab of tabs) {
+    const { held } = await tab.page.evaluate(() => navigator.locks.query());
+    const [lock] = held ?? [];
+    const own = await tab.page.evaluate(
+      async () =>
+        new Promise<string | undefined>((resolve) => {
+          const name = `own ${crypto.randomUUID()}`;
+          void navigator.locks.request(name, async () => {
+            const { held } = await navigator.locks.query();
+            resolve(held?.find((other) => other.name === name)?.clientId);
+          });
+        }),
+    );
+    if (lock?.clientId === own) return tab;
+  }
+  throw new Error('no tab leads');
+}
+
+describe.each(TRANSPORTS)('over %s', (transport) => {
+  test('twelve tabs share one stream; when its tab is closed the next takes over', async () => {
+    const visitor = await world.visitor();
+    const before = await world.gateway.streams();
+    const tabs: Tab[] = [];
+    for (let n = 0; n < 12; n += 1) tabs.push(await visitor.open({ transport }));
+    for (const tab of tabs) await tab.isReady();
+    expect(await world.gateway.streams()).toBe(before + 1);
+    await world.postgres.insert(visitor.user, 'one', 'two');
+    for (const tab of tabs) await tab.shows(2);
+
+    const takenOver: number[] = [];
+    for (let change = 0; change < 3; change += 1) {
+      const leader = await leaderOf(tabs);
+      tabs.splice(tabs.indexOf(leader), 1);
+      const counted = (await leader.state()).unreadCount;
+      await leader.page.close();
+      const closed = Date.now();
+      // Committed while nobody streams, and more than the list has: the successor
+      // goes on from the cursor that its predecessor has shared.
+      await world.postgres.insert(visitor.user, ...MANY.map((n) => `row ${n} of change ${change}`));
+      for (const tab of tabs) await tab.shows(counted + MANY.length);
+      takenOver.push(Date.now() - closed);
+      await eventually('one stream', async () => (await world.gateway.streams()) === before + 1);
+    }
+    console.log(`${transport}: rows on all tabs ${takenOver.join(', ')} ms after the leader's end`);
+    const ids = (await world.postgres.ids(visitor.user)).sort();
+    for (const tab of tabs) {
+      await tab.shows(ids.length);
+      await eventually('all rows', async () => (await tab.probe()).arrived.length >= ids.length);
+      expect((await tab.probe()).arrived.map(({ id }) => id).sort()).toEqual(ids);
+    }
+    await visitor.leave();
+    await eventually('no stream', async () => (await world.gateway.streams()) === before);
+  });
+
+  test('a leader whose page crashes is replaced as well', async () => {
+    const visitor = await world.visitor();
+    const tabs = [await visitor.open({ transport }), await visitor.open({ transport })];
+    for (const tab of tabs) await tab.isReady();
+    const leader = await leaderOf(tabs);
+    const [other] = tabs.filter((tab) => tab !== leader);
+    const session = await visitor.context.newCDPSession(leader.page);
+    const crash = leader.page.waitForEvent('crash');
+    session.send('Page.crash').catch(() => undefined);
+    await crash;
+    await world.postgres.insert(visitor.user, 'after the crash');
+    await other?.shows(1);
+    await visitor.leave();
+  });
+
+  test('what is read in one tab is read in all', async () => {
+    const visitor = await world.visitor();
+    await world.postgres.insert(visitor.user, 'one', 'two');
+    const tabs = [];
+    for (let n = 0; n < 3; n += 1) tabs.push(await visitor.open({ transport }));
+    for (const tab of tabs) await tab.shows(2);
+    await tabs[1]?.page.evaluate(() => {
+      const [first] = window.probe.client?.getState().notifications ?? [];
+      return window.probe.client?.markAsRead(first?.id ?? '');
+    });
+    for (const tab of tabs) await tab.shows(1);
+    await tabs[2]?.page.evaluate(() => window.probe.client?.markAllAsRead());
+    for (const tab of tabs) await tab.shows(0);
+    expect(await world.postgres.unreadCount(visitor.user)).toBe(0);
+    await visitor.leave();
+  });
+
+  test('the back button: a page that is kept and comes back streams again', async () => {
+    const visitor = await world.visitor();
+    const tab = await visitor.open({ transport });
+    await tab.isReady();
+    await tab.page.goto(`${world.app.origin}/page/elsewhere`);
+    await eventually('no stream', async () => (await world.gateway.streams()) === 0);
+    await world.postgres.insert(visitor.user, 'meanwhile');
+    await tab.page.goBack({ waitUntil: 'commit' });
+    await tab.page.waitForFunction(() => window.probe.restored === 1);
+    await tab.is('open');
+    await tab.shows(1);
+    await visitor.leave();
+  });
+});
+
+test('a leader that stands still with the lock in its hand has it taken away', async () => {
+  const visitor = await world.visitor();
+  const before = await world.gateway.streams();
+  const leader = await visitor.open();
+  await leader.isReady();
+  // Three minutes are to pass at once for this one: its clock is in our hand.
+  const page = await visitor.context.newPage();
+  await page.clock.install();
+  await page.goto(leader.page.url());
+  await page.waitForFunction(() => window.probe.client?.getState().status === 'open');
+  const other = new Tab(page);
+  expect(await leaderOf([leader, other])).toBe(leader);
+
+  // As a tab that iOS has put in the background.
+  const still = leader.page.evaluate(() => {
+    for (const end = Date.now() + 10_000; Date.now() < end;);
+  });
+  await world.postgres.insert(visitor.user, 'while nobody leads');
+  await page.clock.fastForward(181_000);
+  await other.shows(1);
+  await still;
+
+  await leader.shows(1);
+  expect(await leaderOf([leader, other])).toBe(other);
+  await eventually('one stream', async () => (await world.gateway.streams()) === before + 1);
+  await world.postgres.insert(visitor.user, 'after');
+  await leader.shows(2);
+  await other.shows(2);
+  await visitor.leave();
+});
+
+test('two users of one browser share nothing', async () => {
+  const [one, other] = [await world.visitor(), await world.visitor()];
+  const before = await world.gateway.streams();
+  const tabOfOne = await one.open();
+  const url = new URL(tabOfOne.page.url());
+  url.searchParams.set('user', other.user);
+  const page = await one.context.newPage();
+  await page.goto(url.href);
+  await page.waitForFunction(() => window.probe.client?.getState().status === 'open');
+  await tabOfOne.isReady();
+  expect(await world.gateway.streams()).toBe(before + 2);
+  await world.postgres.insert(one.user, 'secret');
+  await tabOfOne.shows(1);
+  await sleep(300);
+  expect(await page.evaluate(() => window.probe.client?.getState().unreadCount)).toBe(0);
+  await other.leave();
+  await one.leave();
+});
+
+test('without locks each tab streams for itself', async () => {
+  const visitor = await world.visitor();
+  await visitor.context.addInitScript(() => {
+    Reflect.deleteProperty(Navigator.prototype, 'locks');
+  });
+  const before = await world.gateway.streams();
+  const tabs = [await visitor.open(), await visitor.open()];
+  for (const tab of tabs) await tab.isReady();
+  expect(await world.gateway.streams()).toBe(before + 2);
+  await world.postgres.insert(visitor.user, 'one');
+  for (const tab of tabs) await tab.shows(1);
+  await visitor.leave();
+});

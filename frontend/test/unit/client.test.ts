@@ -1,0 +1,542 @@
+/**
+ * The shell around the machine, with fake time, a page that is no browser's and
+ * a transport that does as it is told. The real ones are in test/browser.
+ */
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  type ClientOptions,
+  type Notification,
+  type NotificationApi,
+  type NotificationClient,
+  type StreamRequest,
+  type StreamSink,
+  createNotificationClient,
+} from '../../src/index.js';
+
+class FakeDocument extends EventTarget {
+  hidden = false;
+  look(isSeen: boolean): void {
+    this.hidden = !isSeen;
+    this.dispatchEvent(new Event('visibilitychange'));
+  }
+}
+
+let page: FakeDocument;
+let clients: NotificationClient[];
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.spyOn(Math, 'random').mockReturnValue(0);
+  page = new FakeDocument();
+  clients = [];
+  vi.stubGlobal('document', page);
+  vi.stubGlobal('window', new EventTarget());
+});
+afterEach(() => {
+  for (const client of clients) client.stop();
+  expect(vi.getTimerCount()).toBe(0);
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
+});
+
+function row(n: number): Notification {
+  return {
+    id: `row ${n}`,
+    type: 'info',
+    title: `title ${n}`,
+    message: '',
+    status: 'unread',
+    metadata: null,
+    created_at: new Date(n * 1_000).toISOString(),
+    related_session_id: null,
+  };
+}
+
+/** One stream that was asked for. */
+interface Stream extends StreamRequest {
+  readonly sink: StreamSink;
+  isClosed: boolean;
+}
+
+function harness(options: Partial<ClientOptions> = {}) {
+  const streams: Stream[] = [];
+  const polls: number[] = [];
+  const table: Notification[] = [];
+  const begun = Date.now();
+  const api: NotificationApi = {
+    list: () => {
+      polls.push(Date.now() - begun);
+      return Promise.resolve({
+        notifications: [...table].reverse(),
+        unreadCount: table.filter(({ status }) => status === 'unread').length,
+      });
+    },
+  };
+  const client = createNotificationClient({
+    url: '/stream',
+    api,
+    transport: {
+      open(request, sink) {
+        const stream = { ...request, sink, isClosed: false };
+        streams.push(stream);
+        return () => {
+          stream.isClosed = true;
+        };
+      },
+    },
+    ...options,
+  });
+  clients.push(client);
+  const last = (): Stream => {
+    const stream = streams.at(-1);
+    if (!stream) throw new Error('no stream');
+    return stream;
+  };
+  return {
+    client,
+    streams,
+    polls,
+    table,
+    last,
+    start: async () => {
+      client.start();
+      await vi.advanceTimersByTimeAsync(0);
+    },
+    connect: async (lifetime = 1e9) => {
+      const timestamp = new Date().toISOString();
+      const expires_at = new Date(Date.now() + lifetime).toISOString();
+      last().sink.event({
+        name: 'connected',
+        data: JSON.stringify({ timestamp, expires_at }),
+        id: 'c0',
+      });
+      await vi.advanceTimersByTimeAsync(0);
+    },
+    send: (n: number, id = `c${n}`) => {
+      last().sink.event({ name: 'notification', data: JSON.stringify(row(n)), id });
+    },
+    beat: () => {
+      last().sink.event({ name: 'heartbeat', data: '{}', id: '' });
+    },
+  };
+}
+const pass = (milliseconds: number) => vi.advanceTimersByTimeAsync(milliseconds);
+
+describe('streaming', () => {
+  test('goes through the backoff with real timers, and resumes from the last cursor', async () => {
+    const { client, streams, start, connect, send, last } = harness();
+    await start();
+    await connect();
+    send(1);
+    last().sink.ended();
+    expect(client.getState().status).toBe('waiting');
+    expect(last().isClosed).toBe(true);
+    await pass(499);
+    expect(streams).toHaveLength(1);
+    await pass(1);
+    expect(streams).toHaveLength(2);
+    expect(last().cursor).toBe('c1');
+  });
+
+  test('what a closed stream still says is not heard', async () => {
+    const { client, streams, start, connect, last } = harness();
+    await start();
+    await connect();
+    const [old] = streams;
+    last().sink.ended();
+    await pass(500);
+    await connect();
+    old?.sink.event({ name: 'notification', data: JSON.stringify(row(1)), id: 'old' });
+    old?.sink.ended();
+    expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 0 });
+  });
+
+  test('an error in a listener ends neither the stream nor the other listeners', async () => {
+    const uncaught: unknown[] = [];
+    const onUncaught = (error: unknown): void => void uncaught.push(error);
+    process.on('uncaughtException', onUncaught);
+    const mine = new Error('of the app');
+    const heard: string[] = [];
+    const { client, start, connect, send } = harness({
+      onNotification: () => {
+        throw mine;
+      },
+    });
+    client.subscribe((arrived) => {
+      if (arrived) heard.push(arrived.id);
+    });
+    await start();
+    await connect();
+    send(1);
+    send(2);
+    expect(heard).toEqual(['row 1', 'row 2']);
+    expect(client.getState().status).toBe('open');
+    await pass(0);
+    process.off('uncaughtException', onUncaught);
+    expect(uncaught).toEqual([mine, mine]);
+  });
+
+  test('a listener that stops the client in the middle of an event stops it', async () => {
+    const { client, start, connect, send, last } = harness();
+    client.subscribe((arrived) => {
+      if (arrived) client.stop();
+    });
+    await start();
+    await connect();
+    send(1);
+    expect(last().isClosed).toBe(true);
+    expect(client.getState().status).toBe('stopped');
+  });
+
+  test('a row that comes twice is announced once', async () => {
+    const onNotification = vi.fn();
+    const { client, start, connect, send } = harness({ onNotification });
+    await start();
+    await connect();
+    send(1);
+    send(1, 'c9');
+    expect(onNotification).toHaveBeenCalledTimes(1);
+    expect(client.getState().unreadCount).toBe(1);
+  });
+
+  test('a stop while the token is on its way opens nothing', async () => {
+    const { client, streams, start } = harness({
+      token: () => new Promise((resolve) => setTimeout(resolve, 100, 'late')),
+    });
+    await start();
+    client.stop();
+    await pass(1_000);
+    expect(streams).toHaveLength(0);
+  });
+
+  test('a token function that throws is a failure, and is asked again', async () => {
+    let isBroken = true;
+    const { client, start, last } = harness({
+      token: () => {
+        if (isBroken) throw new Error('no network');
+        return 'good';
+      },
+    });
+    await start();
+    expect(client.getState()).toMatchObject({ status: 'waiting', failures: 1 });
+    isBroken = false;
+    await pass(500);
+    expect(last().token).toBe('good');
+  });
+
+  test('after an authentication error nothing runs, until retry()', async () => {
+    let token: string | null = null;
+    const onAuthenticationError = vi.fn();
+    const { client, start, polls, last } = harness({ token: () => token, onAuthenticationError });
+    await start();
+    expect(onAuthenticationError).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+    page.look(true);
+    await pass(100_000);
+    expect(polls).toHaveLength(0);
+    token = 'good';
+    client.retry();
+    await pass(0);
+    expect(last().token).toBe('good');
+  });
+});
+
+describe('polling', () => {
+  test('waits for the stream, and is done once when it opens', async () => {
+    const { start, connect, polls } = harness();
+    await start();
+    await pass(200);
+    await connect();
+    expect(polls).toEqual([200]);
+  });
+
+  test('waits no longer than half a second, and is done again when the stream opens', async () => {
+    const { start, connect, polls } = harness();
+    await start();
+    await pass(700);
+    expect(polls).toEqual([500]);
+    await connect();
+    expect(polls).toEqual([500, 700]);
+  });
+
+  test('every 60 s while streaming; 10 s after a failure; every 30 s without a stream', async () => {
+    const { start, connect, polls, last, beat } = harness();
+    await start();
+    await connect();
+    for (let beats = 0; beats < 5; beats += 1) {
+      await pass(30_000);
+      beat();
+    }
+    expect(polls).toEqual([0, 60_000, 120_000]);
+    last().sink.refused({ status: 404, retryAfter: 0 });
+    await pass(60_000);
+    // 30 s after the last, which is now; then every 30 s.
+    expect(polls.slice(3)).toEqual([150_000, 180_000, 210_000]);
+  });
+
+  test('10 s after the stream was lost', async () => {
+    const { start, connect, polls, last, beat } = harness();
+    await start();
+    await connect();
+    await pass(12_000);
+    beat();
+    last().sink.ended();
+    // The first wait is half a second here: the next attempt hangs.
+    await pass(10_000);
+    expect(polls).toEqual([0, 22_000]);
+  });
+
+  test('a poll that failed is tried again after 10 s, then every 30 s', async () => {
+    const onError = vi.fn();
+    const times: number[] = [];
+    const begun = Date.now();
+    const { start, connect } = harness({
+      onError,
+      api: {
+        list: () => {
+          times.push(Date.now() - begun);
+          return Promise.reject(new Error('down'));
+        },
+      },
+      enabled: false,
+    });
+    await start();
+    await pass(75_000);
+    expect(times).toEqual([0, 10_000, 40_000, 70_000]);
+    expect(onError).toHaveBeenCalledTimes(4);
+    expect(connect).toBeDefined();
+  });
+
+  test('a poll that hangs is given up after 30 s', async () => {
+    const onError = vi.fn();
+    const list = vi.fn(() => new Promise<never>(() => undefined));
+    const { start } = harness({ onError, api: { list }, enabled: false });
+    await start();
+    await pass(29_999);
+    expect(onError).not.toHaveBeenCalled();
+    await pass(1);
+    expect(onError).toHaveBeenCalledTimes(1);
+    await pass(10_000);
+    expect(list).toHaveBeenCalledTimes(2);
+  });
+
+  test('a hidden page does not poll, and catches up when it is looked at', async () => {
+    const { start, connect, polls, beat } = harness();
+    await start();
+    await connect();
+    page.look(false);
+    for (let beats = 0; beats < 4; beats += 1) {
+      await pass(30_000);
+      beat();
+    }
+    expect(polls).toEqual([0]);
+    page.look(true);
+    await pass(0);
+    expect(polls).toEqual([0, 120_000]);
+  });
+
+  test('resync is followed by a poll', async () => {
+    const { start, connect, polls, last } = harness();
+    await start();
+    await connect();
+    await pass(1_000);
+    last().sink.event({ name: 'resync', data: '{"reason":"too_far_back"}', id: 'c5' });
+    await pass(0);
+    expect(polls).toEqual([0, 1_000]);
+  });
+
+  test('an answer that comes after stop() changes nothing', async () => {
+    let answer: (rows: Notification[]) => void = () => undefined;
+    const { client, start } = harness({
+      api: {
+        list: () => new Promise((resolve) => (answer = resolve)),
+        unreadCount: () => Promise.resolve(1),
+      },
+      enabled: false,
+    });
+    await start();
+    client.stop();
+    answer([row(1)]);
+    await pass(0);
+    expect(client.getState()).toMatchObject({ status: 'stopped', unreadCount: 0, isLoaded: false });
+  });
+
+  test('brings news where there is no stream', async () => {
+    const onNotification = vi.fn();
+    const { client, start, table } = harness({ enabled: false, onNotification });
+    table.push(row(1));
+    await start();
+    expect(onNotification).not.toHaveBeenCalled();
+    table.push(row(2), row(3));
+    await pass(30_000);
+    expect(onNotification.mock.calls).toEqual([[row(2)], [row(3)]]);
+    expect(client.getState()).toMatchObject({
+      status: 'polling',
+      reason: 'disabled',
+      unreadCount: 3,
+    });
+  });
+});
+
+describe('the count, with a list and a count that are asked for one after the other', () => {
+  /** A table whose reads the test places in time. */
+  function slow() {
+    const table: Notification[] = [];
+    const answers: (() => void)[] = [];
+    const read = <T>(value: () => T): Promise<T> =>
+      new Promise((resolve) => {
+        answers.push(() => {
+          resolve(value());
+        });
+      });
+    const api: NotificationApi = {
+      list: () => read(() => [...table].reverse().slice(0, 20)),
+      unreadCount: () => read(() => table.length),
+    };
+    const answer = async (): Promise<void> => {
+      answers.shift()?.();
+      await pass(0);
+    };
+    return { table, api, answer };
+  }
+
+  test('a row counted but brought later is put right by another poll, a second after it', async () => {
+    const { table, api, answer } = slow();
+    const { client, start, connect, send } = harness({ api });
+    await start();
+    await connect();
+    await answer();
+    // Between the two reads: not in the list, in the count.
+    table.push(row(1));
+    await answer();
+    expect(client.getState().unreadCount).toBe(1);
+    send(1);
+    expect(client.getState().unreadCount).toBe(2);
+    await pass(1_000);
+    await answer();
+    await answer();
+    expect(client.getState().unreadCount).toBe(1);
+  });
+
+  test('a row that comes while the count is on its way, and is not in it, counts', async () => {
+    const { api, answer } = slow();
+    const { client, start, connect, send } = harness({ api });
+    await start();
+    await connect();
+    await answer();
+    send(1);
+    await answer();
+    expect(client.getState().unreadCount).toBe(1);
+  });
+
+  test('a row in the list is not counted again, however late it is brought', async () => {
+    const { table, api, answer } = slow();
+    const { client, start, connect, send } = harness({ api });
+    table.push(row(1));
+    await start();
+    await connect();
+    await answer();
+    await answer();
+    await pass(1_000);
+    send(1);
+    expect(client.getState().unreadCount).toBe(1);
+  });
+
+  test('a row long after a count is beyond doubt: no poll follows it', async () => {
+    const { api, answer } = slow();
+    const list = vi.spyOn(api, 'list');
+    const { start, connect, send } = harness({ api });
+    await start();
+    await connect();
+    await answer();
+    await answer();
+    await pass(5_000);
+    send(1);
+    await pass(20_000);
+    expect(list).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('marking as read', () => {
+  test('shows at once, tells the API, and asks it afterwards', async () => {
+    const told: unknown[] = [];
+    const table = [row(2), row(1)];
+    const { client, start, connect } = harness({
+      api: {
+        list: () =>
+          Promise.resolve({
+            notifications: [...table],
+            unreadCount: table.filter(({ status }) => status === 'unread').length,
+          }),
+        markAsRead: async (ids) => {
+          await pass(100);
+          told.push(ids);
+          table[1] = { ...row(1), status: 'read' };
+        },
+      },
+    });
+    await start();
+    await connect();
+    const marking = client.markAsRead('row 1');
+    expect(client.getState().unreadCount).toBe(1);
+    expect(told).toEqual([]);
+    await marking;
+    await pass(0);
+    expect(told).toEqual([['row 1']]);
+    expect(client.getState().unreadCount).toBe(1);
+    expect(client.getState().notifications.map(({ status }) => status)).toEqual(['unread', 'read']);
+  });
+
+  test('that fails rejects, is told to onError, and is undone by the poll that follows', async () => {
+    const onError = vi.fn();
+    const failure = new Error('read-only');
+    const rows = [row(2), row(1)];
+    const { client, start, connect } = harness({
+      onError,
+      api: {
+        list: () => Promise.resolve({ notifications: rows, unreadCount: 2 }),
+        markAllAsRead: () => Promise.reject(failure),
+      },
+    });
+    await start();
+    await connect();
+    const marking = client.markAllAsRead();
+    expect(client.getState().unreadCount).toBe(0);
+    await expect(marking).rejects.toBe(failure);
+    await pass(0);
+    expect(onError).toHaveBeenCalledWith(failure);
+    expect(client.getState().unreadCount).toBe(2);
+  });
+
+  test('a poll that was under way when it began is void, and none begins before it is through', async () => {
+    const answers: ((unreadCount: number) => void)[] = [];
+    let marked: () => void = () => undefined;
+    const { client, start, connect } = harness({
+      api: {
+        list: () =>
+          new Promise((resolve) => {
+            answers.push((unreadCount) => {
+              resolve({ notifications: [], unreadCount });
+            });
+          }),
+        markAllAsRead: () => new Promise<void>((resolve) => (marked = resolve)),
+      },
+    });
+    await start();
+    await connect();
+    answers[0]?.(5);
+    await pass(0);
+    client.refresh();
+    const marking = client.markAllAsRead();
+    answers[1]?.(5);
+    await pass(0);
+    expect(client.getState().unreadCount).toBe(0);
+    expect(answers).toHaveLength(2);
+    marked();
+    await marking;
+    expect(answers).toHaveLength(3);
+    answers[2]?.(0);
+    await pass(0);
+    expect(client.getState().unreadCount).toBe(0);
+  });
+});

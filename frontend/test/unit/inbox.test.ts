@@ -1,0 +1,320 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type Inbox, MAX_SEEN, MAX_UNCOUNTED, createInbox } from '../../src/inbox.js';
+import type { Notification } from '../../src/notification.js';
+
+/** A row of the second `n`. */
+function row(n: number, status = 'unread'): Notification {
+  return {
+    id: `row ${n}`,
+    type: 'info',
+    title: `title ${n}`,
+    message: '',
+    status,
+    metadata: null,
+    created_at: new Date(n * 1_000).toISOString(),
+    related_session_id: null,
+  };
+}
+const ids = (inbox: Inbox): string[] => inbox.notifications.map(({ id }) => id);
+
+/** A poll whose list and count are read while nothing else happens. */
+function poll(inbox: Inbox, notifications: Notification[], unreadCount: number): Notification[] {
+  const mark = inbox.mark();
+  return inbox.apply({ notifications, unreadCount, listMark: mark, countMark: mark });
+}
+
+describe('rows', () => {
+  test('are shown newest first, as many as wanted', () => {
+    const inbox = createInbox(2);
+    for (const n of [2, 1, 3]) inbox.receive(row(n));
+    expect(ids(inbox)).toEqual(['row 3', 'row 2']);
+    expect(inbox.unreadCount).toBe(3);
+  });
+
+  test('that come twice are taken once', () => {
+    const inbox = createInbox(20);
+    expect(inbox.receive(row(1))).toBe(true);
+    expect(inbox.receive(row(1))).toBe(false);
+    expect(ids(inbox)).toEqual(['row 1']);
+    expect(inbox.unreadCount).toBe(1);
+  });
+
+  test('that a poll brought are known when the stream brings them', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(1)], 1);
+    expect(inbox.receive(row(1))).toBe(false);
+    expect(inbox.unreadCount).toBe(1);
+  });
+
+  test('are remembered by the thousand, and then forgotten', () => {
+    const inbox = createInbox(20);
+    for (let n = 0; n <= MAX_SEEN; n += 1) inbox.receive(row(n));
+    expect(inbox.receive(row(1))).toBe(false);
+    expect(inbox.receive(row(0))).toBe(true);
+  });
+
+  test('that are read when they come do not count', () => {
+    const inbox = createInbox(20);
+    inbox.receive(row(1, 'read'));
+    expect(inbox.unreadCount).toBe(0);
+  });
+
+  test('that the app has deleted go with the next poll', () => {
+    const inbox = createInbox(20);
+    inbox.receive(row(1));
+    poll(inbox, [], 0);
+    expect(ids(inbox)).toEqual([]);
+    expect(inbox.unreadCount).toBe(0);
+  });
+});
+
+describe('news', () => {
+  test('are not what was there before the first poll', () => {
+    const inbox = createInbox(20);
+    expect(poll(inbox, [row(1)], 1)).toEqual([]);
+    expect(poll(inbox, [row(2), row(1)], 2)).toEqual([row(2)]);
+  });
+
+  test('are not what the stream has brought before', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [], 0);
+    inbox.receive(row(1));
+    expect(poll(inbox, [row(1)], 1)).toEqual([]);
+  });
+
+  test('are rows that a poll has shown between newer ones, when the stream brings them', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(1)], 1);
+    inbox.receive(row(3));
+    expect(poll(inbox, [row(3), row(2), row(1)], 3)).toEqual([]);
+    expect(poll(inbox, [row(3), row(2), row(1)], 3)).toEqual([]);
+    expect(inbox.receive(row(2))).toBe(true);
+    expect(inbox.receive(row(2))).toBe(false);
+    expect(inbox.receive(row(1))).toBe(false);
+    expect(ids(inbox)).toEqual(['row 3', 'row 2', 'row 1']);
+    expect(inbox.unreadCount).toBe(3);
+  });
+
+  test('are not old rows that moved up into the list', () => {
+    const inbox = createInbox(2);
+    poll(inbox, [row(3), row(2)], 3);
+    expect(poll(inbox, [row(3), row(1)], 2)).toEqual([]);
+  });
+});
+
+describe('the count', () => {
+  test('includes what arrived before it was asked for', () => {
+    const inbox = createInbox(20);
+    inbox.receive(row(1));
+    poll(inbox, [row(1)], 1);
+    expect(inbox.unreadCount).toBe(1);
+  });
+
+  test('includes what arrived before it was asked for even where the list is too short to show it', () => {
+    const inbox = createInbox(20);
+    inbox.receive(row(1));
+    poll(inbox, [row(3), row(2)], 3);
+    expect(inbox.unreadCount).toBe(3);
+  });
+
+  test('does not include what arrives between the question and the answer and is in no list', () => {
+    const inbox = createInbox(20);
+    const mark = inbox.mark();
+    inbox.receive(row(1));
+    inbox.apply({ notifications: [], unreadCount: 0, listMark: mark, countMark: mark });
+    expect(inbox.unreadCount).toBe(1);
+    expect(ids(inbox)).toEqual(['row 1']);
+  });
+
+  test('includes what arrives meanwhile and is in the list', () => {
+    const inbox = createInbox(20);
+    const mark = inbox.mark();
+    inbox.receive(row(1));
+    inbox.apply({ notifications: [row(1)], unreadCount: 1, listMark: mark, countMark: mark });
+    expect(inbox.unreadCount).toBe(1);
+    expect(ids(inbox)).toEqual(['row 1']);
+  });
+
+  test('stays right when so many rows come that they are no longer told apart', () => {
+    const inbox = createInbox(20);
+    const many = MAX_SEEN + MAX_UNCOUNTED;
+    for (let n = 0; n < many; n += 1) inbox.receive(row(n));
+    expect(inbox.unreadCount).toBe(many);
+    expect(inbox.notifications).toHaveLength(20);
+  });
+});
+
+describe('marking as read', () => {
+  test('counts down by the rows that were unread', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(2), row(1, 'read')], 5);
+    inbox.receive(row(3));
+    inbox.read(['row 1', 'row 2', 'row 3', 'row of another list']);
+    expect(inbox.unreadCount).toBe(4);
+    expect(inbox.notifications.map(({ status }) => status)).toEqual(['read', 'read', 'read']);
+    inbox.read(['row 2']);
+    expect(inbox.unreadCount).toBe(4);
+  });
+
+  test('all of them leaves none, and later ones count', () => {
+    const inbox = createInbox(2);
+    poll(inbox, [row(3), row(2)], 7);
+    inbox.receive(row(4));
+    inbox.read('all');
+    expect(inbox.unreadCount).toBe(0);
+    inbox.receive(row(5));
+    expect(inbox.unreadCount).toBe(1);
+  });
+
+  test('a row that is no longer shown but counted on top is counted down', () => {
+    const inbox = createInbox(1);
+    inbox.receive(row(1));
+    inbox.receive(row(2));
+    inbox.read(['row 1']);
+    expect(inbox.unreadCount).toBe(1);
+  });
+});
+
+/**
+ * A table, a stream and polls, in any order the network can put them: rows are
+ * committed; the stream brings each once, in any order and at any time after; a
+ * poll reads the list at one moment and the count at a later one (or both at
+ * once), and its answer comes later still.
+ */
+type Event = 'commit' | 'deliver' | 'askList' | 'readList' | 'listCame' | 'readCount' | 'answer';
+const events = fc.array(
+  fc.tuple(
+    fc.constantFrom<Event>(
+      'commit',
+      'commit',
+      'deliver',
+      'deliver',
+      'askList',
+      'readList',
+      'listCame',
+      'readCount',
+      'answer',
+    ),
+    fc.nat(),
+  ),
+  { maxLength: 80 },
+);
+
+function play(history: readonly [Event, number][], isOneInstant: boolean, limit: number) {
+  const inbox = createInbox(limit);
+  const table: Notification[] = [];
+  const underway: Notification[] = [];
+  let query: {
+    step: Event;
+    listMark: number;
+    countMark: number;
+    list: Notification[];
+    count: number;
+  } | null = null;
+  /** Rows that were committed between the two reads of the last answer. */
+  let between = 0;
+  let tableAtList = 0;
+  const does = (event: Event, luck: number): void => {
+    if (event === 'commit') {
+      const next = row(table.length + 1);
+      table.push(next);
+      underway.push(next);
+    } else if (event === 'deliver') {
+      const [brought] = underway.splice(luck % Math.max(1, underway.length), 1);
+      if (brought) inbox.receive(brought);
+    } else if (event === 'askList' && query === null) {
+      const mark = inbox.mark();
+      query = { step: 'askList', listMark: mark, countMark: mark, list: [], count: 0 };
+    } else if (event === 'readList' && query?.step === 'askList') {
+      query = {
+        ...query,
+        step: 'readList',
+        list: [...table].reverse().slice(0, limit),
+        count: table.length,
+      };
+      tableAtList = table.length;
+    } else if (event === 'listCame' && query?.step === 'readList' && !isOneInstant) {
+      query = { ...query, step: 'listCame', countMark: inbox.mark() };
+    } else if (event === 'readCount' && query?.step === 'listCame') {
+      query = { ...query, step: 'readCount', count: table.length };
+    } else if (event === 'answer' && query?.step === (isOneInstant ? 'readList' : 'readCount')) {
+      const { list: notifications, count: unreadCount, listMark, countMark } = query;
+      inbox.apply({ notifications, unreadCount, listMark, countMark });
+      between = unreadCount - tableAtList;
+      query = null;
+    }
+  };
+  for (const [event, luck] of history) does(event, luck);
+  return {
+    inbox,
+    table,
+    /** The poll under way is answered and everything delivered, then a poll asks and answers. */
+    settle: () => {
+      const rest = ['readList', 'listCame', 'readCount', 'answer'] as const;
+      for (const event of rest) does(event, 0);
+      while (underway.length > 0) does('deliver', 0);
+      const before = { unreadCount: inbox.unreadCount, between };
+      for (const event of ['askList', ...rest] as const) does(event, 0);
+      return before;
+    },
+  };
+}
+
+describe('whatever the order in which stream and polls bring rows', () => {
+  test('list and count of one instant never count a row twice, nor miss one', () => {
+    fc.assert(
+      fc.property(events, (history) => {
+        const { table, settle, inbox } = play(history, true, 1_000);
+        expect(settle().unreadCount).toBe(table.length);
+        expect(inbox.unreadCount).toBe(table.length);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  test('asked one after the other they miss none, and count twice only what came between the questions', () => {
+    fc.assert(
+      fc.property(events, (history) => {
+        const { table, settle } = play(history, false, 1_000);
+        const { unreadCount, between } = settle();
+        expect(unreadCount).toBeGreaterThanOrEqual(table.length);
+        expect(unreadCount).toBeLessThanOrEqual(table.length + between);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  test('another poll settles every doubt, and the list is the newest of the table', () => {
+    fc.assert(
+      fc.property(
+        events,
+        fc.boolean(),
+        fc.integer({ min: 1, max: 5 }),
+        (history, isOneInstant, limit) => {
+          const { table, settle, inbox } = play(history, isOneInstant, limit);
+          settle();
+          expect(inbox.unreadCount).toBe(table.length);
+          expect(ids(inbox)).toEqual(
+            [...table]
+              .reverse()
+              .slice(0, limit)
+              .map(({ id }) => id),
+          );
+        },
+      ),
+      { numRuns: 3_000 },
+    );
+  });
+
+  test('no row is ever shown twice, and the count is never below what is shown', () => {
+    fc.assert(
+      fc.property(events, fc.boolean(), (history, isOneInstant) => {
+        const { inbox } = play(history, isOneInstant, 20);
+        expect(new Set(ids(inbox)).size).toBe(inbox.notifications.length);
+        expect(inbox.unreadCount).toBeGreaterThanOrEqual(inbox.notifications.length);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+});

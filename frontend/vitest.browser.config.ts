@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: process.env['SOAK'] ? ['test/browser/soak.ts'] : ['test/browser/**/*.test.ts'],
+    environment: 'node',
+    // Each file has a database, a gateway and a browser of its own; two of
+    // them at once would only take each other's time.
+    fileParallelism: false,
+    testTimeout: 180_000,
+    hookTimeout: 120_000,
+  },
+});
