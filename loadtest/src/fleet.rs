@@ -93,7 +93,7 @@ impl Fleet {
         }
         let mut fleet = Self { workers, shared };
         for index in 0..count {
-            fleet.order(index, &Order::Setup(setup())).await?;
+            fleet.order(index, &Order::Setup(Box::new(setup()))).await?;
         }
         Ok(fleet)
     }

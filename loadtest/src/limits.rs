@@ -87,3 +87,54 @@ fn of_mode(result: &ModeResult, limits: &LimitOptions, is_suite: bool) -> Vec<Ch
     }
     checks
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{
+        options::{Command, Options},
+        report::{ServerUse, tests::report},
+        verdict::Findings,
+    };
+
+    fn missed(change: impl Fn(&mut ModeResult), arguments: &[&str]) -> Vec<String> {
+        let mut results = report("a").results;
+        results[0].findings = Findings::default();
+        results[0].ends.clear();
+        results[0].rows_failed.clear();
+        change(&mut results[0]);
+        let arguments = ["notify-loadtest", "suite", "--min-streams", "3"].iter().chain(arguments);
+        let Command::Suite(suite) = Options::try_parse_from(arguments).unwrap().command else {
+            panic!("a suite was asked for")
+        };
+        let checks = checks(&results, &suite.common.limits, true);
+        checks.into_iter().filter(|check| !check.passed).map(|check| check.what).collect()
+    }
+
+    #[test]
+    fn what_holds_is_not_missed() {
+        assert_eq!(missed(|_| {}, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn each_limit_can_be_missed() {
+        assert_eq!(missed(|it| it.findings.doubled = 1, &[]), ["rows doubled"]);
+        assert_eq!(missed(|it| it.wanted = 4, &[]), ["streams that never opened"]);
+        assert_eq!(missed(|it| it.broadcasts_ms = vec![1.0, 2001.0], &[]).len(), 1);
+        assert_eq!(missed(|_| {}, &["--max-connect", "1ms"]), ["connect, p99"]);
+        assert_eq!(missed(|_| {}, &["--max-connect", "4980us"]), [""; 0]);
+        let every = ["--max-connect", "4980us", "--percentile", "100"];
+        assert_eq!(missed(|_| {}, &every), ["connect, p100"]);
+        let heavy = ServerUse {
+            kib_per_stream: Some(10_241.0),
+            cpu_percent_per_100_streams: Some(1.1),
+            ..ServerUse::default()
+        };
+        let heavy = |it: &mut ModeResult| it.server = Some(heavy.clone());
+        assert_eq!(missed(heavy, &[]), ["memory a stream", "CPU for 100 streams"]);
+        assert_eq!(missed(heavy, &["--no-limits"]), [""; 0]);
+        assert_eq!(missed(|_| {}, &["--min-streams", "4"]).len(), 1);
+    }
+}

@@ -334,7 +334,7 @@ pub(crate) struct WriterOptions {
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitOptions {
     /// Streams open at once (suite only)
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, overrides_with = "min_streams")]
     pub(crate) min_streams: u64,
     /// So many percent of connects and deliveries must be within their limits;
     /// 100: every single one

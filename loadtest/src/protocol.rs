@@ -14,7 +14,7 @@ use crate::{histogram::Buckets, ledger::Ledger, request::RequestTemplate, verdic
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// First, once.
-    Setup(Setup),
+    Setup(Box<Setup>),
     /// Opens streams: the first at `from_ns`, each next one `interval_ns` later.
     Open { streams: Vec<StreamOrder>, from_ns: u64, interval_ns: u64 },
     /// Opens connections that close as soon as they are open, in the same way:

@@ -92,6 +92,8 @@ pub(crate) struct ServerUse {
     /// Cores, on average while measured.
     pub(crate) cores: f64,
     pub(crate) cpu_s_per_100k: Option<f64>,
+    /// For each event of any kind, heartbeats included.
+    pub(crate) cpu_us_per_event: Option<f64>,
     /// CPU of opening all streams, for each.
     pub(crate) cpu_us_per_connect: Option<f64>,
     /// Percent of a core for a hundred streams.

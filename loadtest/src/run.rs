@@ -54,6 +54,7 @@ struct Run<'a> {
     target: &'a Target,
     common: &'a Common,
     bar: &'a Bar,
+    number: u32,
     tag: Tag,
     users: Vec<(String, String)>,
     fleet: Fleet,
@@ -82,7 +83,9 @@ impl<'a> Run<'a> {
         common: &'a Common,
         bar: &'a Bar,
     ) -> anyhow::Result<Self> {
-        let run = target::run_name();
+        // Marks the run's rows, and chooses its addresses.
+        let number = fastrand::u32(..);
+        let run = format!("{number:08x}");
         let limit = files::raise_limit()?;
         let churned = match scenario.trouble {
             Trouble::Churn { .. } => 1000,
@@ -96,6 +99,7 @@ impl<'a> Run<'a> {
             target,
             common,
             bar,
+            number,
             tag: Tag::new(&run),
             users: target.users(scenario.all_users())?,
             meter: Meter::new(target, fleet.pids()),
@@ -313,7 +317,9 @@ impl<'a> Run<'a> {
         let reading = (0..streams_per_user).flat_map(|_| 0..users).map(|user| (user, true));
         let all = reading.chain(std::iter::repeat_n((users, false), slow));
         all.enumerate()
-            .map(|(index, (user, reads))| self.target.stream(index, user, &self.users, reads))
+            .map(|(index, (user, reads))| {
+                self.target.stream(self.number, index, user, &self.users, reads)
+            })
             .collect()
     }
 }
@@ -391,11 +397,14 @@ fn server_use(
     let grown = |now: u64, then: u64| as_f64(now.saturating_sub(then)) / 1024.0;
     let per_stream = |kib: f64| (streams > 0.0).then(|| kib / streams);
     let tcp_memory_max = samples.iter().filter_map(|sample| sample.tcp_memory).max().unwrap_or(0);
+    let others = seen.totals_settled.other_events - seen.totals_begun.other_events;
+    let events = as_f64(deliveries + others);
     let opened = as_f64(seen.totals_opened.opened_total);
     Some(ServerUse {
         cpu_s,
         cores: server_cores,
         cpu_s_per_100k: (deliveries > 0).then(|| cpu_s / as_f64(deliveries) * 1e5),
+        cpu_us_per_event: (events > 0.0).then(|| cpu_s / events * 1e6),
         cpu_us_per_connect: cpu(&seen.before, &seen.opened)
             .filter(|_| opened > 0.0)
             .map(|seconds| seconds * 1e6 / opened),

@@ -22,9 +22,14 @@ use crate::{
 /// Longer than any run.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Streams that come from one loopback address: far fewer than it has ports, so
-/// that those still in TIME_WAIT from the last run are not missed.
-const STREAMS_PER_ADDRESS: usize = 500;
+/// Streams that come from one loopback address. An address has 28,000 ports, but
+/// the kernel looks for a free one step by step, past all those still in
+/// TIME_WAIT: with some thousands of them a bind takes milliseconds.
+const STREAMS_PER_ADDRESS: usize = 100;
+
+/// Source addresses are 127.64.0.0 and up, far from anything that listens.
+const FIRST_ADDRESS: u32 = 0x7f40_0000;
+const ADDRESSES: u32 = 1 << 22;
 
 /// A server and how to talk to it.
 pub(crate) struct Target {
@@ -138,9 +143,11 @@ impl Target {
         }
     }
 
-    /// One stream of a user, the `index`th of all.
+    /// One stream of a user, the `index`th of all. `run` chooses the addresses:
+    /// where the last run's have been, TIME_WAIT is.
     pub(crate) fn stream(
         &self,
+        run: u32,
         index: usize,
         user: usize,
         users: &[(String, String)],
@@ -148,17 +155,17 @@ impl Target {
     ) -> StreamOrder {
         let (user_id, token) = users.get(user).cloned().unwrap_or_default();
         let user = u32::try_from(user).unwrap_or(u32::MAX);
-        StreamOrder { user, user_id, token, source: self.source(index), reads }
+        StreamOrder { user, user_id, token, source: self.source(run, index), reads }
     }
 
     /// All of 127.0.0.0/8 is ours, and each address has ports of its own.
-    fn source(&self, index: usize) -> Option<IpAddr> {
+    fn source(&self, run: u32, index: usize) -> Option<IpAddr> {
         if !self.address.ip().is_loopback() || self.address.is_ipv6() {
             return None;
         }
-        let number = index / STREAMS_PER_ADDRESS % 65_000;
-        let [_, _, high, low] = u32::try_from(number).unwrap_or(0).to_be_bytes();
-        Some(IpAddr::from([127, 77, high, low.max(1)]))
+        let number = u32::try_from(index / STREAMS_PER_ADDRESS).unwrap_or(0);
+        let address = FIRST_ADDRESS + run.wrapping_add(number) % ADDRESSES;
+        Some(IpAddr::from(address.to_be_bytes()))
     }
 }
 
@@ -213,11 +220,6 @@ fn sink(options: &WriterOptions, database_url: Option<String>) -> anyhow::Result
 /// be found and removed.
 fn user_id(user: usize) -> Uuid {
     Uuid::from_fields(0x6e67_6c74, 0, 0x4000, &(user as u64 | 0x8000 << 48).to_be_bytes())
-}
-
-/// A name for the run that no other run has.
-pub(crate) fn run_name() -> String {
-    format!("{:08x}", fastrand::u32(..))
 }
 
 /// Ids by number, as the writer needs them.

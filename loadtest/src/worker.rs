@@ -54,7 +54,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let orders = listen(waker);
     let Ok(Some(Order::Setup(setup))) = orders.recv() else { return Ok(()) };
-    let mut worker = Worker::new(setup, &poll)?;
+    let mut worker = Worker::new(*setup, &poll)?;
     let mut events = Events::with_capacity(1024);
     loop {
         poll.poll(&mut events, Some(worker.patience())).or_else(interrupted)?;

@@ -1,6 +1,11 @@
 //! A server that is not ours, told of its rows over HTTP: when it is sound the
 //! load test is content, and when it is not the load test says what is wrong.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it; clippy.toml covers test functions only"
+)]
+
 use std::{
     collections::HashMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -1,5 +1,10 @@
 //! A small run against a real gateway on a real Postgres.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by unwrapping it; clippy.toml covers test functions only"
+)]
+
 use std::{
     io::Write as _,
     path::Path,

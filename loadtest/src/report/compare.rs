@@ -49,6 +49,7 @@ const FIGURES: &[Figure] = &[
     ),
     figure("server CPU, s", |it| Some(it.server.as_ref()?.cpu_s), Some(true)),
     figure("server CPU, s / 100k received", |it| it.server.as_ref()?.cpu_s_per_100k, Some(true)),
+    figure("server CPU, µs / event", |it| it.server.as_ref()?.cpu_us_per_event, Some(true)),
     figure("server CPU, µs / connect", |it| it.server.as_ref()?.cpu_us_per_connect, Some(true)),
     figure("server memory, KiB / stream (PSS)", memory, Some(true)),
     figure("load generator, cores", |it| Some(it.generator.cores), None),
@@ -88,6 +89,9 @@ pub(crate) fn run(options: &CompareOptions) -> anyhow::Result<()> {
     std::io::stdout().write_all(text(&reports).as_bytes())?;
     Ok(())
 }
+
+/// What is drawn of a mode.
+type Pick<'a> = dyn Fn(&ModeResult) -> Option<Vec<(f64, f64)>> + 'a;
 
 /// The page.
 pub(crate) fn render(reports: &[Report]) -> String {
@@ -135,7 +139,7 @@ fn of_mode(reports: &[Report], mode: Mode) -> String {
     let rows: Vec<String> = FIGURES.iter().filter_map(|figure| row(figure, &results)).collect();
     let names: Vec<String> = reports.iter().map(|report| escape(&report.name)).collect();
     let head: Vec<&str> = std::iter::once("").chain(names.iter().map(String::as_str)).collect();
-    let series = |pick: &dyn Fn(&ModeResult) -> Option<Vec<(f64, f64)>>, dots| -> Vec<Series> {
+    let series = |pick: &Pick<'_>, dots| -> Vec<Series> {
         reports
             .iter()
             .enumerate()

@@ -246,6 +246,7 @@ fn counts(report: &Report) -> String {
             fault(it.misrouted),
             fault(it.reordered),
             td(&result.ends.values().sum::<u64>().to_string()),
+            td(&result.other_events.to_string()),
         ];
         cells.concat()
     };
@@ -263,6 +264,7 @@ fn counts(report: &Report) -> String {
         "misrouted",
         "reordered",
         "ended",
+        "other events",
     ];
     card("", &table(&head, &rows))
 }
@@ -378,6 +380,7 @@ fn cpu(report: &Report) -> String {
                 td(&format!("<div class=\"bar\">{bar}</div>")),
                 numbers,
                 td(&optional(server.and_then(|it| it.cpu_s_per_100k), |it| format!("{it:.2}"))),
+                td(&optional(server.and_then(|it| it.cpu_us_per_event), |it| format!("{it:.1}"))),
                 td(&optional(server.and_then(|it| it.cpu_us_per_connect), |it| format!("{it:.0}"))),
                 td(&optional(server.and_then(|it| it.cpu_percent_per_100_streams), |it| {
                     format!("{it:.3}")
@@ -395,6 +398,7 @@ fn cpu(report: &Report) -> String {
         "generator",
         "others",
         "server s /<br>100k received",
+        "µs /<br>event",
         "µs /<br>connect",
         "% / 100<br>streams",
     ];

@@ -35,6 +35,7 @@ fn header() -> Vec<String> {
         "misrouted",
         "reordered",
         "ended",
+        "other events",
     ];
     titles.map(str::to_owned).to_vec()
 }
@@ -53,6 +54,7 @@ fn row(result: &ModeResult) -> Vec<String> {
         findings.misrouted.to_string(),
         findings.reordered.to_string(),
         result.ends.values().sum::<u64>().to_string(),
+        result.other_events.to_string(),
     ]
 }
 
@@ -96,6 +98,7 @@ fn server(out: &mut String, report: &Report) {
         "CPU s",
         "cores",
         "s/100k recv",
+        "µs/event",
         "µs/connect",
         "%/100 streams",
         "PSS MiB",
@@ -116,6 +119,7 @@ fn server(out: &mut String, report: &Report) {
             format!("{:.2}", server.cpu_s),
             format!("{:.3}", server.cores),
             optional(server.cpu_s_per_100k, 2),
+            optional(server.cpu_us_per_event, 1),
             optional(server.cpu_us_per_connect, 0),
             optional(server.cpu_percent_per_100_streams, 3),
             mib(server.pss_open),

@@ -229,7 +229,7 @@ impl Stream {
             self.account.cuts.push(Cut { at_ns: now_ns(), reopened_ns: None });
         }
         // Everyone at once would be another storm.
-        let pause_ms = self.retry_ms.min(MAX_RETRY_MS).max(1);
+        let pause_ms = self.retry_ms.clamp(1, MAX_RETRY_MS);
         Some(rng.u64(pause_ms / 2..=pause_ms) * 1_000_000)
     }
 
