@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test lint build soak simulate deps help
+.PHONY: run test test-frontend lint build soak simulate loadtest fuzz deps help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -10,10 +10,21 @@ help: ## what there is
 run: ## a throwaway database, the gateway, a demo page
 	$(CARGO) run --locked --package notify-gateway -- dev
 
-test: deps ## everything, on a real PostgreSQL
+test: deps ## everything, on a real PostgreSQL and in a real browser
 	$(CARGO) test --locked --workspace
+	$(MAKE) test-frontend
 
-lint: ## format, clippy, licences and bans, spelling where typos is installed
+NPM ?= npm
+
+test-frontend: deps frontend/node_modules ## the TypeScript package, and in Chromium against the gateway
+	$(CARGO) build --locked --package notify-gateway
+	@if command -v $(NPM) >/dev/null; then cd frontend && $(NPM) test && $(NPM) run test:browser; \
+		else echo "test: npm is not installed, the front end was NOT tested"; fi
+
+frontend/node_modules: frontend/package-lock.json
+	@if command -v $(NPM) >/dev/null; then cd frontend && $(NPM) install --no-audit --no-fund && touch node_modules; fi
+
+lint: frontend/node_modules ## format, clippy, eslint, types, licences and bans, spelling where typos is installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; \
@@ -21,6 +32,9 @@ lint: ## format, clippy, licences and bans, spelling where typos is installed
 		else echo "lint: cargo-deny is not installed, skipped (cargo install --locked cargo-deny)"; fi
 	@if command -v typos >/dev/null; then typos; \
 		else echo "lint: typos is not installed, skipped (cargo install --locked typos-cli)"; fi
+	@if command -v $(NPM) >/dev/null; \
+		then cd frontend && $(NPM) run lint && $(NPM) run build && $(NPM) run check; \
+		else echo "lint: npm is not installed, the front end was NOT checked"; fi
 
 build: ## the release binary, target/release/notify-gateway
 	$(CARGO) build --locked --release --package notify-gateway
@@ -35,6 +49,17 @@ HISTORIES ?= 1000000
 
 simulate: ## the core through HISTORIES random histories (default 1,000,000)
 	$(CARGO) run --locked --release --package notify-simulation -- --histories $(HISTORIES)
+
+loadtest: ## a gateway of its own under load, the limits asserted; under two minutes
+	$(CARGO) build --locked --release --package notify-gateway --package notify-loadtest
+	./target/release/notify-loadtest suite --self-contained --json target/loadtest.json --html target/loadtest.html
+
+SECONDS_EACH ?= 120
+
+fuzz: ## each fuzz target for SECONDS_EACH (nightly Rust and cargo-fuzz)
+	@cd fuzz && for target in payload cursor request; do \
+		mkdir -p corpus/$$target && $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target \
+			-- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; done
 
 deps: ## what the tests need of the system
 	@./scripts/ensure-postgres
