@@ -74,6 +74,7 @@ struct Seen {
     totals_settled: Totals,
     weights: Vec<Weight>,
     weight_after: Option<Weight>,
+    open_files: Option<u64>,
 }
 
 impl<'a> Run<'a> {
@@ -194,6 +195,7 @@ impl<'a> Run<'a> {
             }
         }
         seen.opened = self.meter.usage();
+        seen.open_files = self.meter.open_files();
         seen.totals_opened = self.fleet.totals();
         if self.scenario.steps == 1 {
             seen.weights.extend(self.meter.weigh(opened));
@@ -396,6 +398,7 @@ fn server_use(
     let streams = as_f64(open.streams);
     let grown = |now: u64, then: u64| as_f64(now.saturating_sub(then)) / 1024.0;
     let per_stream = |kib: f64| (streams > 0.0).then(|| kib / streams);
+    let open_files = samples.iter().filter_map(|sample| sample.open_files).chain(seen.open_files);
     let tcp_memory_max = samples.iter().filter_map(|sample| sample.tcp_memory).max().unwrap_or(0);
     let others = seen.totals_settled.other_events - seen.totals_begun.other_events;
     let events = as_f64(deliveries + others);
@@ -414,7 +417,7 @@ fn server_use(
         pss_after: seen.weight_after.map_or(0, |weight| weight.pss),
         rss_open: open.rss,
         rss_max: samples.iter().filter_map(|sample| sample.rss).max().unwrap_or(0),
-        open_files_max: samples.iter().filter_map(|sample| sample.open_files).max().unwrap_or(0),
+        open_files_max: open_files.max().unwrap_or(0),
         tcp_memory_max,
         kib_per_stream: per_stream(grown(open.pss, before.pss)),
         tcp_kib_per_stream: per_stream(grown(tcp_memory_max, before.tcp_memory)),
