@@ -33,6 +33,7 @@ mod stage;
 mod target;
 mod meter;
 mod progress;
+mod tally;
 mod run;
 // What comes out.
 mod limits;

@@ -70,6 +70,11 @@ impl Meter {
         })
     }
 
+    /// The server's open files.
+    pub(crate) fn open_files(&self) -> Option<u64> {
+        self.of_server(proc::open_files)
+    }
+
     /// The sum over the server's processes; none where one does not tell.
     fn of_server(&self, ask: fn(u32) -> Option<u64>) -> Option<u64> {
         if self.server.is_empty() {
@@ -130,7 +135,7 @@ impl Timeline {
                     rss: meter.of_server(proc::rss_bytes),
                     pss: if weighs { meter.of_server(proc::pss_bytes) } else { None },
                     tcp_memory: proc::tcp_memory_bytes(),
-                    open_files: if weighs { meter.of_server(proc::open_files) } else { None },
+                    open_files: if weighs { meter.open_files() } else { None },
                     lag_ms: ms(lag),
                 };
                 watch(&sample, &now.1);

@@ -10,20 +10,20 @@ use anyhow::bail;
 use tokio::time::sleep;
 
 use crate::{
-    bottleneck::{self, Observed},
+    bottleneck,
     clock::{self, now_ns},
     files,
-    fleet::{Fleet, Harvest, Totals},
-    histogram::{Latencies, ms},
+    fleet::{Fleet, Totals},
     ledger::Ledger,
     marker::Tag,
-    meter::{Meter, Timeline, Usage, as_f64},
+    meter::{Meter, Timeline, as_f64},
     options::Common,
     progress::Bar,
     protocol::{Order, StreamOrder},
-    report::{GeneratorUse, ModeLatencies, ModeResult, ServerUse, Weight},
+    report::ModeResult,
     scenario::{Mode, Scenario, Traffic, Trouble},
     schedule::{self, Planned},
+    tally::{self, Seen},
     target::{self, Target},
     writer::{Job, Pace, Progress, Sink, Writer, Written},
 };
@@ -60,20 +60,6 @@ struct Run<'a> {
     fleet: Fleet,
     meter: Meter,
     progress: Arc<Mutex<Option<Arc<Progress>>>>,
-}
-
-/// What has been seen on the way.
-#[derive(Default)]
-struct Seen {
-    before: Usage,
-    opened: Usage,
-    begun: Usage,
-    settled: Usage,
-    totals_opened: Totals,
-    totals_begun: Totals,
-    totals_settled: Totals,
-    weights: Vec<Weight>,
-    weight_after: Option<Weight>,
 }
 
 impl<'a> Run<'a> {
@@ -127,13 +113,13 @@ impl<'a> Run<'a> {
         }
         seen.weight_after = self.meter.weigh(0);
         let (generator, observed) =
-            generator_use(self.scenario, &seen, &harvest, &written, workers);
+            tally::generator_use(self.scenario, &seen, &harvest, &written, workers);
         let rows = ledger.rows();
         let writing_s = ledger.span_ns().map_or(0.0, |(first, last)| {
             Duration::from_nanos(last.saturating_sub(first)).as_secs_f64()
         });
-        let measured_s = seconds(&seen.begun, &seen.settled);
-        let receiving_s = receiving_s(&ledger, &harvest);
+        let measured_s = tally::seconds(&seen.begun, &seen.settled);
+        let receiving_s = tally::receiving_s(&ledger, &harvest);
         let deliveries = seen.totals_settled.deliveries - seen.totals_begun.deliveries;
         let rate = |count: u64, over: f64| if over > 0.0 { as_f64(count) / over } else { 0.0 };
         Ok(ModeResult {
@@ -142,7 +128,7 @@ impl<'a> Run<'a> {
             users: self.scenario.all_users() as u64,
             streams: peak,
             wanted: (self.scenario.streams() + self.scenario.slow) as u64,
-            opening_s: seconds(&seen.before, &seen.opened),
+            opening_s: tally::seconds(&seen.before, &seen.opened),
             measured_s,
             rows,
             rows_failed: written.failures,
@@ -153,12 +139,12 @@ impl<'a> Run<'a> {
             other_events: seen.totals_settled.other_events - seen.totals_begun.other_events,
             bytes: seen.totals_settled.bytes - seen.totals_begun.bytes,
             ends: seen.totals_settled.ends.clone(),
-            broadcasts_ms: broadcasts_ms(self.scenario, &ledger, &harvest),
+            broadcasts_ms: tally::broadcasts_ms(self.scenario, &ledger, &harvest),
             connects: seen.totals_settled.opened_total,
-            server: server_use(&seen, deliveries, &samples),
+            server: tally::server_use(&seen, deliveries, &samples),
             generator,
             bottleneck: bottleneck::find(&observed),
-            latencies: latencies(&harvest),
+            latencies: tally::latencies(&harvest),
             findings: harvest.findings,
             timeline: samples,
             weights: seen.weights,
@@ -194,6 +180,7 @@ impl<'a> Run<'a> {
             }
         }
         seen.opened = self.meter.usage();
+        seen.open_files = self.meter.open_files();
         seen.totals_opened = self.fleet.totals();
         if self.scenario.steps == 1 {
             seen.weights.extend(self.meter.weigh(opened));
@@ -324,10 +311,6 @@ impl<'a> Run<'a> {
     }
 }
 
-fn seconds(from: &Usage, to: &Usage) -> f64 {
-    Duration::from_nanos(to.at_ns.saturating_sub(from.at_ns)).as_secs_f64()
-}
-
 fn told(ends: &BTreeMap<String, u64>) -> String {
     if ends.is_empty() {
         return "no answer".to_owned();
@@ -335,146 +318,4 @@ fn told(ends: &BTreeMap<String, u64>) -> String {
     let ends: Vec<String> =
         ends.iter().map(|(why, count)| format!("{why} ({count} times)")).collect();
     ends.join("; ")
-}
-
-/// From the first row sent to the last one received.
-fn receiving_s(ledger: &Ledger, harvest: &Harvest) -> f64 {
-    let first = ledger.span_ns().map_or(0, |(first, _)| first);
-    let last = harvest.last_receipts_ns.iter().copied().max().unwrap_or(0);
-    Duration::from_nanos(last.saturating_sub(first)).as_secs_f64()
-}
-
-fn latencies(harvest: &Harvest) -> ModeLatencies {
-    ModeLatencies {
-        connect: harvest.connect.summary(),
-        first_byte: harvest.first_byte.summary(),
-        reconnect: harvest.reconnect.summary(),
-        catch_up: harvest.catch_up.summary(),
-        intended: harvest.intended.summary(),
-        sent: harvest.sent.summary(),
-        acknowledged: harvest.acknowledged.summary(),
-    }
-}
-
-fn broadcasts_ms(scenario: &Scenario, ledger: &Ledger, harvest: &Harvest) -> Vec<f64> {
-    if scenario.mode != Mode::Broadcast {
-        return Vec::new();
-    }
-    // A round is one transaction, or, where each row is published by itself,
-    // those of one moment.
-    let mut rounds: Vec<(u64, u64, u64)> = Vec::new();
-    for (tx, &last) in ledger.transactions.iter().zip(&harvest.last_receipts_ns) {
-        match rounds.last_mut().filter(|round| round.0 == tx.intended_ns) {
-            Some((_, sent, received)) => {
-                *sent = tx.sent_ns.min(*sent);
-                *received = last.max(*received);
-            }
-            None => rounds.push((tx.intended_ns, tx.sent_ns, last)),
-        }
-    }
-    let took =
-        |&(_, sent, last): &(u64, u64, u64)| ms(Duration::from_nanos(last.saturating_sub(sent)));
-    rounds.iter().map(took).collect()
-}
-
-/// Cores' worth of CPU time between two readings.
-fn cores(from: &Usage, to: &Usage, of: impl Fn(&Usage) -> Option<u64>) -> Option<f64> {
-    let used = of(to)?.saturating_sub(of(from)?);
-    Some(as_f64(used) / 1e9 / seconds(from, to).max(1e-9))
-}
-
-fn server_use(
-    seen: &Seen,
-    deliveries: u64,
-    samples: &[crate::report::Sample],
-) -> Option<ServerUse> {
-    let cpu =
-        |from: &Usage, to: &Usage| Some(as_f64(to.server?.saturating_sub(from.server?)) / 1e9);
-    let cpu_s = cpu(&seen.begun, &seen.settled)?;
-    let server_cores = cores(&seen.begun, &seen.settled, |usage| usage.server)?;
-    let (before, open) = (*seen.weights.first()?, *seen.weights.last()?);
-    let streams = as_f64(open.streams);
-    let grown = |now: u64, then: u64| as_f64(now.saturating_sub(then)) / 1024.0;
-    let per_stream = |kib: f64| (streams > 0.0).then(|| kib / streams);
-    let tcp_memory_max = samples.iter().filter_map(|sample| sample.tcp_memory).max().unwrap_or(0);
-    let others = seen.totals_settled.other_events - seen.totals_begun.other_events;
-    let events = as_f64(deliveries + others);
-    let opened = as_f64(seen.totals_opened.opened_total);
-    Some(ServerUse {
-        cpu_s,
-        cores: server_cores,
-        cpu_s_per_100k: (deliveries > 0).then(|| cpu_s / as_f64(deliveries) * 1e5),
-        cpu_us_per_event: (events > 0.0).then(|| cpu_s / events * 1e6),
-        cpu_us_per_connect: cpu(&seen.before, &seen.opened)
-            .filter(|_| opened > 0.0)
-            .map(|seconds| seconds * 1e6 / opened),
-        cpu_percent_per_100_streams: per_stream(server_cores * 100.0 * 100.0),
-        pss_before: before.pss,
-        pss_open: open.pss,
-        pss_after: seen.weight_after.map_or(0, |weight| weight.pss),
-        rss_open: open.rss,
-        rss_max: samples.iter().filter_map(|sample| sample.rss).max().unwrap_or(0),
-        open_files_max: samples.iter().filter_map(|sample| sample.open_files).max().unwrap_or(0),
-        tcp_memory_max,
-        kib_per_stream: per_stream(grown(open.pss, before.pss)),
-        tcp_kib_per_stream: per_stream(grown(tcp_memory_max, before.tcp_memory)),
-    })
-}
-
-fn generator_use(
-    scenario: &Scenario,
-    seen: &Seen,
-    harvest: &Harvest,
-    written: &Written,
-    workers: usize,
-) -> (GeneratorUse, Observed) {
-    let (from, to) = (&seen.begun, &seen.settled);
-    let of = |of: fn(&Usage) -> Option<u64>| cores(from, to, of);
-    let each =
-        from.workers.iter().zip(&to.workers).map(|(from, to)| as_f64(to.saturating_sub(*from)));
-    let waited = to.workers_waiting.saturating_sub(from.workers_waiting);
-    let waiting =
-        as_f64(waited) / 1e9 / seconds(from, to).max(1e-9) / as_f64(workers.max(1) as u64);
-    let busiest = each.fold(0.0, f64::max) / 1e9 / seconds(from, to).max(1e-9);
-    let own = of(|usage| Some(usage.generator())).unwrap_or(0.0);
-    let machine = of(|usage| usage.machine);
-    let (server, postgres) = (of(|usage| usage.server), of(|usage| usage.postgres));
-    let all = std::thread::available_parallelism().map_or(1, usize::from);
-    let machine_share = machine.map(|machine| machine / as_f64(all as u64));
-    let took = written.took.as_secs_f64();
-    let writer_cores = if took > 0.0 { as_f64(written.cpu_ns) / 1e9 / took } else { 0.0 };
-    let at = |latencies: &Latencies, quantile| ms(latencies.at(quantile));
-    let has_schedule = !written.lateness.is_empty()
-        && !matches!(scenario.traffic, Traffic::Saturation { .. })
-        && scenario.mode != Mode::Broadcast;
-    let lateness_p99_ms = has_schedule.then(|| at(&written.lateness, 0.99));
-    let lag_p99_ms = at(&harvest.lag, 0.99);
-    let use_ = GeneratorUse {
-        workers: workers as u64,
-        cpu_s: own * seconds(from, to),
-        cores: own,
-        share: machine.filter(|&machine| machine > 0.0).map(|machine| own / machine),
-        busiest_worker_cores: busiest,
-        waiting_share: waiting,
-        writer_cores,
-        lag_p99_ms,
-        lag_max_ms: ms(harvest.lag.max()),
-        lateness_p99_ms,
-        postgres_cores: postgres,
-        others_cores: machine
-            .map(|all| (all - own - server.unwrap_or(0.0) - postgres.unwrap_or(0.0)).max(0.0)),
-        machine_share,
-    };
-    let observed = Observed {
-        worker_cores: busiest,
-        waiting,
-        writer_cores,
-        lag_p99_ms,
-        lateness_p99_ms,
-        server_cores: server,
-        postgres_cores: postgres,
-        machine: machine_share,
-        saturating: matches!(scenario.traffic, Traffic::Saturation { .. }),
-    };
-    (use_, observed)
 }

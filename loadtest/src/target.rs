@@ -77,13 +77,11 @@ impl Target {
         }
         let database_url =
             stage.as_ref().map(Stage::database_url).or_else(|| common.writer.database_url.clone());
-        let headers = match users {
-            // The default header would send an empty token.
-            Users::Anyone => {
-                options.header.iter().filter(|line| !line.contains("{token}")).cloned().collect()
-            }
-            _ => options.header.clone(),
-        };
+        // The default header would send an empty token where there is none.
+        let has_tokens = !matches!(users, Users::Anyone);
+        let is_sent =
+            |line: &&String| !line.is_empty() && (has_tokens || !line.contains("{token}"));
+        let headers = options.header.iter().filter(is_sent).cloned().collect();
         Ok(Self {
             server_pids,
             postgres_pid: stage.as_ref().map_or(options.postgres_pid, Stage::postgres_pid),

@@ -113,7 +113,7 @@ pub(crate) fn render(reports: &[Report]) -> String {
         })
         .collect();
     let mut body = format!("<h1>{}</h1><p class=\"legend\">{legend}</p>", names.join(" · "));
-    body += &section("Runs", &card("", &table(&["", "target", "machine"], &runs)));
+    body += &section("Runs", &card("", &table(&["", "", ""], &runs)));
     for mode in modes(reports) {
         body += &section(mode.name(), &of_mode(reports, mode));
     }
@@ -199,8 +199,9 @@ fn row(figure: &Figure, results: &[Option<&ModeResult>]) -> Option<String> {
         Some(false) => known().reduce(f64::max),
         None => None,
     };
-    // Where all are the same, none is the best.
-    let best = best.filter(|best| known().any(|value| value != *best));
+    // Where all are about the same, none is the best.
+    let best =
+        best.filter(|best| known().any(|value| (value - best).abs() > 0.05 * value.max(*best)));
     let first = values.first().copied().flatten().filter(|first| *first > 0.0);
     let cell = |(index, value): (usize, &Option<f64>)| {
         let Some(value) = *value else { return td("–") };

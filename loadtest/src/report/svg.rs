@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 /// Of the drawing, not of the screen: it scales.
 const WIDTH: f64 = 520.0;
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 26.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 40.0;
 
