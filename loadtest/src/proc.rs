@@ -9,11 +9,21 @@ const TICK_NS: u64 = 10_000_000;
 /// The unit of /proc/net/sockstat's `mem`.
 const PAGE_BYTES: u64 = 4096;
 
-/// CPU time of a process with all its threads, user and system, to 10 ms.
+/// CPU time of a process with all its threads, user and system: what the
+/// scheduler has counted of those that live, to the nanosecond; to 10 ms where
+/// threads that are gone had more, or the kernel does not count.
 pub(crate) fn cpu_ns(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let times = parse_stat(&stat)?;
-    Some(times.own * TICK_NS)
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let scheduled: u64 = threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
+        .filter_map(|schedstat| schedstat.split_whitespace().next()?.parse::<u64>().ok())
+        .sum();
+    // The two clocks never agree to the tick.
+    let ticked = times.own * TICK_NS;
+    let is_whole = scheduled > 0 && scheduled + 10 * TICK_NS >= ticked;
+    Some(if is_whole { scheduled } else { ticked })
 }
 
 /// Time in which a process' first thread was ready to run and waited for a core.

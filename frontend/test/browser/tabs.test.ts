@@ -128,14 +128,13 @@ test('a leader that stands still with the lock in its hand has it taken away', a
   const other = new Tab(page);
   expect(await leaderOf([leader, other])).toBe(leader);
 
-  // As a tab that iOS has put in the background.
-  const still = leader.page.evaluate(() => {
-    for (const end = Date.now() + 10_000; Date.now() < end;);
-  });
+  // As a tab that iOS has put in the background: nothing runs in it any more.
+  const devtools = await visitor.context.newCDPSession(leader.page);
+  await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
   await world.postgres.insert(visitor.user, 'while nobody leads');
   await page.clock.fastForward(181_000);
   await other.shows(1);
-  await still;
+  await devtools.send('Page.setWebLifecycleState', { state: 'active' });
 
   await leader.shows(1);
   expect(await leaderOf([leader, other])).toBe(other);
