@@ -48,6 +48,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// it up: with a heartbeat to carry them, a dead peer is gone by then.
 const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes the kernel takes of us that the peer has no room for. By itself it would
+/// take some megabytes for a reader that has stopped, read from the table for
+/// nobody; this is what a replay hands over at a time.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT_BYTES: u32 = 64 * 1024;
+
 /// How long the accept loop rests when the process is out of file descriptors:
 /// they come back only when a connection ends.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -294,6 +300,7 @@ fn tune(stream: &TcpStream, stall: Duration) -> io::Result<()> {
         let is_longer = stall > DEAD_PEER_TIMEOUT;
         let timeout = if is_longer { stall + DEAD_PEER_TIMEOUT } else { DEAD_PEER_TIMEOUT };
         socket.set_tcp_user_timeout(Some(timeout))?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
     }
     Ok(())
 }
