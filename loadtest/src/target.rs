@@ -49,7 +49,7 @@ pub(crate) struct Target {
 
 enum Users {
     Listed(Vec<(String, String)>),
-    Signed(AuthConfig),
+    Signed(Box<AuthConfig>),
     /// A server that asks for no token.
     Anyone,
 }
@@ -177,13 +177,13 @@ fn users(options: &TargetOptions, secret: Option<String>) -> anyhow::Result<User
         return Ok(Users::Listed(users));
     }
     Ok(secret.map_or(Users::Anyone, |secret| {
-        Users::Signed(AuthConfig {
+        Users::Signed(Box::new(AuthConfig {
             secret: Some(Secret::new(secret)),
             audience: options.jwt_audience.clone(),
             issuer: options.jwt_issuer.clone(),
             user_claim: options.jwt_user_claim.clone(),
             ..AuthConfig::default()
-        })
+        }))
     }))
 }
 
