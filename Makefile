@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-frontend lint build soak simulate loadtest fuzz deps help
+.PHONY: run test test-browser lint build soak simulate loadtest fuzz deps help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -10,16 +10,16 @@ help: ## what there is
 run: ## a throwaway database, the gateway, a demo page
 	$(CARGO) run --locked --package notify-gateway -- dev
 
-test: deps ## everything, on a real PostgreSQL and in a real browser
+test: deps frontend/node_modules ## everything, on a real PostgreSQL and in a real browser
 	$(CARGO) test --locked --workspace
-	$(MAKE) test-frontend
+	@if command -v $(NPM) >/dev/null; then cd frontend && $(NPM) test; \
+		else echo "test: npm is not installed, the front end was NOT tested"; fi
 
 NPM ?= npm
 
-test-frontend: deps frontend/node_modules ## the TypeScript package, and in Chromium against the gateway
+test-browser: deps frontend/node_modules ## the front end's package in Chromium, against a gateway that is killed and cut off
 	$(CARGO) build --locked --package notify-gateway
-	@if command -v $(NPM) >/dev/null; then cd frontend && $(NPM) test && $(NPM) run test:browser; \
-		else echo "test: npm is not installed, the front end was NOT tested"; fi
+	cd frontend && $(NPM) run test:browser
 
 frontend/node_modules: frontend/package-lock.json
 	@if command -v $(NPM) >/dev/null; then cd frontend && $(NPM) install --no-audit --no-fund && touch node_modules; fi
