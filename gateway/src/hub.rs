@@ -7,6 +7,7 @@
 //! as long as its response lives.
 
 use std::{
+    cell::LazyCell,
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -125,16 +126,8 @@ impl Hub {
     /// Queues a row for every stream of `user`, encoded once and only if there
     /// is one. Never waits for any of them.
     pub fn publish(&self, user: UserId, encode: impl FnOnce() -> Row) {
-        let mut wakers = Wakers::default();
-        {
-            let streams = lock(&self.streams);
-            let Some(outboxes) = streams.by_user.get(&user) else { return };
-            let row = Arc::new(LiveRow { row: encode(), horizon: self.horizon() });
-            for outbox in outboxes {
-                wakers.add(outbox.push(&row, self.limits.queued_rows));
-            }
-        }
-        wakers.wake();
+        let row = LazyCell::new(|| Arc::new(LiveRow { row: encode(), horizon: self.horizon() }));
+        self.for_each_of(user, |outbox| outbox.push(&row, self.limits.queued_rows));
     }
 
     /// The table has rows of `user` that no notification brought: its streams

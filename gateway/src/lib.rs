@@ -18,6 +18,7 @@
 
 // What things are. Pure.
 pub mod error;
+pub mod backoff;
 pub mod cursor;
 pub mod notification;
 pub mod secret;

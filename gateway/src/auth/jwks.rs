@@ -11,7 +11,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -27,6 +26,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use super::keys::{Rules, VerifyingKey};
+use crate::backoff::Backoff;
 
 /// How old the keys get.
 const REFRESH: Duration = Duration::from_secs(10 * 60);
@@ -156,15 +156,7 @@ impl KeySet {
 
     /// Fetches, and goes on fetching; tells `report` of each outcome.
     pub async fn run(&self, report: impl Fn(&Fetched)) {
-        let backoff = || {
-            ExponentialBuilder::default()
-                .with_min_delay(BACKOFF_MIN)
-                .with_max_delay(BACKOFF_MAX)
-                .without_max_times()
-                .with_jitter()
-                .build()
-        };
-        let mut waits = backoff();
+        let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         loop {
             let outcome = self.fetch().await.map(|keys| {
                 let count = keys.len();
@@ -174,10 +166,10 @@ impl KeySet {
             report(&outcome);
             self.fetched.send_modify(|fetched| *fetched += 1);
             let wait = if outcome.is_ok() {
-                waits = backoff();
+                backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
                 REFRESH
             } else {
-                waits.next().unwrap_or(BACKOFF_MAX)
+                backoff.next_wait()
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}

@@ -11,12 +11,12 @@ use std::{
     convert::Infallible, error::Error as _, future::poll_fn, pin::pin, sync::Arc, time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client, error::SqlState};
 
 use super::connector::{Connector, PostgresConnection};
 use crate::{
+    backoff::Backoff,
     config::{TableName, quote_identifier},
     dispatch::{Dispatch, Signal},
     error::chain,
@@ -59,7 +59,7 @@ impl Listener {
     /// (a wrong password, an unknown database), before LISTEN has held once.
     /// Later on it is an outage like any other.
     pub async fn run(self) -> ListenError {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         let mut has_listened = false;
         let mut outage_logged = false;
         loop {
@@ -71,7 +71,7 @@ impl Listener {
             if listening {
                 has_listened = true;
                 outage_logged = false;
-                backoff = Backoff::new();
+                backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
             }
             if error.is_final() && !has_listened {
                 return error;
@@ -80,7 +80,7 @@ impl Listener {
             self.metrics.listen_reconnect();
             self.dispatch.take(Signal::Listening(false));
             self.health.not_listening(format!("not listening: {}", chain(&error)));
-            let delay = backoff.next();
+            let delay = backoff.next_wait();
             // One line an outage: the attempts in between say nothing new.
             if outage_logged {
                 tracing::debug!(error = chain(&error), ?delay, "LISTEN failed again");
@@ -208,23 +208,6 @@ impl Kick {
 
 async fn next_message(connection: &mut PostgresConnection) -> Result<AsyncMessage, ListenError> {
     poll_fn(|cx| connection.poll_message(cx)).await.map_or(Err(ListenError::Closed), |m| Ok(m?))
-}
-
-struct Backoff(backon::ExponentialBackoff);
-
-impl Backoff {
-    fn new() -> Self {
-        let delays = ExponentialBuilder::default()
-            .with_min_delay(BACKOFF_MIN)
-            .with_max_delay(BACKOFF_MAX)
-            .without_max_times()
-            .with_jitter();
-        Self(delays.build())
-    }
-
-    fn next(&mut self) -> Duration {
-        self.0.next().unwrap_or(BACKOFF_MAX)
-    }
 }
 
 /// Why there is no LISTEN connection.
