@@ -88,7 +88,11 @@ fn refused(error: &ConfigError) {
 }
 
 pub(super) fn runtime(threads: u16) -> Result<tokio::runtime::Runtime, Failure> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // One thread needs no queues that others may steal from.
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
     let runtime = builder.worker_threads(threads.into()).enable_all().build();
     Ok(runtime.context("cannot start the runtime")?)
 }
