@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser lint build soak simulate loadtest fuzz deps help
+.PHONY: run test test-browser lint lint-bench build soak simulate loadtest bench-peers fuzz deps help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,19 @@ simulate: ## the core through HISTORIES random histories (default 1,000,000)
 loadtest: ## a gateway of its own under load, the limits asserted; under two minutes
 	$(CARGO) build --locked --release --package notify-gateway --package notify-loadtest
 	./target/release/notify-loadtest suite --self-contained --json target/loadtest.json --html target/loadtest.html
+
+BENCH_CARGO = cd bench && $(CARGO)
+
+bench-peers: ## the gateway beside the floor and other servers: medians, ratios (PEERS="--quick", PEERS=--help)
+	$(CARGO) build --locked --release --package notify-gateway --package notify-loadtest
+	$(BENCH_CARGO) build --locked --release
+	cd bench && python3 -m peers $(PEERS)
+
+lint-bench: ## as lint, for bench/, which is a workspace of its own
+	$(BENCH_CARGO) fmt --check
+	$(BENCH_CARGO) clippy --locked --all-targets -- --deny warnings
+	$(BENCH_CARGO) test --locked --quiet
+	cd bench && python3 -m unittest peers.test_table
 
 SECONDS_EACH ?= 120
 

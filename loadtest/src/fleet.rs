@@ -83,8 +83,11 @@ pub(crate) struct Harvest {
 }
 
 impl Fleet {
-    /// Starts `count` workers.
-    pub(crate) async fn start(count: usize, setup: impl Fn() -> Setup) -> anyhow::Result<Self> {
+    /// Starts `count` workers, each with the set-up of its number.
+    pub(crate) async fn start(
+        count: usize,
+        setup: impl Fn(usize) -> Setup,
+    ) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
         shared.state().ticks = vec![Tick::default(); count];
         let mut workers = Vec::new();
@@ -93,7 +96,7 @@ impl Fleet {
         }
         let mut fleet = Self { workers, shared };
         for index in 0..count {
-            fleet.order(index, &Order::Setup(Box::new(setup()))).await?;
+            fleet.order(index, &Order::Setup(Box::new(setup(index)))).await?;
         }
         Ok(fleet)
     }

@@ -147,7 +147,8 @@ fn target_of(common: &Common, target: &Target) -> String {
         "a gateway and a Postgres of its own".to_owned()
     } else {
         // A token may stand in the query.
-        target.url.split('?').next().unwrap_or_default().to_owned()
+        let path = |url: &String| url.split('?').next().unwrap_or_default().to_owned();
+        target.urls.iter().map(path).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -240,9 +240,13 @@ pub(crate) struct TargetOptions {
     /// A further argument for that gateway (repeatable)
     #[arg(long, value_name = "ARG", requires = "self_contained", allow_hyphen_values = true)]
     pub(crate) gateway_arg: Vec<String>,
-    /// The stream; {user} and {token} stand for the user's
-    #[arg(long, default_value = "http://127.0.0.1:8080/api/notifications/stream")]
-    pub(crate) url: String,
+    /// The stream; {user} and {token} stand for the user's. Repeatable: the client
+    /// processes, at least one for each, take turns
+    #[arg(
+        long,
+        default_values_t = ["http://127.0.0.1:8080/api/notifications/stream".to_owned()]
+    )]
+    pub(crate) url: Vec<String>,
     /// A header of the request, with {user} and {token} in it (repeatable)
     #[arg(
         long,

@@ -78,8 +78,9 @@ impl<'a> Run<'a> {
             _ => 0,
         };
         let sockets = scenario.streams() + scenario.slow + churned;
-        let workers = common.workers.unwrap_or_else(|| files::workers_for(sockets, limit)).max(1);
-        let fleet = Fleet::start(workers, || target.setup(&run)).await?;
+        let workers = common.workers.unwrap_or_else(|| files::workers_for(sockets, limit));
+        let workers = workers.max(target.urls.len());
+        let fleet = Fleet::start(workers, |index| target.setup(&run, index)).await?;
         Ok(Self {
             scenario,
             target,

@@ -1,7 +1,13 @@
 //! The server under test: where it is, who its users are, which processes it
 //! runs as.
 
-use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use notify_gateway::{
@@ -33,18 +39,24 @@ const ADDRESSES: u32 = 1 << 22;
 
 /// A server and how to talk to it.
 pub(crate) struct Target {
-    /// As the report calls it.
-    pub(crate) url: String,
+    /// As the report calls them.
+    pub(crate) urls: Vec<String>,
     pub(crate) server_pids: Vec<u32>,
     pub(crate) postgres_pid: Option<u32>,
     /// None where rows were not asked for.
     sink: Option<Sink>,
-    address: std::net::SocketAddr,
-    request: RequestTemplate,
+    /// The same of each.
+    replicas: Vec<Replica>,
     events: EventNames,
     users: Users,
     /// Ends what was started for the run.
     _stage: Option<Stage>,
+}
+
+/// Where one process of the server is, and what it is asked.
+struct Replica {
+    address: SocketAddr,
+    request: RequestTemplate,
 }
 
 enum Users {
@@ -64,8 +76,7 @@ impl Target {
         } else {
             None
         };
-        let text = stage.as_ref().map_or(options.url.clone(), Stage::stream_url);
-        let url = Url::parse(&text)?;
+        let urls = stage.as_ref().map_or(options.url.clone(), |stage| vec![stage.stream_url()]);
         let secret = stage.as_ref().map(|stage| stage.secret.clone());
         let users = users(options, secret.or_else(|| options.jwt_secret.clone()))?;
         let mut server_pids = options.server_pid.clone();
@@ -81,18 +92,22 @@ impl Target {
         let has_tokens = !matches!(users, Users::Anyone);
         let is_sent =
             |line: &&String| !line.is_empty() && (has_tokens || !line.contains("{token}"));
-        let headers = options.header.iter().filter(is_sent).cloned().collect();
+        let headers: Vec<String> = options.header.iter().filter(is_sent).cloned().collect();
+        let replica = |text: &String| {
+            let url = Url::parse(text)?;
+            let request = RequestTemplate {
+                target: url.target,
+                host: url.host,
+                headers: headers.clone(),
+                resume: options.resume.clone(),
+            };
+            anyhow::Ok(Replica { address: url.address, request })
+        };
         Ok(Self {
             server_pids,
             postgres_pid: stage.as_ref().map_or(options.postgres_pid, Stage::postgres_pid),
             sink: sink(&common.writer, database_url)?,
-            address: url.address,
-            request: RequestTemplate {
-                target: url.target,
-                host: url.host,
-                headers,
-                resume: options.resume.clone(),
-            },
+            replicas: urls.iter().map(replica).collect::<Result<_, _>>()?,
             events: EventNames {
                 notification: options.notification_event.clone(),
                 opened: Some(options.opened_event.clone()).filter(|name| !name.is_empty()),
@@ -100,17 +115,18 @@ impl Target {
                 closing: options.closing_event.clone(),
             },
             users,
-            url: text,
+            urls,
             _stage: stage,
         })
     }
 
-    /// What a worker has to know.
-    pub(crate) fn setup(&self, run: &str) -> Setup {
+    /// What the `index`th worker has to know: the replicas take turns.
+    pub(crate) fn setup(&self, run: &str, index: usize) -> Setup {
+        let Replica { address, request } = &self.replicas[index % self.replicas.len()];
         Setup {
             run: run.to_owned(),
-            address: self.address,
-            request: self.request.clone(),
+            address: *address,
+            request: request.clone(),
             events: self.events.clone(),
             seed: fastrand::u64(..),
         }
@@ -158,7 +174,8 @@ impl Target {
 
     /// All of 127.0.0.0/8 is ours, and each address has ports of its own.
     fn source(&self, run: u32, index: usize) -> Option<IpAddr> {
-        if !self.address.ip().is_loopback() || self.address.is_ipv6() {
+        let is_ours = |ip: IpAddr| ip.is_loopback() && ip.is_ipv4();
+        if !self.replicas.iter().all(|replica| is_ours(replica.address.ip())) {
             return None;
         }
         let number = u32::try_from(index / STREAMS_PER_ADDRESS).unwrap_or(0);

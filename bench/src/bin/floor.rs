@@ -1,57 +1,55 @@
 //! The floor: the least that any program can do which brings what Postgres
 //! notifies to open streams. One thread, one epoll loop; no authentication, no
-//! cursor, no heartbeat, no guarantee: for each stream one `write` of a frame
-//! that is ready.
+//! cursor, no guarantee: for each stream one `write` of a frame that is ready.
 //!
-//! `floor BIND DATABASE_URL CHANNEL`
+//! `floor BIND DATABASE_URL CHANNEL HEARTBEAT_SECONDS`
 
-use std::{cell::RefCell, collections::HashMap, future::poll_fn, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    rc::{Rc, Weak},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
-    task::LocalSet,
+    task::{LocalSet, spawn_local},
+    time::{MissedTickBehavior, interval},
 };
-use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres::{AsyncMessage, Connection, NoTls, Socket, tls::NoTlsStream};
 
 type Error = Box<dyn std::error::Error>;
-type Streams = Rc<RefCell<HashMap<String, Vec<Rc<TcpStream>>>>>;
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-cache\r\nconnection: close\r\n\r\nevent: connected\ndata: {}\n\n";
 
+const HEARTBEAT: &[u8] = b"event: heartbeat\ndata: {}\n\n";
+
+/// Heartbeats are spread: so many times in their interval a share of the streams
+/// has its turn.
+const TURNS: u32 = 100;
+
+#[derive(Default)]
+struct Streams {
+    by_user: RefCell<HashMap<String, Vec<Rc<TcpStream>>>>,
+    /// In the order of their next heartbeats.
+    beating: RefCell<VecDeque<Weak<TcpStream>>>,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
-    let mut next = || arguments.next().ok_or("floor BIND DATABASE_URL CHANNEL");
+    let mut next = || arguments.next().ok_or("floor BIND DATABASE_URL CHANNEL HEARTBEAT_SECONDS");
     let (bind, url, channel) = (next()?, next()?, next()?);
-    let (client, mut connection) = tokio_postgres::connect(&url, NoTls).await?;
-    let streams = Streams::default();
-    let publishing = {
-        let streams = Rc::clone(&streams);
-        async move {
-            let mut frame = Vec::new();
-            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                let AsyncMessage::Notification(notification) = message else { continue };
-                let payload = notification.payload();
-                let Some(at) = payload.find("\"user_id\":\"") else { continue };
-                let Some(user) = payload.get(at + 11..at + 47) else { continue };
-                if let Some(streams) = streams.borrow().get(user) {
-                    frame.clear();
-                    frame.extend_from_slice(b"event: notification\ndata: ");
-                    frame.extend_from_slice(payload.as_bytes());
-                    frame.extend_from_slice(b"\n\n");
-                    for stream in streams {
-                        // What does not fit is lost: this is no gateway.
-                        let _written = stream.try_write(&frame);
-                    }
-                }
-            }
-        }
-    };
+    let heartbeat = Duration::from_secs(next()?.parse()?);
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+    let streams = Rc::new(Streams::default());
     let local = LocalSet::new();
-    local.spawn_local(publishing);
+    local.spawn_local(publish(connection, Rc::clone(&streams)));
+    local.spawn_local(beat(heartbeat, Rc::clone(&streams)));
     local
         .run_until(async move {
             client.batch_execute(&format!("LISTEN \"{channel}\"")).await?;
@@ -61,24 +59,54 @@ async fn main() -> Result<(), Error> {
             let listener = socket.listen(4096)?;
             loop {
                 let (stream, _) = listener.accept().await?;
-                tokio::task::spawn_local(serve(stream, Rc::clone(&streams)));
+                spawn_local(serve(stream, Rc::clone(&streams)));
             }
         })
         .await
 }
 
-async fn serve(mut stream: TcpStream, streams: Streams) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let mut head = Vec::with_capacity(1024);
-    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
-        if head.len() > 16_384 || stream.read_buf(&mut head).await.ok()? == 0 {
-            return None;
+async fn publish(mut connection: Connection<Socket, NoTlsStream>, streams: Rc<Streams>) {
+    let mut frame = Vec::new();
+    while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+        let AsyncMessage::Notification(notification) = message else { continue };
+        let payload = notification.payload();
+        let Some(at) = payload.find("\"user_id\":\"") else { continue };
+        let Some(user) = payload.get(at + 11..at + 47) else { continue };
+        if let Some(streams) = streams.by_user.borrow().get(user) {
+            frame.clear();
+            frame.extend_from_slice(b"event: notification\ndata: ");
+            frame.extend_from_slice(payload.as_bytes());
+            frame.extend_from_slice(b"\n\n");
+            for stream in streams {
+                // What does not fit is lost: this is no gateway.
+                let _written = stream.try_write(&frame);
+            }
         }
     }
-    let user = user(std::str::from_utf8(&head).ok()?)?;
-    stream.write_all(HEAD).await.ok()?;
+}
+
+async fn beat(every: Duration, streams: Rc<Streams>) {
+    let mut turns = interval(every / TURNS);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        let mut beating = streams.beating.borrow_mut();
+        for _ in 0..beating.len().div_ceil(TURNS as usize) {
+            let next = beating.pop_front();
+            if let Some(stream) = next.as_ref().and_then(Weak::upgrade) {
+                let _written = stream.try_write(HEARTBEAT);
+                beating.extend(next);
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, streams: Rc<Streams>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let (stream, user) = greet(stream).await?;
     let stream = Rc::new(stream);
-    streams.borrow_mut().entry(user.clone()).or_default().push(Rc::clone(&stream));
+    streams.by_user.borrow_mut().entry(user.clone()).or_default().push(Rc::clone(&stream));
+    streams.beating.borrow_mut().push_back(Rc::downgrade(&stream));
     let mut scratch = [0; 64];
     loop {
         stream.readable().await.ok()?;
@@ -88,18 +116,31 @@ async fn serve(mut stream: TcpStream, streams: Streams) -> Option<()> {
             _ => break,
         }
     }
-    let mut streams = streams.borrow_mut();
-    let mine = streams.get_mut(&user)?;
+    let mut by_user = streams.by_user.borrow_mut();
+    let mine = by_user.get_mut(&user)?;
     mine.retain(|other| !Rc::ptr_eq(other, &stream));
     if mine.is_empty() {
-        streams.remove(&user);
+        by_user.remove(&user);
     }
     Some(())
 }
 
+async fn greet(mut stream: TcpStream) -> Option<(TcpStream, String)> {
+    let mut head = Vec::with_capacity(1024);
+    while !head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+        if head.len() > 16_384 || stream.read_buf(&mut head).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let user = user(std::str::from_utf8(&head).ok()?)?;
+    stream.write_all(HEAD).await.ok()?;
+    Some((stream, user))
+}
+
 /// Whom the token names; whether it is true is not asked.
 fn user(head: &str) -> Option<String> {
-    let at = head.find("Bearer ").map(|at| at + 7).or(head.find("access_token=").map(|at| at + 13))?;
+    let at =
+        head.find("Bearer ").map(|at| at + 7).or(head.find("access_token=").map(|at| at + 13))?;
     let claims = BASE64_URL_SAFE_NO_PAD.decode(head[at..].split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
     Some(claims["sub"].as_str()?.to_owned())

@@ -1,0 +1,207 @@
+"""What is measured: the modes, the figures read from each, and the aims."""
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+# Servers that bring rows as they come; polling is another thing.
+LIVE = ("floor", "gateway", "naive-axum", "fastapi", "nchan")
+# Streams at which memory is weighed.
+WEIGHED = (5_000, 10_000, 18_000)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number of a result, the smaller the better."""
+
+    key: str
+    title: str
+    pick: Callable[[dict], Optional[float]]
+    # What is counted has no ratio.
+    has_ratio: bool = True
+
+
+@dataclass(frozen=True)
+class Mode:
+    name: str
+    title: str
+    # Of notify-loadtest.
+    arguments: tuple
+    figures: tuple
+    # The same in less time; none: not in the quick profile.
+    quick: Optional[tuple] = None
+    servers: tuple = LIVE
+    # So many processes of the server at once.
+    replicas: int = 1
+    heartbeat_s: int = 30
+
+
+def server(key):
+    return lambda result: result["server"][key]
+
+
+def latency(name, key):
+    return lambda result: (result["latencies"][name] or {}).get(key)
+
+
+def finding(key):
+    return lambda result: result["findings"][key]
+
+
+def memory(streams):
+    """KiB a stream, from none to so many."""
+
+    def pick(result):
+        weights = {weight["streams"]: weight["pss"] for weight in result["weights"]}
+        if streams not in weights:
+            return None
+        return (weights[streams] - weights[0]) / 1024 / streams
+
+    return pick
+
+
+CPU = Figure("cpu", "CPU, s / 100k deliveries", server("cpu_s_per_100k"))
+# Of a peer in two processes, the one that serves the streams.
+FRONT = Figure("front", "of it, without the bridge", lambda result: result.get("front_cpu_s_per_100k"))
+LOST = Figure("lost", "lost", finding("lost"), has_ratio=False)
+DOUBLED = Figure("doubled", "doubled", finding("doubled"), has_ratio=False)
+P50 = Figure("p50", "commit → receipt p50, ms", latency("acknowledged", "p50_ms"))
+P99 = Figure("p99", "p99, ms", latency("acknowledged", "p99_ms"))
+
+MODES = (
+    Mode(
+        "saturation",
+        "50,000 rows for 1,000 streams of as many users, as fast as Postgres takes them",
+        ("saturation", "-n", "1000", "--rows", "50000"),
+        (CPU, FRONT, P50, P99, LOST),
+        quick=("saturation", "-n", "1000", "--rows", "20000"),
+    ),
+    Mode(
+        "saturation-10k",
+        "50,000 rows for 10,000 streams of as many users",
+        ("saturation", "-n", "10000", "--rows", "50000"),
+        (CPU, FRONT, LOST),
+        servers=("floor", "gateway", "naive-axum", "nchan"),
+    ),
+    Mode(
+        "broadcast",
+        "one transaction with a row for each of 5,000, three times",
+        ("broadcast", "-n", "5000", "--rounds", "3"),
+        (CPU, FRONT, Figure("last", "COMMIT → last receipt, ms", lambda r: max(r["broadcasts_ms"])), LOST),
+        quick=("broadcast", "-n", "5000", "--rounds", "2", "--every", "1500ms"),
+    ),
+    Mode(
+        "tabs",
+        "200 rows for one user with 1,000 streams, each row a transaction, as fast as Postgres takes them",
+        ("saturation", "-n", "1000", "--streams-per-user", "1000", "--rows", "200"),
+        (CPU, FRONT, LOST),
+        quick=("saturation", "-n", "1000", "--streams-per-user", "1000", "--rows", "200"),
+    ),
+    Mode(
+        "tabs-transaction",
+        "the same 200 rows in one transaction",
+        ("saturation", "-n", "1000", "--streams-per-user", "1000", "--rows", "200",
+         "--rows-per-transaction", "200"),
+        (CPU, FRONT, LOST),
+    ),
+    Mode(
+        "steady",
+        "1,000 streams of as many users, 200 rows a second",
+        ("steady", "-n", "1000", "--rate", "200", "--duration", "20s"),
+        (P50, P99,
+         Figure("sent50", "INSERT sent → receipt p50, ms", latency("sent", "p50_ms")),
+         Figure("sent99", "p99, ms", latency("sent", "p99_ms")),
+         CPU, FRONT, LOST),
+        quick=("steady", "-n", "1000", "--rate", "200", "--duration", "8s"),
+        servers=(*LIVE, "fastapi-polling"),
+    ),
+    Mode(
+        "idle",
+        "streams without rows, heartbeats every 30 s: memory (PSS)",
+        ("idle", "-n", "18000", "--steps", "18", "--ramp", "4000", "--duration", "3s"),
+        tuple(
+            Figure(f"kib{count}", f"KiB a stream at {count:,}", memory(count)) for count in WEIGHED
+        ),
+        quick=("idle", "-n", "5000", "--steps", "5", "--ramp", "4000", "--duration", "2s"),
+        servers=(*LIVE, "fastapi-polling"),
+    ),
+    Mode(
+        "heartbeats",
+        "5,000 streams without rows, a heartbeat to each every second",
+        ("idle", "-n", "5000", "--steps", "1", "--duration", "15s"),
+        (Figure("cpu", "CPU, µs a heartbeat", server("cpu_us_per_event")),),
+        quick=("idle", "-n", "5000", "--steps", "1", "--duration", "6s"),
+        heartbeat_s=1,
+    ),
+    Mode(
+        "fleet",
+        "50,000 streams held by three processes at once, heartbeats every 30 s",
+        ("idle", "-n", "50000", "--steps", "1", "--ramp", "5000", "--duration", "65s"),
+        (Figure("held", "streams held", lambda r: r["streams"], has_ratio=False),
+         Figure("beats", "heartbeats", lambda r: r["other_events"], has_ratio=False),
+         Figure("cpu", "CPU of all three, % of a core", lambda r: r["server"]["cores"] * 100),
+         Figure("pss", "memory of all three, MiB", lambda r: r["server"]["pss_open"] / 2**20),
+         Figure("ended", "streams ended", lambda r: sum(r["ends"].values()), has_ratio=False)),
+        servers=("floor", "gateway"),
+        replicas=3,
+    ),
+    Mode(
+        "rush",
+        "5,000 connects at once (the floor and nchan verify no token)",
+        ("rush", "-n", "5000"),
+        (Figure("cpu", "CPU, µs a connect", server("cpu_us_per_connect")),
+         Figure("p50", "SYN → open p50, ms", latency("connect", "p50_ms")),
+         Figure("p99", "p99, ms", latency("connect", "p99_ms"))),
+        quick=("rush", "-n", "5000"),
+    ),
+    Mode(
+        "storm",
+        "2,000 streams of as many users all cut at once while 1,000 rows a second go on",
+        ("storm", "-n", "2000", "--rate", "1000", "--duration", "10s"),
+        (LOST, DOUBLED,
+         Figure("caught50", "cut → caught up p50, ms", latency("catch_up", "p50_ms")),
+         Figure("caught99", "p99, ms", latency("catch_up", "p99_ms")),
+         Figure("caughtmax", "max, ms", latency("catch_up", "max_ms")),
+         CPU),
+        quick=("storm", "-n", "2000", "--rate", "1000", "--duration", "6s"),
+        servers=(*LIVE, "fastapi-polling"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a figure of the gateway's may be at the most."""
+
+    what: str
+    figure: tuple  # mode, key
+    limit: float
+    # Mode, server and key that it is divided by; none: the number itself.
+    by: Optional[tuple] = None
+
+
+AIMS = (
+    Aim("saturation: CPU a delivery, × floor", ("saturation", "cpu"), 1.15, ("saturation", "floor", "cpu")),
+    *(
+        Aim(f"saturation: CPU a delivery, × {peer}", ("saturation", "cpu"), 1, ("saturation", peer, "cpu"))
+        for peer in ("naive-axum", "nchan", "fastapi")
+    ),
+    Aim("broadcast: CPU a delivery, × floor", ("broadcast", "cpu"), 1.2, ("broadcast", "floor", "cpu")),
+    Aim("many tabs: CPU a delivery, × floor", ("tabs", "cpu"), 0.12, ("tabs", "floor", "cpu")),
+    Aim("many tabs, one transaction: × floor", ("tabs-transaction", "cpu"), 0.12,
+        ("tabs-transaction", "floor", "cpu")),
+    Aim("latency p50, × floor", ("steady", "p50"), 1.15, ("steady", "floor", "p50")),
+    Aim("latency p99, × floor", ("steady", "p99"), 1.5, ("steady", "floor", "p99")),
+    *(
+        Aim(f"memory at {count:,} streams, KiB a stream", ("idle", f"kib{count}"), 10)
+        for count in WEIGHED
+    ),
+    Aim("memory at 18,000 streams, × at 5,000", ("idle", "kib18000"), 1.1, ("idle", "gateway", "kib5000")),
+    Aim("CPU a heartbeat, × floor", ("heartbeats", "cpu"), 1.3, ("heartbeats", "floor", "cpu")),
+    Aim("connect rush: p99, ms", ("rush", "p99"), 500),
+    Aim("connect rush: CPU a connect, × naive axum", ("rush", "cpu"), 1.5, ("rush", "naive-axum", "cpu")),
+    Aim("reconnect storm: lost", ("storm", "lost"), 0),
+    Aim("reconnect storm: doubled", ("storm", "doubled"), 0),
+    Aim("reconnect storm: caught up p99, × nchan", ("storm", "caught99"), 1, ("storm", "nchan", "caught99")),
+    Aim("CPU a delivery at 10,000 streams, × at 1,000", ("saturation-10k", "cpu"), 1.3,
+        ("saturation", "gateway", "cpu")),
+)
