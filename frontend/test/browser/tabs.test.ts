@@ -1,6 +1,6 @@
 /** One stream per browser, over HTTP/1.1, where the seventh would hang. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually, sleep } from './support/wait.js';
+import { eventually, median, sleep } from './support/wait.js';
 import { Tab, TRANSPORTS, World } from './support/world.js';
 
 let world: World;
@@ -57,6 +57,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       takenOver.push(Date.now() - closed);
       await eventually('one stream', async () => (await world.gateway.streams()) === before + 1);
     }
+    expect(median(takenOver)).toBeLessThan(1_000);
     console.log(`${transport}: rows on all tabs ${takenOver.join(', ')} ms after the leader's end`);
     const ids = (await world.postgres.ids(visitor.user)).sort();
     for (const tab of tabs) {
