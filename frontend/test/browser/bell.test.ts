@@ -1,5 +1,5 @@
 /** What a person sees, hears and types. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { eventually, median } from './support/wait.js';
 import { TRANSPORTS, World } from './support/world.js';
 
@@ -7,6 +7,7 @@ let world: World;
 beforeAll(async () => {
   world = await World.start();
 });
+afterEach(() => world.clear());
 afterAll(() => world.stop());
 
 describe.each(TRANSPORTS)('over %s', (transport) => {
@@ -93,7 +94,10 @@ describe('the bell', () => {
     expect(await focused()).toBe('three');
     await keyboard.press('Enter');
     await tab.shows(2);
-    expect(await world.postgres.unreadCount(visitor.user)).toBe(2);
+    await eventually(
+      'the row read',
+      async () => (await world.postgres.unreadCount(visitor.user)) === 2,
+    );
     await keyboard.press('Escape');
     await panel.waitFor({ state: 'detached' });
     expect(await bell.evaluate((element) => element === document.activeElement)).toBe(true);

@@ -28,6 +28,8 @@ export const TRANSPORTS = ['fetch', 'event-source'] as const;
 
 /** A database, a gateway, an app and a browser, all of them real. */
 export class World {
+  readonly #visitors: Visitor[] = [];
+
   private constructor(
     readonly postgres: Postgres,
     readonly gateway: Gateway,
@@ -52,7 +54,19 @@ export class World {
   /** Somebody with a browser of their own. */
   async visitor(): Promise<Visitor> {
     const { app, gateway, browser } = this;
-    return new Visitor(app.origin, gateway.streamUrl, await browser.newContext());
+    const visitor = new Visitor(app.origin, gateway.streamUrl, await browser.newContext());
+    this.#visitors.push(visitor);
+    return visitor;
+  }
+
+  /** The gateway has noticed that those of the test before are gone. */
+  async isQuiet(): Promise<void> {
+    await eventually('no stream', async () => (await this.gateway.streams()) === 0);
+  }
+
+  /** Sends those home whom a test that failed has left. */
+  async clear(): Promise<void> {
+    for (const visitor of this.#visitors.splice(0)) await visitor.context.close();
   }
 }
 
