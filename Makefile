@@ -2,27 +2,32 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser lint lint-bench build soak simulate loadtest bench-peers fuzz deps help
+.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers fuzz deps browser help
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
 
 run: ## a throwaway database, the gateway, a demo page
 	$(CARGO) run --locked --package notify-gateway -- dev
 
-test: deps frontend/node_modules ## everything, on a real PostgreSQL and in a real browser
+test: deps browser frontend/node_modules ## everything, on a real PostgreSQL and in a real browser
 	$(CARGO) test --locked --workspace
-	@if command -v $(NPM) >/dev/null; then cd frontend && $(NPM) test; \
-		else echo "test: npm is not installed, the front end was NOT tested"; fi
+	@$(call front-end,npm test && npm run test:browser,TESTED)
 
-NPM ?= npm
-
-test-browser: deps frontend/node_modules ## the front end's package in Chromium, against a gateway that is killed and cut off
+test-browser: deps browser frontend/node_modules ## the front end's package in Chromium, against a gateway that is killed and cut off
 	$(CARGO) build --locked --package notify-gateway
-	cd frontend && $(NPM) run test:browser
+	@$(call front-end,npm run test:browser,TESTED)
+
+# $(call front-end,commands,DONE): there, or a word about why not.
+define front-end
+if command -v npm >/dev/null; then cd frontend && $(1); else \
+	echo "=================================================================="; \
+	echo "SKIPPED: npm (Node 20 or later) is not installed: THE FRONT END WAS NOT $(2)"; \
+	echo "=================================================================="; fi
+endef
 
 frontend/node_modules: frontend/package-lock.json
-	@if command -v $(NPM) >/dev/null; then cd frontend && $(NPM) install --no-audit --no-fund && touch node_modules; fi
+	@if command -v npm >/dev/null; then cd frontend && npm ci && touch node_modules; fi
 
 lint: frontend/node_modules ## format, clippy, eslint, types, licences and bans, spelling where typos is installed
 	$(CARGO) fmt --all --check
@@ -32,9 +37,7 @@ lint: frontend/node_modules ## format, clippy, eslint, types, licences and bans,
 		else echo "lint: cargo-deny is not installed, skipped (cargo install --locked cargo-deny)"; fi
 	@if command -v typos >/dev/null; then typos; \
 		else echo "lint: typos is not installed, skipped (cargo install --locked typos-cli)"; fi
-	@if command -v $(NPM) >/dev/null; \
-		then cd frontend && $(NPM) run lint && $(NPM) run build && $(NPM) run check; \
-		else echo "lint: npm is not installed, the front end was NOT checked"; fi
+	@$(call front-end,npm run lint && npm run build && npm run check,CHECKED)
 
 build: ## the release binary, target/release/notify-gateway
 	$(CARGO) build --locked --release --package notify-gateway
@@ -44,6 +47,10 @@ DURATION ?= 10m
 soak: deps ## real faults on the real thing for DURATION (default 10m)
 	$(CARGO) build --locked --release --package notify-gateway --package notify-faults
 	./target/release/notify-faults --duration $(DURATION)
+
+soak-browser: deps browser frontend/node_modules ## the same, with a page open in Chromium that must show what is in the table after every fault
+	$(CARGO) build --locked --release --package notify-gateway --package notify-faults
+	@$(call front-end,DURATION=$(DURATION) CI_REQUIRE_BROWSER=1 npm run soak,TESTED)
 
 HISTORIES ?= 1000000
 
@@ -74,6 +81,8 @@ fuzz: ## each fuzz target for SECONDS_EACH (nightly Rust and cargo-fuzz)
 		mkdir -p corpus/$$target && $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target \
 			-- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; done
 
-deps: ## what the tests need of the system
+deps: ## what the tests need of the system: PostgreSQL
 	@./scripts/ensure-postgres
+
+browser: ## and Chromium, for those of the front end
 	@./scripts/ensure-chromium

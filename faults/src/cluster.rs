@@ -206,6 +206,11 @@ impl Address {
         &self.password
     }
 
+    /// A superuser's URL, by the road that begins at 127.0.0.1:`port`.
+    pub(crate) fn url(&self, port: u16) -> String {
+        url(port, &self.password)
+    }
+
     /// A superuser's connection, past all proxies.
     pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         connect(self.port(), &self.password).await
@@ -215,13 +220,17 @@ impl Address {
 /// A superuser's connection to 127.0.0.1:`port`. It ends when the client is
 /// dropped.
 pub(crate) async fn connect(port: u16, password: &str) -> anyhow::Result<Client> {
-    let url = format!("postgres://{}:{password}@127.0.0.1:{port}/postgres", throwaway::USER);
+    let url = url(port, password);
     let connecting = tokio_postgres::connect(&url, NoTls);
     let (client, connection) = timeout(Duration::from_secs(5), connecting)
         .await
         .context("no answer from PostgreSQL")??;
     tokio::spawn(connection);
     Ok(client)
+}
+
+fn url(port: u16, password: &str) -> String {
+    format!("postgres://{}:{password}@127.0.0.1:{port}/postgres", throwaway::USER)
 }
 
 impl Home {

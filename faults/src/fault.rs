@@ -158,7 +158,9 @@ struct Entry<'a> {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         let now = self.stage.ledger.now();
-        self.stage.ledger.books().faults[self.place].ended = Some(now);
+        let mut books = self.stage.ledger.books();
+        books.faults[self.place].ended = Some(now);
+        self.stage.herald.fault(self.place, &books.faults[self.place]);
     }
 }
 
@@ -379,7 +381,9 @@ impl Stage {
     fn begins(&self, kind: Kind, detail: String) -> Entry<'_> {
         let began = self.ledger.now();
         let mut books = self.ledger.books();
+        let place = books.faults.len();
         books.faults.push(Fault { kind, detail, began, ended: None });
-        Entry { stage: self, place: books.faults.len() - 1 }
+        self.herald.fault(place, &books.faults[place]);
+        Entry { stage: self, place }
     }
 }

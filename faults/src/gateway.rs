@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Signs the clients' tokens.
-const SECRET: &str = "the secret of the fault test, long enough for HS256";
+pub(crate) const SECRET: &str = "the secret of the fault test, long enough for HS256";
 
 /// How often streams show that they live: short, so that a run of a minute has
 /// seen dead paths found.

@@ -10,6 +10,7 @@ mod client;
 mod cluster;
 mod fault;
 mod gateway;
+mod herald;
 mod ledger;
 mod port;
 mod proxy;
@@ -40,6 +41,7 @@ use crate::{
     client::Client,
     fault::Kind,
     gateway::Binary,
+    herald::Herald,
     ledger::Ledger,
     stage::Stage,
     undertaker::Undertaker,
@@ -92,6 +94,10 @@ struct Arguments {
     /// A flag more for `notify-gateway serve`: --gateway-flag=--replay-limit=50
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     gateway_flag: Vec<String>,
+    /// Tell on standard output, in lines of JSON, where everything is and when a
+    /// fault begins and ends; stay until standard input ends
+    #[arg(long)]
+    tell: bool,
     /// Leave the directory with the logs where it is
     #[arg(long)]
     keep: bool,
@@ -157,7 +163,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let promotions = if kinds.contains(&Kind::Promotion) { arguments.promotions } else { 0 };
     let binary = arguments.binary()?;
     let stage = Stage::set(&binary, &directory, ledger, promotions, undertaker, &mut rng).await?;
-    let stage = Arc::new(stage);
+    let stage = Arc::new(if arguments.tell { stage.told_by(Herald::hire()) } else { stage });
     let played = play(&arguments, &binary, &stage, kinds, &mut rng).await;
     let judged = match played {
         Ok(truth) => judge(&stage, &truth).await,
@@ -199,6 +205,7 @@ async fn play(
     let interrupted = tokio::select! {
         () = sleep(arguments.duration) => None,
         signal = tokio::signal::ctrl_c() => Some(signal),
+        () = stage.herald.dismissed() => None,
         // It ends before its time only when something cannot be started again.
         ended = &mut faults => return Err(ended?.err().context("the faults ended early")?),
     };
@@ -213,6 +220,10 @@ async fn play(
     time_is_up.cancel();
     faults.await??;
     stage.heal();
+    if stage.herald.is_hired() {
+        stage.herald.over();
+        stage.herald.dismissed().await;
+    }
     stop.cancel();
     writers.join_all().await;
     calm.cancel();

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use crate::{
     cluster::{Address, Cluster, GATEWAY_ROLE},
-    gateway::{Binary, Gateway},
+    gateway::{Binary, Gateway, SECRET},
+    herald::Herald,
     ledger::Ledger,
     proxy::Proxy,
     undertaker::Undertaker,
@@ -43,6 +44,7 @@ pub(crate) struct Stage {
     pub(crate) writer_side: Proxy,
     /// How many promotions are still to come.
     pub(crate) promotions: AtomicU32,
+    pub(crate) herald: Herald,
     /// Resident memory by gateway.
     pub(crate) memory: std::sync::Mutex<BTreeMap<String, Memory>>,
     /// Last: it ends what is left.
@@ -100,9 +102,23 @@ impl Stage {
             client_side,
             writer_side,
             promotions: AtomicU32::new(promotions),
+            herald: Herald::default(),
             memory: std::sync::Mutex::default(),
             _undertaker: undertaker,
         })
+    }
+
+    /// The same, with somebody who tells of it; he begins with where everything is.
+    pub(crate) fn told_by(mut self, herald: Herald) -> Self {
+        let streams: Vec<String> = self
+            .client_side
+            .iter()
+            .map(|proxy| format!("http://127.0.0.1:{}/api/notifications/stream", proxy.port()))
+            .collect();
+        let database = self.address.url(self.writer_side.port());
+        herald.stage(&streams, &database, SECRET);
+        self.herald = herald;
+        self
     }
 
     /// A writer that has not begun.

@@ -247,6 +247,9 @@ function closing(state: State, reason: string, now: number, random: number): Ste
   if (reason === 'revoked') {
     return fail(fresh, now, random, Math.max(state.retry, REVOKED_WAIT_MS));
   }
+  // The second goodbye in a row to a stream that did not hold: a native
+  // `EventSource`, left alone, would use up all its attempts within seconds.
+  if (!isHeld && state.waits > 0) return fail(state, now, random, state.retry);
   // A stream that held is no failure. A soft refusal is one, and so is a gateway
   // that goes down as soon as it is up.
   const failures = isHeld ? 0 : state.failures + 1;

@@ -185,7 +185,7 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
 
 function Item({
   notification: { title, message, created_at },
-  formatTime = (time) => time.toLocaleString(),
+  formatTime = (time) => time.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' }),
 }: {
   readonly notification: Notification;
   readonly formatTime?: NotificationBellProps['formatTime'];

@@ -1,5 +1,5 @@
 /** The five tests of the user story, on React 19 and 18, over both transports. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from './support/wait.js';
 import { TRANSPORTS, World } from './support/world.js';
 
@@ -7,6 +7,7 @@ let world: World;
 beforeAll(async () => {
   world = await World.start();
 });
+afterEach(() => world.clear());
 afterAll(() => world.stop());
 
 const set = (['react19', 'react18'] as const).flatMap((page) =>
@@ -16,13 +17,13 @@ const set = (['react19', 'react18'] as const).flatMap((page) =>
 describe.each(set)('$page over $transport', (options) => {
   test('connects with the authorisation it was given', async () => {
     const visitor = await world.visitor();
-    const before = await world.gateway.streams();
+    await world.isQuiet();
     const tab = await visitor.open(options);
     await tab.isReady();
-    expect(await world.gateway.streams()).toBe(before + 1);
+    expect(await world.gateway.streams()).toBe(1);
     expect((await tab.probe()).authenticationErrors).toEqual([]);
     await visitor.leave();
-    await eventually('the stream gone', async () => (await world.gateway.streams()) === before);
+    await eventually('the stream gone', async () => (await world.gateway.streams()) === 0);
   });
 
   test('shows a message that a DBA types', async () => {
@@ -97,12 +98,12 @@ describe.each(set)('$page over $transport', (options) => {
 
   test('closes everything on unmount, and opens it again', async () => {
     const visitor = await world.visitor();
-    const before = await world.gateway.streams();
+    await world.isQuiet();
     const tab = await visitor.open(options);
     await tab.isReady();
-    expect(await world.gateway.streams()).toBe(before + 1);
+    expect(await world.gateway.streams()).toBe(1);
     await tab.page.evaluate(() => window.probe.setMounted?.(false));
-    await eventually('no stream', async () => (await world.gateway.streams()) === before);
+    await eventually('no stream', async () => (await world.gateway.streams()) === 0);
     const requests = world.app.requests.length;
     await world.postgres.insert(visitor.user, 'unheard');
     await tab.page.waitForTimeout(1_500);
@@ -111,7 +112,7 @@ describe.each(set)('$page over $transport', (options) => {
     await tab.page.evaluate(() => window.probe.setMounted?.(true));
     await tab.isReady();
     await tab.shows(1);
-    expect(await world.gateway.streams()).toBe(before + 1);
+    expect(await world.gateway.streams()).toBe(1);
     await visitor.leave();
   });
 });

@@ -1,5 +1,5 @@
 /** Who may, for how long, and what becomes of the page when they may not. */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { eventually, sleep } from './support/wait.js';
 import { TRANSPORTS, World } from './support/world.js';
 
@@ -7,6 +7,7 @@ let world: World;
 beforeAll(async () => {
   world = await World.start();
 });
+afterEach(() => world.clear());
 afterAll(() => world.stop());
 beforeEach(() => {
   world.app.tokenLifetime = 3600;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import type pg from 'pg';
-import { COOKIE, sign, userOf } from './gateway.js';
+import { COOKIE, SECRET, sign, userOf } from './gateway.js';
 
 const PAGES = fileURLToPath(new URL('../pages', import.meta.url));
 const REACT18 = fileURLToPath(new URL('../../react18/node_modules', import.meta.url));
@@ -20,6 +20,8 @@ export class App {
   readonly #files: ReadonlyMap<string, string>;
   /** Set when there is a database. */
   pool: pg.Pool | null = null;
+  /** What it signs its tokens with. */
+  secret = SECRET;
   /** How long the tokens are good that it gives out, in seconds. */
   tokenLifetime = 3600;
   /** Whether it still knows its users. */
@@ -77,7 +79,7 @@ export class App {
       return;
     }
 
-    const user = userOf(bearer(request) ?? cookie(request) ?? '');
+    const user = userOf(bearer(request) ?? cookie(request) ?? '', this.secret);
     if (user === null || this.pool === null) {
       send(response, 401, {});
       return;
@@ -114,7 +116,7 @@ export class App {
       send(response, 403, {});
       return;
     }
-    const token = sign(user, this.tokenLifetime);
+    const token = sign(user, this.tokenLifetime, this.secret);
     response.setHeader('set-cookie', `${COOKIE}=${token}; Path=/; HttpOnly; SameSite=Lax`);
     send(response, 200, { token });
   }

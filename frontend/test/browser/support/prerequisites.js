@@ -10,6 +10,14 @@ export const gatewayBinary = resolve(
   process.env['NOTIFY_GATEWAY_BIN'] ?? '../target/debug/notify-gateway',
 );
 
+/** The fault test, which brings its own gateways and databases. */
+export const faultsBinary = resolve(
+  PACKAGE,
+  process.env['NOTIFY_FAULTS_BIN'] ?? '../target/release/notify-faults',
+);
+
+export const isSoak = Boolean(process.env['SOAK']);
+
 export const chromium =
   process.env['CHROMIUM_BIN'] ??
   ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
@@ -25,7 +33,10 @@ export const postgresBinaries = [
 /** One line for each thing that is missing. */
 export function missing() {
   const lines = [];
-  if (!existsSync(gatewayBinary)) {
+  if (isSoak && !existsSync(faultsBinary)) {
+    lines.push(`the fault test, ${faultsBinary}: make soak-browser builds it`);
+  }
+  if (!isSoak && !existsSync(gatewayBinary)) {
     lines.push(`the gateway, ${gatewayBinary}: cargo build, or name another by NOTIFY_GATEWAY_BIN`);
   }
   if (chromium === undefined || !existsSync(chromium)) {

@@ -28,6 +28,8 @@ export const TRANSPORTS = ['fetch', 'event-source'] as const;
 
 /** A database, a gateway, an app and a browser, all of them real. */
 export class World {
+  readonly #visitors: Visitor[] = [];
+
   private constructor(
     readonly postgres: Postgres,
     readonly gateway: Gateway,
@@ -39,14 +41,7 @@ export class World {
     const [postgres, app] = await Promise.all([Postgres.start(), App.start()]);
     app.pool = postgres.pool;
     const gateway = await Gateway.start(postgres, app.origin);
-    const flags = '--disable-background-networking --disable-component-update --disable-sync';
-    const browser = await launcher.launch({
-      executablePath: chromium ?? '',
-      // Playwright switches the browser's cache of left pages off; people have it.
-      ignoreDefaultArgs: ['--disable-back-forward-cache'],
-      args: [...flags.split(' '), '--no-first-run', '--disable-gpu', '--no-sandbox'],
-    });
-    return new World(postgres, gateway, app, browser);
+    return new World(postgres, gateway, app, await launch());
   }
 
   async stop(): Promise<void> {
@@ -58,24 +53,49 @@ export class World {
 
   /** Somebody with a browser of their own. */
   async visitor(): Promise<Visitor> {
-    return new Visitor(this, await this.browser.newContext());
+    const { app, gateway, browser } = this;
+    const visitor = new Visitor(app.origin, gateway.streamUrl, await browser.newContext());
+    this.#visitors.push(visitor);
+    return visitor;
   }
+
+  /** The gateway has noticed that those of the test before are gone. */
+  async isQuiet(): Promise<void> {
+    await eventually('no stream', async () => (await this.gateway.streams()) === 0);
+  }
+
+  /** Sends those home whom a test that failed has left. */
+  async clear(): Promise<void> {
+    for (const visitor of this.#visitors.splice(0)) await visitor.context.close();
+  }
+}
+
+/** A real Chromium, which asks nobody for updates meanwhile. */
+export async function launch(): Promise<Browser> {
+  const flags = '--disable-background-networking --disable-component-update --disable-sync';
+  return launcher.launch({
+    executablePath: chromium ?? '',
+    // Playwright switches the browser's cache of left pages off; people have it.
+    ignoreDefaultArgs: ['--disable-back-forward-cache'],
+    args: [...flags.split(' '), '--no-first-run', '--disable-gpu', '--no-sandbox'],
+  });
 }
 
 /** A user and the browser they sit at. */
 export class Visitor {
   readonly user = randomUUID();
   /** What the pages complained about, and no test expects. */
-  readonly #complaints: string[] = [];
+  readonly complaints: string[] = [];
 
   constructor(
-    readonly world: World,
+    readonly app: string,
+    readonly streamUrl: string,
     readonly context: BrowserContext,
   ) {}
 
   async open(options: PageOptions = {}): Promise<Tab> {
     const page = await this.context.newPage();
-    page.on('pageerror', (error) => this.#complaints.push(`uncaught: ${String(error)}`));
+    page.on('pageerror', (error) => this.complaints.push(`uncaught: ${String(error)}`));
     page.on('console', (message) => {
       const text = message.text();
       // The browser itself notes each request that fails; that a stream may
@@ -83,12 +103,12 @@ export class Visitor {
       const isNetwork = text.startsWith('Failed to load resource') || text.includes('net::ERR_');
       const isCors = text.includes('has been blocked by CORS policy');
       if (['error', 'warning'].includes(message.type()) && !isNetwork && !isCors) {
-        this.#complaints.push(`${message.type()}: ${text}`);
+        this.complaints.push(`${message.type()}: ${text}`);
       }
     });
-    const { page: name = 'core', url = this.world.gateway.streamUrl, ...rest } = options;
+    const { page: name = 'core', url = this.streamUrl, ...rest } = options;
     const query = new URLSearchParams({ user: this.user, url, ...rest });
-    await page.goto(`${this.world.app.origin}/page/${name}?${query.toString()}`);
+    await page.goto(`${this.app}/page/${name}?${query.toString()}`);
     await page.waitForFunction(() => window.probe.client !== null);
     return new Tab(page);
   }
@@ -96,7 +116,7 @@ export class Visitor {
   /** Closes the browser; fails when a page has complained. */
   async leave(): Promise<void> {
     await this.context.close();
-    expect(this.#complaints).toEqual([]);
+    expect(this.complaints).toEqual([]);
   }
 }
 
