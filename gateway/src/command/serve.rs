@@ -22,6 +22,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let settings = arguments.settings;
     let config = settings.clone().into_config()?;
     runtime(settings.threads)?.block_on(async {
+        // Before anything that takes time: stopped while it starts, it ends well too.
+        let shutdown = shutdown_on_signal()?;
         match limits::raise_open_files() {
             Ok(files) => tracing::debug!(open_files = files, "the limit on open files"),
             Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
@@ -45,7 +47,6 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             version = env!("CARGO_PKG_VERSION"),
             "started"
         );
-        let shutdown = shutdown_on_signal()?;
         reload_on_signal(settings, gateway.reloader())?;
         gateway.run(shutdown).await.context("--database-url (DATABASE_URL)")?;
         Ok(())
