@@ -217,8 +217,13 @@ impl Stage {
         if kind == Kind::GatewayKill {
             gateway.kill().await?;
         } else {
+            // In the milliseconds after its start a process ends by the signal
+            // itself, and nobody is on it yet to be said goodbye to.
+            let is_up = gateway.answers().await;
             let status = gateway.terminate().await?;
-            if !status.is_some_and(|status| status.success()) {
+            if !is_up && status.is_some() {
+                self.ledger.books().count("SIGTERM to a gateway that did not answer yet");
+            } else if !status.is_some_and(|status| status.success()) {
                 let how = status.map_or("not within 10 s".to_owned(), |status| status.to_string());
                 let problem = format!("gateway {} ended on SIGTERM: {how}", gateway.name());
                 self.ledger.books().problems.push(problem);

@@ -216,6 +216,12 @@ impl Gateway {
         }
     }
 
+    /// Whether it answers, be it that it is not ready: it then hears signals too.
+    pub(crate) async fn answers(&self) -> bool {
+        let asked = timeout(Duration::from_secs(2), readyz(self.admin_port)).await;
+        asked.is_ok_and(|said| said.is_ok_and(|said| said.starts_with("HTTP/1.1 ")))
+    }
+
     /// The lines of its log that tell of a panic.
     pub(crate) fn panics(&self) -> Vec<String> {
         let log = fs::read(&self.log).unwrap_or_default();

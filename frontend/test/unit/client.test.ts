@@ -8,6 +8,7 @@ import {
   type Notification,
   type NotificationApi,
   type NotificationClient,
+  type SharingHandlers,
   type StreamRequest,
   type StreamSink,
   createNotificationClient,
@@ -188,6 +189,25 @@ describe('streaming', () => {
     expect(client.getState().status).toBe('stopped');
   });
 
+  test('a stream from before the network went away is closed for another', async () => {
+    const { start, connect, streams } = harness();
+    await start();
+    await connect();
+    window.dispatchEvent(new Event('online'));
+    await pass(0);
+    expect(streams.map(({ isClosed }) => isClosed)).toEqual([true, false]);
+  });
+
+  test('a row without an id is no row', async () => {
+    const onNotification = vi.fn();
+    const { client, start, connect, last } = harness({ onNotification });
+    await start();
+    await connect();
+    last().sink.event({ name: 'notification', data: '{"title":"?","status":"unread"}', id: 'c1' });
+    expect(onNotification).not.toHaveBeenCalled();
+    expect(client.getState().unreadCount).toBe(0);
+  });
+
   test('a row that comes twice is announced once', async () => {
     const onNotification = vi.fn();
     const { client, start, connect, send } = harness({ onNotification });
@@ -345,6 +365,25 @@ describe('polling', () => {
     expect(polls).toEqual([0, 1_000]);
   });
 
+  test('where list and count are of one instant, a row asks for no other', async () => {
+    const { start, connect, send, polls } = harness();
+    await start();
+    await connect();
+    send(1);
+    await pass(6_000);
+    expect(polls).toEqual([0]);
+  });
+
+  test('follows the return of the network where there is no stream', async () => {
+    const { start, polls } = harness({ enabled: false });
+    await start();
+    await pass(1_000);
+    const before = polls.length;
+    window.dispatchEvent(new Event('online'));
+    await pass(0);
+    expect(polls).toHaveLength(before + 1);
+  });
+
   test('an answer that comes after stop() changes nothing', async () => {
     let answer: (rows: Notification[]) => void = () => undefined;
     const { client, start } = harness({
@@ -440,6 +479,26 @@ describe('the count, with a list and a count that are asked for one after the ot
     await pass(1_000);
     send(1);
     expect(client.getState().unreadCount).toBe(1);
+  });
+
+  test('rows that never stop have it asked again every five seconds, not every second', async () => {
+    const polls: number[] = [];
+    const begun = Date.now();
+    const api: NotificationApi = {
+      list: () => {
+        polls.push(Date.now() - begun);
+        return Promise.resolve([]);
+      },
+      unreadCount: () => Promise.resolve(0),
+    };
+    const { start, connect, send } = harness({ api });
+    await start();
+    await connect();
+    for (let n = 1; n <= 40; n += 1) {
+      send(n);
+      await pass(500);
+    }
+    expect(polls).toEqual([0, 1_000, 6_000, 11_000, 16_000]);
   });
 
   test('a row long after a count is beyond doubt: no poll follows it', async () => {
@@ -538,5 +597,182 @@ describe('marking as read', () => {
     answers[2]?.(0);
     await pass(0);
     expect(client.getState().unreadCount).toBe(0);
+  });
+});
+
+describe('beside other tabs', () => {
+  /** A tab's place among others that the test plays. */
+  function shared(options: Partial<ClientOptions> = {}) {
+    const posted: { type: string }[] = [];
+    let handlers: SharingHandlers | undefined;
+    const isLeft = vi.fn();
+    const tab = harness({
+      ...options,
+      share: (_, own) => {
+        handlers = own;
+        return {
+          post: (message) => posted.push(message as { type: string }),
+          heard: () => undefined,
+          leave: isLeft,
+        };
+      },
+    });
+    return {
+      ...tab,
+      isLeft,
+      /** What it has told the others since it was last asked. */
+      posted: () => posted.splice(0),
+      lead: async () => {
+        handlers?.lead();
+        await pass(0);
+      },
+      demote: () => handlers?.demoted(),
+      hear: async (message: unknown) => {
+        handlers?.message(message);
+        await pass(0);
+      },
+    };
+  }
+  const OPEN = { status: 'open', reason: null, failures: 0 };
+
+  test('it asks how the stream is, and shows what it hears', async () => {
+    const { client, start, posted, hear, streams } = shared();
+    await start();
+    expect(posted()).toEqual([{ type: 'hello' }]);
+    await hear({ type: 'link', link: OPEN, cursor: 'c7' });
+    await hear({ type: 'row', row: row(8), cursor: 'c8' });
+    expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 1 });
+    expect(streams).toEqual([]);
+  });
+
+  test('its first stream goes on from the cursor that was shared last', async () => {
+    const { start, hear, lead, last } = shared();
+    await start();
+    await hear({ type: 'link', link: OPEN, cursor: 'c7' });
+    await hear({ type: 'row', row: row(8), cursor: 'c8' });
+    await lead();
+    expect(last().cursor).toBe('c8');
+  });
+
+  test('a leader tells each change, each row, and every half minute that it lives', async () => {
+    const { start, lead, connect, send, beat, posted } = shared();
+    await start();
+    await lead();
+    posted();
+    await connect();
+    send(1);
+    expect(posted()).toEqual([
+      { type: 'refetch' },
+      { type: 'link', link: OPEN, cursor: 'c0' },
+      { type: 'row', row: row(1), cursor: 'c1' },
+    ]);
+    await pass(29_000);
+    beat();
+    expect(posted()).toEqual([]);
+    await pass(1_000);
+    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c1' }]);
+  });
+
+  test('a leader answers one who is new at once', async () => {
+    const { start, lead, connect, hear, posted } = shared();
+    await start();
+    await lead();
+    await connect();
+    posted();
+    await hear({ type: 'hello' });
+    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c0' }]);
+  });
+
+  test('a leader believes its own stream, not what another has said of its', async () => {
+    const { client, start, lead, connect, hear, send, last } = shared();
+    await start();
+    await lead();
+    await connect();
+    await hear({ type: 'link', link: { ...OPEN, status: 'waiting', failures: 3 }, cursor: 'old' });
+    expect(client.getState()).toMatchObject(OPEN);
+    send(1);
+    last().sink.ended();
+    await pass(500);
+    expect(last().cursor).toBe('c1');
+  });
+
+  test('one whose lead was taken away closes its stream, and follows', async () => {
+    const { client, start, lead, connect, demote, hear, streams, posted } = shared();
+    await start();
+    await lead();
+    await connect();
+    demote();
+    expect(streams[0]?.isClosed).toBe(true);
+    expect(client.getState().status).toBe('open');
+    posted();
+    await pass(30_000);
+    expect(posted()).toEqual([]);
+    await hear({ type: 'link', link: { ...OPEN, status: 'waiting' }, cursor: 'c9' });
+    expect(client.getState().status).toBe('waiting');
+  });
+
+  test('resync reaches every tab', async () => {
+    const { start, lead, connect, last, posted, hear, polls } = shared();
+    await start();
+    await lead();
+    await connect();
+    posted();
+    last().sink.event({ name: 'resync', data: '{"reason":"too_far_back"}', id: 'c5' });
+    expect(posted()).toEqual([{ type: 'refetch' }]);
+    await pass(0);
+    const before = polls.length;
+    await hear({ type: 'refetch' });
+    expect(polls).toHaveLength(before + 1);
+  });
+
+  test('what is marked here is told before the API is, and asked for everywhere after it', async () => {
+    const { client, start, posted } = shared();
+    await start();
+    posted();
+    await client.markAsRead('row 1');
+    expect(posted()).toEqual([{ type: 'read', ids: ['row 1'] }, { type: 'refetch' }]);
+  });
+
+  test('what is marked in another tab is not brought back by a poll from before', async () => {
+    let answer: (rows: Notification[]) => void = () => undefined;
+    const { client, start, hear } = shared({
+      api: {
+        list: () => new Promise((resolve) => (answer = resolve)),
+        unreadCount: () => Promise.resolve(1),
+      },
+    });
+    await start();
+    await hear({ type: 'link', link: OPEN, cursor: 'c1' });
+    await hear({ type: 'row', row: row(1), cursor: 'c1' });
+    await hear({ type: 'read', ids: ['row 1'] });
+    answer([row(1)]);
+    await pass(0);
+    expect(client.getState().unreadCount).toBe(0);
+  });
+
+  test('a leader that may not stream lets another try', async () => {
+    const { client, start, lead, last, isLeft } = shared({
+      onAuthenticationError: () => undefined,
+    });
+    await start();
+    await lead();
+    last().sink.refused({ status: 401, retryAfter: 0 });
+    await pass(0);
+    last().sink.refused({ status: 401, retryAfter: 0 });
+    expect(client.getState()).toMatchObject({ status: 'stopped', reason: 'authentication' });
+    expect(isLeft).toHaveBeenCalledOnce();
+  });
+
+  test('a page that is left lets go, and joins again when it comes back', async () => {
+    const { start, lead, connect, streams, isLeft, posted } = shared();
+    await start();
+    await lead();
+    await connect();
+    window.dispatchEvent(new Event('pagehide'));
+    expect(isLeft).toHaveBeenCalledOnce();
+    expect(streams[0]?.isClosed).toBe(true);
+    posted();
+    window.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+    expect(posted()).toEqual([{ type: 'hello' }]);
   });
 });

@@ -47,6 +47,21 @@ describe('rows', () => {
     expect(inbox.unreadCount).toBe(1);
   });
 
+  test('that a lagging list has left out and shows again are no news', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [], 0);
+    expect(poll(inbox, [row(2), row(1)], 2)).toHaveLength(2);
+    expect(poll(inbox, [row(1)], 1)).toEqual([]);
+    expect(poll(inbox, [row(2), row(1)], 2)).toEqual([]);
+  });
+
+  test('that an app does not count take nothing from the count when they are read', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(1)], 0);
+    inbox.read(['row 1']);
+    expect(inbox.unreadCount).toBe(0);
+  });
+
   test('are remembered by the thousand, and then forgotten', () => {
     const inbox = createInbox(20);
     for (let n = 0; n <= MAX_SEEN; n += 1) inbox.receive(row(n));
