@@ -8,7 +8,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { App } from './support/app.js';
 import { Faults } from './support/faults.js';
 import { eventually, median, sleep } from './support/wait.js';
@@ -55,6 +55,13 @@ test(`${DURATION_MS / 1_000} s of faults`, { timeout: DURATION_MS + 600_000 }, a
     '--rate=40',
   );
   const pool = (app.pool = faults.pool());
+  onTestFinished(async () => {
+    await browser.close();
+    await app.stop();
+    await pool.end();
+    await faults.dismiss();
+    console.log(faults.report.join('\n'));
+  });
   app.secret = faults.stage.secret;
   // Every stream ends by its token as well, now and then.
   app.tokenLifetime = 45;
@@ -116,12 +123,7 @@ test(`${DURATION_MS / 1_000} s of faults`, { timeout: DURATION_MS + 600_000 }, a
       `${median(took)} ms (median), ${Math.max(...took)} ms (the longest)`,
   );
   for (const { visitor } of watched) await visitor.leave();
-  await browser.close();
-  await app.stop();
-  await pool.end();
-  const isContent = await faults.dismiss();
-  console.log(faults.report.join('\n'));
-  expect(isContent).toBe(true);
+  expect(await faults.dismiss()).toBe(true);
 });
 
 /** Rows for one user: one by one, in bursts, and some that are rolled back. */
