@@ -129,7 +129,16 @@ test('a leader that stands still with the lock in its hand has it taken away', a
   const other = new Tab(page);
   expect(await leaderOf([leader, other])).toBe(leader);
 
-  // As a tab that iOS has put in the background: nothing runs in it any more.
+  // As a tab that iOS has put in the background: nothing runs in it any more. The
+  // browser may let a frozen page go on when another comes or goes, so this one
+  // is mute as well.
+  const speak = await leader.page.evaluateHandle(() => {
+    const { postMessage } = BroadcastChannel.prototype;
+    BroadcastChannel.prototype.postMessage = () => undefined;
+    return () => {
+      BroadcastChannel.prototype.postMessage = postMessage;
+    };
+  });
   const devtools = await visitor.context.newCDPSession(leader.page);
   await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
   await world.postgres.insert(visitor.user, 'while nobody leads');
@@ -137,6 +146,9 @@ test('a leader that stands still with the lock in its hand has it taken away', a
   await eventually('the lead', () => leads(other));
   await other.shows(1);
   await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+  await speak.evaluate((again) => {
+    again();
+  });
 
   await leader.shows(1);
   expect(await leaderOf([leader, other])).toBe(other);
