@@ -132,11 +132,12 @@ test('a leader that stands still with the lock in its hand has it taken away', a
   // As a tab that iOS has put in the background: nothing runs in it any more. The
   // browser may let a frozen page go on when another comes or goes, so this one
   // is mute as well.
-  const speak = await leader.page.evaluateHandle(() => {
-    const { postMessage } = BroadcastChannel.prototype;
-    BroadcastChannel.prototype.postMessage = () => undefined;
+  const muted = await leader.page.evaluateHandle(() => {
+    const proto = BroadcastChannel.prototype;
+    const own = Object.getOwnPropertyDescriptor(proto, 'postMessage');
+    proto.postMessage = () => undefined;
     return () => {
-      BroadcastChannel.prototype.postMessage = postMessage;
+      if (own) Object.defineProperty(proto, 'postMessage', own);
     };
   });
   const devtools = await visitor.context.newCDPSession(leader.page);
@@ -146,8 +147,8 @@ test('a leader that stands still with the lock in its hand has it taken away', a
   await eventually('the lead', () => leads(other));
   await other.shows(1);
   await devtools.send('Page.setWebLifecycleState', { state: 'active' });
-  await speak.evaluate((again) => {
-    again();
+  await muted.evaluate((speakAgain) => {
+    speakAgain();
   });
 
   await leader.shows(1);
