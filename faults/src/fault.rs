@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    os::unix::process::ExitStatusExt as _,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -217,11 +218,12 @@ impl Stage {
         if kind == Kind::GatewayKill {
             gateway.kill().await?;
         } else {
-            // In the milliseconds after its start a process ends by the signal
-            // itself, and nobody is on it yet to be said goodbye to.
+            // Until its handler is there a process ends by the signal itself,
+            // and nobody is on it yet to be said goodbye to.
             let is_up = gateway.answers().await;
             let status = gateway.terminate().await?;
-            if !is_up && status.is_some() {
+            let by_signal = status.and_then(|status| status.signal());
+            if !is_up && by_signal == Some(Signal::SIGTERM as i32) {
                 self.ledger.books().count("SIGTERM to a gateway that did not answer yet");
             } else if !status.is_some_and(|status| status.success()) {
                 let how = status.map_or("not within 10 s".to_owned(), |status| status.to_string());

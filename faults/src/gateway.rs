@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -198,11 +199,7 @@ impl Gateway {
     pub(crate) async fn ready(&mut self, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            let said = match timeout(Duration::from_secs(2), readyz(self.admin_port)).await {
-                Ok(Ok(said)) => said,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "no answer".to_owned(),
-            };
+            let said = readyz(self.admin_port).await.unwrap_or_else(|error| error.to_string());
             if said.starts_with("HTTP/1.1 200") {
                 return Ok(());
             }
@@ -218,8 +215,7 @@ impl Gateway {
 
     /// Whether it answers, be it that it is not ready: it then hears signals too.
     pub(crate) async fn answers(&self) -> bool {
-        let asked = timeout(Duration::from_secs(2), readyz(self.admin_port)).await;
-        asked.is_ok_and(|said| said.is_ok_and(|said| said.starts_with("HTTP/1.1 ")))
+        readyz(self.admin_port).await.is_ok_and(|said| said.starts_with("HTTP/1.1 "))
     }
 
     /// The lines of its log that tell of a panic.
@@ -253,10 +249,15 @@ impl Gateway {
     }
 }
 
-async fn readyz(port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+async fn readyz(port: u16) -> io::Result<String> {
+    let asking = async {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let request = b"GET /readyz HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    let in_time = timeout(Duration::from_secs(2), asking).await;
+    in_time.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

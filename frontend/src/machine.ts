@@ -252,13 +252,12 @@ function closing(state: State, reason: string, now: number, random: number): Ste
   if (!isHeld && state.waits > 0) return fail(state, now, random, state.retry);
   // A stream that held is no failure. A soft refusal is one, and so is a gateway
   // that goes down as soon as it is up.
-  const failures = isHeld ? 0 : state.failures + 1;
-  if (failures >= MAX_FAILURES) return rest({ ...state, failures }, 'polling', 'failures');
+  const failures = isHeld ? 0 : 1;
   return to({
     ...idle(state),
     status: 'waiting',
     failures,
-    waits: isHeld ? 0 : state.waits + 1,
+    waits: failures,
     deadline: now + COMES_BACK_MS,
     holdUntil: now + COMES_BACK_MS,
     isClosing: true,
