@@ -115,7 +115,7 @@ impl Cursor {
     ///
     /// The characters are those of base64url: safe in an SSE `id`, a header and a query.
     #[must_use = "without an id the event must go out differently"]
-    pub fn encode(&self, out: &mut String) -> bool {
+    pub fn encode(&self, out: &mut Vec<u8>) -> bool {
         // Nearly all are short, and each event has one.
         let numbers = self.snapshot.xip.len() + self.parts.len() + self.recents.len();
         if numbers <= FEW_NUMBERS {
@@ -523,12 +523,16 @@ impl<const ROOM: usize> Default for Writer<ROOM> {
 }
 
 impl<const ROOM: usize> Writer<ROOM> {
-    fn encode(&mut self, cursor: &Cursor, out: &mut String) -> bool {
-        let fits = self.cursor(cursor).is_some();
-        if fits {
-            URL_SAFE_NO_PAD.encode_string(&self.bytes[..self.len], out);
+    fn encode(&mut self, cursor: &Cursor, out: &mut Vec<u8>) -> bool {
+        if self.cursor(cursor).is_none() {
+            return false;
         }
-        fits
+        let start = out.len();
+        // Four characters for three bytes: room enough.
+        out.resize(start + self.len.div_ceil(3) * 4, 0);
+        let written = URL_SAFE_NO_PAD.encode_slice(&self.bytes[..self.len], &mut out[start..]);
+        out.truncate(start + written.unwrap_or_default());
+        true
     }
 
     fn cursor(&mut self, cursor: &Cursor) -> Option<()> {
@@ -760,9 +764,9 @@ mod tests {
     }
 
     fn text(cursor: &Cursor) -> String {
-        let mut text = String::new();
+        let mut text = Vec::new();
         assert!(cursor.encode(&mut text));
-        text
+        String::from_utf8(text).unwrap()
     }
 
     fn with_checksum(mut body: Vec<u8>) -> String {
@@ -1209,7 +1213,7 @@ mod tests {
     #[test]
     fn too_many_rows_give_no_text_until_a_sweep() {
         let mut cursor = Cursor::new(1, Arc::new(Snapshot::new(1_000, vec![])));
-        let mut out = String::from("id: ");
+        let mut out = b"id: ".to_vec();
         let mut written = 0;
         for place in 0..5_000 {
             assert!(cursor.record(row(1_000 + place, 3)));
@@ -1218,7 +1222,7 @@ mod tests {
                 written += 1;
                 assert!(out.len() <= 4 + MAX_LEN);
             } else {
-                assert_eq!(out, "id: ");
+                assert_eq!(out, b"id: ");
             }
         }
         assert!(written > 700, "{written}");

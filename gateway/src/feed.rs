@@ -8,7 +8,7 @@
 //! if, and only if, the cursor does not cover it; the cursor moves only when a
 //! row goes out, or when nothing that it would pass over is left to give.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{
     cursor::{Cursor, RowKey},
@@ -25,13 +25,65 @@ pub struct Row {
 }
 
 /// A row that a notification brought.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LiveRow {
     /// The row.
     pub row: Row,
     /// The horizon when it was published: what its watermark sees was offered
     /// before.
     pub horizon: Arc<Horizon>,
+    shared_id: OnceLock<SharedId>,
+}
+
+impl LiveRow {
+    /// A row that was published under `horizon`.
+    pub fn new(row: Row, horizon: Arc<Horizon>) -> Self {
+        Self { row, horizon, shared_id: OnceLock::new() }
+    }
+}
+
+/// The id that a row got in the first of several streams. The others mostly
+/// have the same cursor, and then need not encode it again.
+#[derive(Debug)]
+struct SharedId {
+    cursor: Cursor,
+    /// None if it is too long.
+    text: Option<Box<[u8]>>,
+}
+
+impl SharedId {
+    fn new(cursor: &Cursor) -> Self {
+        let mut text = Vec::new();
+        let text = cursor.encode(&mut text).then(|| text.into());
+        Self { cursor: cursor.clone(), text }
+    }
+}
+
+/// The id of a row's event: the cursor of a client that has it.
+#[derive(Clone, Copy, Debug)]
+pub struct EventId<'a> {
+    cursor: &'a Cursor,
+    shared: Option<&'a OnceLock<SharedId>>,
+}
+
+impl<'a> EventId<'a> {
+    /// What it says.
+    pub fn cursor(&self) -> &'a Cursor {
+        self.cursor
+    }
+
+    /// As [`Cursor::encode`].
+    #[must_use = "without an id the event must go out differently"]
+    pub fn encode(&self, out: &mut Vec<u8>) -> bool {
+        let shared = self.shared.map(|shared| shared.get_or_init(|| SharedId::new(self.cursor)));
+        match shared {
+            Some(SharedId { cursor, text }) if cursor == self.cursor => {
+                out.extend_from_slice(text.as_deref().unwrap_or_default());
+                text.is_some()
+            }
+            _ => self.cursor.encode(out),
+        }
+    }
 }
 
 /// A part of a replay: this user's rows that a cursor does not cover, in the
@@ -51,6 +103,10 @@ pub struct Page {
 /// comes, because the database does not answer, the stream waits for the table
 /// as well. (A cursor stops fitting into an id at about 700 of them.)
 const MAX_RECENTS: usize = 1024;
+
+/// Of a cursor with so many recents the id is not shared: a row that waits in a
+/// stalled stream's queue keeps it.
+const MAX_SHARED_RECENTS: usize = 256;
 
 /// One stream's place in history.
 #[derive(Clone, Debug)]
@@ -106,9 +162,9 @@ impl Feed {
         self.phase = Phase::Behind;
     }
 
-    /// Takes a page; `emit` gets each row that is to go out and the cursor that
-    /// goes with it.
-    pub fn take_page(&mut self, page: &Page, mut emit: impl FnMut(&Row, &Cursor)) {
+    /// Takes a page; `emit` gets each row that is to go out and the id that goes
+    /// with it.
+    pub fn take_page(&mut self, page: &Page, mut emit: impl FnMut(&Row, EventId<'_>)) {
         if page.horizon.adopt(&mut self.cursor).is_err() {
             // It was adopted to read the page, so this is another page's.
             self.phase = Phase::Behind;
@@ -119,7 +175,7 @@ impl Feed {
         let watermark = &page.horizon.watermark;
         for row in &page.rows {
             if self.cursor.replay(watermark, row.key) {
-                emit(row, &self.cursor);
+                emit(row, EventId { cursor: &self.cursor, shared: None });
             }
         }
         if page.complete {
@@ -132,10 +188,14 @@ impl Feed {
 
     /// Takes a row from the queue, likewise. Only while live, which it may cease
     /// to be.
-    pub fn take_live(&mut self, live: &LiveRow, emit: impl FnOnce(&Row, &Cursor)) {
+    pub fn take_live(&mut self, live: &Arc<LiveRow>, emit: impl FnOnce(&Row, EventId<'_>)) {
         self.rebase(&live.horizon);
         if self.cursor.record(live.row.key) {
-            emit(&live.row, &self.cursor);
+            // The last to take it, mostly the only one, has nobody to share with.
+            let is_shared =
+                Arc::strong_count(live) > 1 && self.cursor.recents().len() <= MAX_SHARED_RECENTS;
+            let shared = is_shared.then_some(&live.shared_id);
+            emit(&live.row, EventId { cursor: &self.cursor, shared });
         }
         if self.cursor.recents().len() >= MAX_RECENTS {
             self.phase = Phase::Behind;

@@ -126,7 +126,7 @@ impl Hub {
     /// Queues a row for every stream of `user`, encoded once and only if there
     /// is one. Never waits for any of them.
     pub fn publish(&self, user: UserId, encode: impl FnOnce() -> Row) {
-        let row = LazyCell::new(|| Arc::new(LiveRow { row: encode(), horizon: self.horizon() }));
+        let row = LazyCell::new(|| Arc::new(LiveRow::new(encode(), self.horizon())));
         self.for_each_of(user, |outbox| outbox.push(&row, self.limits.queued_rows));
     }
 

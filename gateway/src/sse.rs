@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::{horizon::Resync, notification::UserId};
+use crate::{cursor::Cursor, horizon::Resync, notification::UserId};
 
 /// Why a stream is about to be closed by the gateway: `closing`'s `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +46,7 @@ impl Closing {
 /// before it reconnects; `expires_at` is the token's `exp`.
 pub fn connected(
     out: &mut Vec<u8>,
-    id: Option<&str>,
+    id: Option<&Cursor>,
     user: UserId,
     connections: usize,
     expires_at: SystemTime,
@@ -70,23 +70,23 @@ pub fn connected(
 
 /// The sign of life a client's watchdog waits for; `connections` is how many
 /// streams the user has open on this gateway.
-pub fn heartbeat(out: &mut Vec<u8>, id: Option<&str>, connections: usize) {
+pub fn heartbeat(out: &mut Vec<u8>, id: &Cursor, connections: usize) {
     #[derive(Serialize)]
     struct Heartbeat {
         timestamp: String,
         connections: usize,
     }
     let data = Heartbeat { timestamp: rfc3339(SystemTime::now()), connections };
-    put_event(out, "heartbeat", id, None, &json(&data));
+    put_event(out, "heartbeat", Some(id), None, &json(&data));
 }
 
 /// The client cannot be given what it has missed: it is to fetch its list.
-pub fn resync(out: &mut Vec<u8>, id: Option<&str>, reason: Resync) {
-    put_event(out, "resync", id, None, &json(&Reason { reason: reason.reason() }));
+pub fn resync(out: &mut Vec<u8>, id: &Cursor, reason: Resync) {
+    put_event(out, "resync", Some(id), None, &json(&Reason { reason: reason.reason() }));
 }
 
 /// The last event of a stream the gateway ends.
-pub fn closing(out: &mut Vec<u8>, id: Option<&str>, closing: Closing, retry: Duration) {
+pub fn closing(out: &mut Vec<u8>, id: Option<&Cursor>, closing: Closing, retry: Duration) {
     let data = Reason { reason: closing.reason() };
     put_event(out, "closing", id, Some(retry), &json(&data));
 }
@@ -105,25 +105,30 @@ pub fn notification(data: &str) -> Vec<u8> {
     out
 }
 
-/// Ends an event that has everything but its id.
-pub fn finish(out: &mut Vec<u8>, id: Option<&str>) {
-    if let Some(id) = id {
-        out.extend_from_slice(b"id: ");
-        out.extend_from_slice(id.as_bytes());
+/// Ends an event that has everything but its id, which `put_id` appends if there
+/// is one; says whether there was.
+pub fn finish(out: &mut Vec<u8>, put_id: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    let start = out.len();
+    out.extend_from_slice(b"id: ");
+    let has_id = put_id(out);
+    if has_id {
         out.push(b'\n');
+    } else {
+        out.truncate(start);
     }
     out.push(b'\n');
+    has_id
 }
 
 fn put_event(
     out: &mut Vec<u8>,
     name: &str,
-    id: Option<&str>,
+    id: Option<&Cursor>,
     retry: Option<Duration>,
     data: &[u8],
 ) {
     put_fields(out, name, retry, data);
-    finish(out, id);
+    finish(out, |out| id.is_some_and(|id| id.encode(out)));
 }
 
 fn put_fields(out: &mut Vec<u8>, name: &str, retry: Option<Duration>, data: &[u8]) {
@@ -158,7 +163,10 @@ fn rfc3339(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+    use crate::cursor::Snapshot;
 
     fn text(encode: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -166,14 +174,33 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    fn cursor() -> Cursor {
+        Cursor::new(1, Snapshot::empty().into())
+    }
+
+    fn id() -> String {
+        text(|out| {
+            finish(out, |out| cursor().encode(out));
+        })
+    }
+
     #[test]
     fn a_notification_is_one_data_line_and_its_id_comes_last() {
         let row = notification(r#"{"title":"a\nb"}"#);
         let text = text(|out| {
             out.extend_from_slice(&row);
-            finish(out, Some("abc"));
+            assert!(finish(out, |out| out.write_all(b"abc").is_ok()));
         });
         assert_eq!(text, "event: notification\ndata: {\"title\":\"a\\nb\"}\nid: abc\n\n");
+    }
+
+    #[test]
+    fn an_event_whose_id_does_not_fit_has_none() {
+        let text = text(|out| {
+            out.extend_from_slice(&notification("{}"));
+            assert!(!finish(out, |_| false));
+        });
+        assert_eq!(text, "event: notification\ndata: {}\n\n");
     }
 
     #[test]
@@ -191,16 +218,18 @@ mod tests {
         let user = UserId(uuid::Uuid::from_u128(7));
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
         let retry = Duration::from_millis(1500);
-        let text = text(|out| connected(out, Some("abc"), user, 2, end, retry));
+        let text = text(|out| connected(out, Some(&cursor()), user, 2, end, retry));
         assert!(text.starts_with("event: connected\nretry: 1500\ndata: {\"user_id\":\""), "{text}");
         let rest = r#""connections":2,"expires_at":"2030-03-17T17:46:40.000Z"}"#;
         assert!(text.contains(rest), "{text}");
-        assert!(text.ends_with("\nid: abc\n\n"));
+        assert!(text.ends_with(&format!("\n{}", id())), "{text}");
     }
 
     #[test]
     fn closing_says_why_and_when_to_come_back() {
-        let text = text(|out| closing(out, None, Closing::Shutdown, Duration::from_secs(2)));
-        assert_eq!(text, "event: closing\nretry: 2000\ndata: {\"reason\":\"shutdown\"}\n\n");
+        let retry = Duration::from_secs(2);
+        let text = text(|out| closing(out, Some(&cursor()), Closing::Shutdown, retry));
+        let fields = "event: closing\nretry: 2000\ndata: {\"reason\":\"shutdown\"}\n";
+        assert_eq!(text, format!("{fields}{}", id()));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     auth::Identity,
     cursor::Cursor,
     ends::RecentEnds,
-    feed::{Feed, LiveRow, Row},
+    feed::{EventId, Feed, LiveRow, Row},
     horizon::Resync,
     hub::{Received, Subscription},
     metrics::{EventType, Metrics, StreamEnd},
@@ -66,9 +66,6 @@ impl StreamContext {
 
 /// Room for rows that a stream keeps between two bursts.
 const KEPT_ROWS: usize = 8;
-
-/// Nearly all cursors are shorter.
-const ID_BYTES: usize = 96;
 
 fn jitter(least: Duration, spread: Duration) -> Duration {
     least + spread.mul_f64(fastrand::f64())
@@ -196,7 +193,7 @@ impl EventStream {
                             // The rest is in the table as well.
                             break;
                         }
-                        self.feed.take_live(&live, |row, cursor| writer.write(row, cursor));
+                        self.feed.take_live(&live, |row, id| writer.write(row, id));
                     }
                     let count = writer.count;
                     // A burst's memory is not kept for the next one.
@@ -222,7 +219,7 @@ impl EventStream {
             Ok(Ok(page)) => {
                 self.replay_limit = None;
                 let mut writer = Writer::new(out);
-                self.feed.take_page(&page, |row, cursor| writer.write(row, cursor));
+                self.feed.take_page(&page, |row, id| writer.write(row, id));
                 let count = writer.count;
                 self.sent_rows(count);
                 self.set_lagging(!self.feed.is_live());
@@ -268,8 +265,8 @@ impl EventStream {
         let retry = self.context.retry();
         // Before a resync it claims nothing: a client that is cut off between the
         // two must hear of it the next time.
-        let id = if is_resync { None } else { self.event_id() };
-        sse::connected(&mut self.out, id.as_deref(), user, connections, expires_at, retry);
+        let id = (!is_resync).then_some(self.feed.cursor());
+        sse::connected(&mut self.out, id, user, connections, expires_at, retry);
         self.context.metrics.sent(EventType::Connected, 1);
     }
 
@@ -277,16 +274,14 @@ impl EventStream {
         if let Some(horizon) = self.subscription.horizon_if_idle() {
             self.feed.rest(&horizon);
         }
-        let id = self.event_id();
-        sse::heartbeat(&mut self.out, id.as_deref(), self.subscription.connections());
+        sse::heartbeat(&mut self.out, self.feed.cursor(), self.subscription.connections());
         self.context.metrics.sent(EventType::Heartbeat, 1);
     }
 
     fn resync(&mut self, reason: Resync) {
         self.feed.resync(&self.subscription.horizon());
         self.replay_limit = None;
-        let id = self.event_id();
-        sse::resync(&mut self.out, id.as_deref(), reason);
+        sse::resync(&mut self.out, self.feed.cursor(), reason);
         self.context.metrics.sent(EventType::Resync, 1);
         let user = self.subscription.user();
         tracing::debug!(user.id = %user, stream.id = self.id, reason = reason.reason(), "resync");
@@ -294,16 +289,9 @@ impl EventStream {
 
     fn close(&mut self, closing: Closing) {
         self.end = Some(closing);
-        let id = self.event_id();
         let retry = self.context.retry_after(closing);
-        sse::closing(&mut self.out, id.as_deref(), closing, retry);
+        sse::closing(&mut self.out, Some(self.feed.cursor()), closing, retry);
         self.context.metrics.sent(EventType::Closing, 1);
-    }
-
-    /// What has been given, as the client sends it back.
-    fn event_id(&self) -> Option<String> {
-        let mut id = String::with_capacity(ID_BYTES);
-        self.feed.cursor().encode(&mut id).then_some(id)
     }
 
     fn sent_rows(&self, count: WriteCount) {
@@ -326,7 +314,6 @@ impl EventStream {
 /// one write.
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
-    id: String,
     count: WriteCount,
 }
 
@@ -338,14 +325,12 @@ struct WriteCount {
 
 impl<'a> Writer<'a> {
     fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, id: String::with_capacity(ID_BYTES), count: WriteCount::default() }
+        Self { out, count: WriteCount::default() }
     }
 
-    fn write(&mut self, row: &Row, cursor: &Cursor) {
-        self.id.clear();
-        let has_id = cursor.encode(&mut self.id);
+    fn write(&mut self, row: &Row, id: EventId<'_>) {
         self.out.extend_from_slice(&row.event);
-        sse::finish(self.out, has_id.then_some(&self.id));
+        let has_id = sse::finish(self.out, |out| id.encode(out));
         self.count.rows += 1;
         self.count.without_id += u64::from(!has_id);
     }

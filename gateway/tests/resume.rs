@@ -166,10 +166,10 @@ async fn a_cursor_that_cannot_be_honoured_is_a_resync_and_the_stream_goes_on() {
     // transactions it has not reached.
     let known = Cursor::parse(&id).unwrap().epoch();
     let encoded = |epoch, snapshot: &str| {
-        let mut text = String::new();
+        let mut text = Vec::new();
         let snapshot: Snapshot = snapshot.parse().unwrap();
         assert!(Cursor::new(epoch, snapshot.into()).encode(&mut text));
-        text
+        String::from_utf8(text).unwrap()
     };
     let foreign = encoded(known ^ 1, "9:9:");
     let future = encoded(known, "900000000:900000000:");

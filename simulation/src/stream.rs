@@ -140,8 +140,10 @@ impl Stream {
                             continue;
                         }
                         let socket = &mut self.socket;
-                        self.feed.take_live(&live, |row, cursor| {
-                            socket.push_back(row_event(&row.event, cursor, scene));
+                        self.feed.take_live(&live, |row, id| {
+                            let event = row_event(&row.event, id.cursor(), scene);
+                            assert_eq!(event.id, text(|out| id.encode(out)), "an id of its own");
+                            socket.push_back(event);
                         });
                     }
                 }
@@ -196,7 +198,8 @@ impl Stream {
             self.feed = Feed::new(cursor);
         }
         let socket = &mut self.socket;
-        self.feed.take_page(page, |row, cursor| {
+        self.feed.take_page(page, |row, id| {
+            let cursor = id.cursor();
             let event = if scene.is_without(Sabotage::WholeTransaction) {
                 let mut marked = cursor.clone();
                 let last = RowKey { xact: row.key.xact, seq: i64::MAX };
@@ -247,7 +250,7 @@ impl Stream {
     }
 
     fn write(&mut self, kind: EventKind, scene: &Scene) {
-        let id = text(self.feed.cursor());
+        let id = text(|out| self.feed.cursor().encode(out));
         scene.tell(|| {
             format!("stream {} writes {kind:?} with {}", self.id, shown(self.feed.cursor()))
         });
@@ -259,7 +262,12 @@ impl Stream {
 fn row_event(bytes: &[u8], cursor: &Cursor, scene: &Scene) -> Event {
     let row = row_named(bytes);
     scene.tell(|| format!("stream writes row {row} with {}", shown(cursor)));
-    Event { kind: EventKind::Row(row), id: text(cursor), epoch: cursor.epoch(), at: scene.clock }
+    Event {
+        kind: EventKind::Row(row),
+        id: text(|out| cursor.encode(out)),
+        epoch: cursor.epoch(),
+        at: scene.clock,
+    }
 }
 
 /// The row's number, out of the event's `{"id":…}`.
@@ -268,9 +276,9 @@ fn row_named(bytes: &[u8]) -> usize {
     digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'))
 }
 
-fn text(cursor: &Cursor) -> Option<String> {
-    let mut text = String::with_capacity(64);
-    cursor.encode(&mut text).then_some(text)
+fn text(encode: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<String> {
+    let mut text = Vec::with_capacity(64);
+    encode(&mut text).then(|| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A cursor for the trace.
