@@ -22,6 +22,7 @@ mod hostile;
 mod isolation;
 mod key_set;
 mod limits;
+mod neighbours;
 mod outage;
 mod payloads;
 mod resume;
