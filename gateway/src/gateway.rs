@@ -44,6 +44,8 @@ pub struct Gateway {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     connector: Arc<Connector>,
+    /// For the connection that listens, which may not go through a pooler.
+    listen_connector: Arc<Connector>,
     verifier: Arc<Verifier>,
 }
 
@@ -64,6 +66,7 @@ impl Gateway {
             health: Arc::new(Health::new()),
             metrics: Arc::new(Metrics::new()),
             connector: Arc::new(Connector::new(config.database.clone())),
+            listen_connector: Arc::new(Connector::new(config.listen_database.clone())),
             verifier: Arc::new(Verifier::new(&config.auth)),
             config,
         })
@@ -102,6 +105,7 @@ impl Gateway {
     pub fn reloader(&self) -> Reloader {
         Reloader {
             connector: Arc::clone(&self.connector),
+            listen_connector: Arc::clone(&self.listen_connector),
             verifier: Arc::clone(&self.verifier),
             tls: self.config.tls.clone(),
         }
@@ -138,7 +142,17 @@ impl Gateway {
         S::Future: Send + 'static,
         B: Answer + Send + 'static,
     {
-        let Self { config, public, admin, hub, health, metrics, connector, verifier } = self;
+        let Self {
+            config,
+            public,
+            admin,
+            hub,
+            health,
+            metrics,
+            connector,
+            listen_connector,
+            verifier,
+        } = self;
         let patience = Patience { drain: config.drain, stall: config.stall_timeout };
         let replays = Arc::new(Replays::default());
         let streams = Arc::new(StreamContext {
@@ -155,12 +169,8 @@ impl Gateway {
         // woken by them.
         let nonce = Uuid::new_v4().simple().to_string();
         let probe_channel = format!("notify_gateway_{nonce}");
-        let store = Store::new(
-            Arc::clone(&connector),
-            config.pool_size,
-            config.table.clone(),
-            probe_channel.clone(),
-        );
+        let store =
+            Store::new(connector, config.pool_size, config.table.clone(), probe_channel.clone());
         let store = Arc::new(store.map_err(RunError::Pool)?);
         let kick = Arc::new(Kick::default());
         let revocations = Arc::new(Revocations::default());
@@ -189,7 +199,7 @@ impl Gateway {
             concurrency: (config.pool_size - 1).min(MAX_CONCURRENT_REPLAYS),
         };
         let listener = Listener {
-            connector,
+            connector: listen_connector,
             table: config.table.clone(),
             channel: config.channel.clone(),
             probe_channel,
@@ -255,14 +265,17 @@ impl Gateway {
 #[derive(Clone)]
 pub struct Reloader {
     connector: Arc<Connector>,
+    listen_connector: Arc<Connector>,
     verifier: Arc<Verifier>,
     tls: Option<Acceptor>,
 }
 
 impl Reloader {
-    /// Connects to Postgres as these settings say, from the next connection on.
-    pub fn database(&self, database: Database) {
+    /// Connects to Postgres as these settings say, from the next connection on:
+    /// the pool as `database` does, LISTEN as `listen`.
+    pub fn databases(&self, database: Database, listen: Database) {
         self.connector.replace(database);
+        self.listen_connector.replace(listen);
     }
 
     /// Verifies tokens with the keys of these settings.
