@@ -23,6 +23,7 @@ mod hostile;
 mod isolation;
 mod key_set;
 mod limits;
+mod neighbours;
 mod outage;
 mod payloads;
 mod resume;

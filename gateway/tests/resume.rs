@@ -28,6 +28,49 @@ async fn insert_numbered(database: &Database, user: Uuid, from: usize, to: usize
 }
 
 #[tokio::test]
+async fn rows_with_nulls_in_every_nullable_column_are_replayed_whatever_their_size() {
+    let database = Database::new().await;
+    database
+        .psql(
+            "ALTER TABLE notifications
+               ALTER type DROP NOT NULL, ALTER title DROP NOT NULL, ALTER message DROP NOT NULL,
+               ALTER status DROP NOT NULL, ALTER metadata DROP NOT NULL,
+               ALTER created_at DROP NOT NULL",
+        )
+        .await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let user = Uuid::new_v4();
+    let cursor = gateway.cursor(user).await;
+    // Every combination, some of them large, in several transactions: several pages.
+    for bits in 0..64_u32 {
+        let column = |bit: u32, value: &str| {
+            if bits >> bit & 1 == 1 { "NULL".to_owned() } else { value.to_owned() }
+        };
+        let insert = format!(
+            "INSERT INTO notifications
+                 (user_id, related_session_id, type, title, message, status, metadata, created_at)
+             SELECT '{user}', NULL, {}, {}, {}, {}, {}, {} FROM generate_series(1, 3) n",
+            column(0, "'info'"),
+            column(1, "'t'"),
+            column(2, "repeat('m', 700 * n)"),
+            column(3, "'unread'"),
+            column(4, "jsonb_build_object('n', n)"),
+            column(5, "now()"),
+        );
+        database.client.batch_execute(&insert).await.unwrap();
+    }
+    let mut resumed = gateway.resume(user, &cursor).await;
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..64 * 3 {
+        let event = resumed.next().await;
+        assert_eq!(event.name, "notification");
+        assert!(ids.insert(event.json()["id"].as_str().unwrap().to_owned()), "came twice");
+    }
+    database.insert(user, "sentinel").await;
+    assert_eq!(resumed.titles(1).await.0, ["sentinel"]);
+}
+
+#[tokio::test]
 async fn what_was_committed_while_a_client_was_away_comes_once_and_before_what_is_live() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;

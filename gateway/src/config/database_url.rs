@@ -62,9 +62,12 @@ pub(crate) fn parse(url: &str) -> Result<Database, DatabaseUrlError> {
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
-        .keepalives_retries(KEEPALIVE_RETRIES)
-        // Only the primary can LISTEN; a list of hosts may hold standbys.
-        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        .keepalives_retries(KEEPALIVE_RETRIES);
+    // Only the primary can LISTEN, and a list of hosts may hold standbys. A single host is not
+    // asked, because a role whose transactions are read-only by default would look like one.
+    if config.get_hosts().len() > 1 {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     config.ssl_mode(tls.mode().transport());
     let mut client = tls.client_config()?;
     if config.get_ssl_negotiation() == SslNegotiation::Direct {

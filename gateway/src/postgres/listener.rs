@@ -136,6 +136,8 @@ impl Listener {
     }
 
     async fn setup(&self, client: &Client) -> Result<(), ListenError> {
+        // Before anything else: no function that a neighbour has made runs as the gateway.
+        client.batch_execute("SET search_path = pg_catalog, pg_temp").await?;
         self.check_schema(client).await?;
         client
             .batch_execute(&format!(

@@ -36,10 +36,18 @@ const MAX_UNSEEN: usize = 20_000;
 const PAGE_ROWS: i64 = 100;
 const PAGE_BYTES: i64 = 64 * 1024;
 
+/// A function or an operator that anybody made in a schema of the database's
+/// `search_path` would run as the gateway, which may read everybody's rows; the
+/// defaults of transactions are pinned because a DBA may have set others for the
+/// role or the database.
+///
 /// `synchronous_commit` is what makes a watermark durable; with row security a
 /// missing row would look like none; a gateway that is stopped must not keep a
 /// lock from the others; plans for yesterday's snapshot are wrong today.
 const SESSION: &str = "
+    SET search_path = pg_catalog, pg_temp;
+    SET default_transaction_isolation = 'read committed';
+    SET default_transaction_read_only = off;
     SET synchronous_commit = on;
     SET row_security = off;
     SET statement_timeout = '10s';
@@ -465,7 +473,7 @@ async fn pages(
          FROM {from} CROSS JOIN LATERAL (
              SELECT *, count(*) OVER () >= $6 AS is_cut
              FROM (SELECT n.xact_id, n.seq,
-                          octet_length(n.title) + octet_length(n.message)
+                          coalesce(octet_length(n.title), 0) + coalesce(octet_length(n.message), 0)
                           + coalesce(pg_column_size(n.metadata), 0) AS bytes
                    FROM {table} n WHERE {condition}
                    ORDER BY n.xact_id, n.seq LIMIT $6) first

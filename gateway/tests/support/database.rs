@@ -18,8 +18,23 @@ fn shared_server() -> &'static Postgres {
     })
 }
 
+/// The gateway's own role: a member of `notify_gateway`, and nothing else.
+const GATEWAY_ROLE: &str = "
+    DO $$ BEGIN
+        PERFORM pg_advisory_xact_lock(hashtextextended('notify_gateway schema', 0));
+        IF to_regrole('notify_gateway') IS NULL THEN
+            CREATE ROLE notify_gateway NOLOGIN;
+        END IF;
+        IF to_regrole('bell') IS NULL THEN
+            CREATE ROLE bell LOGIN PASSWORD 'bell' IN ROLE notify_gateway;
+        END IF;
+    END $$";
+
 pub(crate) struct Database {
+    /// For the gateway: as the role that the documentation tells people to make.
     pub(crate) url: String,
+    /// For the application and its DBA: as the superuser.
+    pub(crate) owner_url: String,
     pub(crate) client: Client,
 }
 
@@ -49,8 +64,12 @@ impl Database {
         let name = format!("test_{}", Uuid::new_v4().simple());
         let admin = connect(&server.url("postgres")).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        let url = server.url(&name);
-        Self { client: connect(&url).await, url }
+        // Roles belong to the cluster: two tests that make one at once would both fail.
+        admin.batch_execute(GATEWAY_ROLE).await.unwrap();
+        let owner_url = server.url(&name);
+        let client = connect(&owner_url).await;
+        let url = format!("postgres://bell:bell@127.0.0.1:{}/{name}", server.port());
+        Self { url, owner_url, client }
     }
 
     /// What a DBA types into psql; panics when psql complains.
@@ -65,14 +84,22 @@ impl Database {
     pub(crate) async fn try_psql(&self, sql: &str, env: &[(&str, &str)]) -> Output {
         let binaries = notify_gateway::throwaway::find_binaries().expect("PostgreSQL");
         let mut command = Command::new(binaries.join("psql"));
-        command.args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "-At", "-d", &self.url]);
+        command.args([
+            "--no-psqlrc",
+            "--quiet",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-At",
+            "-d",
+            &self.owner_url,
+        ]);
         command.args(["-c", sql]).envs(env.iter().copied());
         tokio::task::spawn_blocking(move || command.output().expect("psql")).await.unwrap()
     }
 
     /// Another session.
     pub(crate) async fn session(&self) -> Client {
-        connect(&self.url).await
+        connect(&self.owner_url).await
     }
 
     /// Inserts a row as an application would.
