@@ -19,6 +19,8 @@ use clap::{ArgAction, builder::BoolishValueParser};
 use http::{HeaderValue, Uri};
 use ipnet::IpNet;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use database_url::parse as parse_database_url;
 pub use database_url::{Database, DatabaseUrlError};
 
 use crate::{
@@ -36,6 +38,13 @@ pub struct Settings {
     /// A file that holds the database URL.
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
+    /// The libpq URL of the connection that listens, where the database URL goes
+    /// through a pooler: the server's own address. Otherwise as the database URL.
+    #[arg(long, env = "LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub listen_database_url: Option<Secret>,
+    /// A file that holds the URL of the connection that listens.
+    #[arg(long, env = "LISTEN_DATABASE_URL_FILE", value_name = "FILE")]
+    pub listen_database_url_file: Option<PathBuf>,
     /// The public address: the stream and nothing else.
     #[arg(long, env = "GATEWAY_BIND", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub bind: SocketAddr,
@@ -183,6 +192,8 @@ pub struct AuthSettings {
 pub struct Config {
     /// How to reach Postgres.
     pub database: Database,
+    /// How the connection that listens reaches it.
+    pub listen_database: Database,
     /// The public address.
     pub bind: SocketAddr,
     /// The operator's address.
@@ -236,11 +247,12 @@ impl Settings {
     ///
     /// The first setting that is wrong or missing.
     pub fn into_config(self) -> Result<Config, ConfigError> {
-        let database = self.database()?;
+        let (database, listen_database) = self.databases()?;
         let tls = self.identity()?.map(|identity| Acceptor::new(&identity)).transpose();
         let tls = tls.map_err(|source| ConfigError::Tls { source })?;
         Ok(Config {
             database,
+            listen_database,
             bind: self.bind,
             admin_bind: self.admin_bind,
             enabled: self.enable_sse_notifications,
@@ -266,19 +278,44 @@ impl Settings {
         })
     }
 
-    /// Where the database is, with the files as they are now.
+    /// Where the database is, for the pool and for the connection that listens,
+    /// with the files as they are now.
     ///
     /// # Errors
     ///
     /// As [`Settings::into_config`].
-    pub fn database(&self) -> Result<Database, ConfigError> {
+    pub fn databases(&self) -> Result<(Database, Database), ConfigError> {
+        let database = self.database()?;
+        let listen = self.listen_database()?.unwrap_or_else(|| database.clone());
+        Ok((database, listen))
+    }
+
+    /// The names of the setting that says where the connection that listens goes.
+    pub fn listen_setting(&self) -> &'static str {
+        let is_file = |file: &PathBuf| !file.as_os_str().is_empty();
+        let is_set = self.listen_database_url.as_ref().is_some_and(|url| !url.expose().is_empty())
+            || self.listen_database_url_file.as_ref().is_some_and(is_file);
+        if is_set {
+            "--listen-database-url (LISTEN_DATABASE_URL)"
+        } else {
+            "--database-url (DATABASE_URL)"
+        }
+    }
+
+    fn database(&self) -> Result<Database, ConfigError> {
         const SETTING: &str = "--database-url (DATABASE_URL, DATABASE_URL_FILE)";
-        let url = secret(self.database_url.clone(), self.database_url_file.as_deref(), SETTING)?
-            .ok_or(ConfigError::Missing {
-                setting: SETTING,
-                example: "postgres://notify@localhost/app",
-            })?;
-        database_url::parse(url.expose()).map_err(|source| ConfigError::DatabaseUrl { source })
+        let file = self.database_url_file.as_deref();
+        database(self.database_url.clone(), file, SETTING)?.ok_or(ConfigError::Missing {
+            setting: SETTING,
+            example: "postgres://notify@localhost/app",
+        })
+    }
+
+    fn listen_database(&self) -> Result<Option<Database>, ConfigError> {
+        const SETTING: &str =
+            "--listen-database-url (LISTEN_DATABASE_URL, LISTEN_DATABASE_URL_FILE)";
+        let file = self.listen_database_url_file.as_deref();
+        database(self.listen_database_url.clone(), file, SETTING)
     }
 
     /// As whom the public port speaks TLS, if it does, with the files as they
@@ -355,6 +392,17 @@ impl AuthSettings {
         let tls = tls::client_config(trust, None).map_err(wrong)?;
         Ok(Some(JwksSource { url, tls: Arc::new(tls) }))
     }
+}
+
+fn database(
+    value: Option<Secret>,
+    file: Option<&Path>,
+    setting: &'static str,
+) -> Result<Option<Database>, ConfigError> {
+    let Some(url) = secret(value, file, setting)? else { return Ok(None) };
+    database_url::parse(url.expose())
+        .map(Some)
+        .map_err(|source| ConfigError::DatabaseUrl { setting, source })
 }
 
 /// A value, else a file's content. An empty value is none: that is what a
@@ -463,9 +511,11 @@ pub enum ConfigError {
         /// What is wrong.
         source: TlsError,
     },
-    /// The database URL is none.
-    #[error("--database-url (DATABASE_URL, DATABASE_URL_FILE): {source}")]
+    /// A database URL that cannot be used.
+    #[error("{setting}: {source}")]
     DatabaseUrl {
+        /// The setting's names.
+        setting: &'static str,
         /// What is wrong with it.
         source: DatabaseUrlError,
     },
@@ -527,7 +577,9 @@ fn parse_list<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<L
 fn parse_origins(s: &str) -> Result<List<HeaderValue>, String> {
     parse_list(s, |origin| {
         let expected = || {
-            format!("{origin:?} is no origin as browsers send it, such as https://app.example.com")
+            format!(
+                "{origin:?} is not an origin as browsers send it, such as https://app.example.com"
+            )
         };
         let uri: http::Uri = origin.parse().map_err(|_| expected())?;
         let is_exact = matches!(uri.scheme_str(), Some("http" | "https"))
@@ -553,10 +605,9 @@ fn parse_jwks_url(s: &str) -> Result<Uri, String> {
 fn parse_networks(s: &str) -> Result<List<IpNet>, String> {
     parse_list(s, |network| {
         let address = || network.parse::<std::net::IpAddr>().map(IpNet::from);
-        network
-            .parse()
-            .or_else(|_| address())
-            .map_err(|_| format!("{network:?} is no address and no network, such as 10.0.0.0/8"))
+        network.parse().or_else(|_| address()).map_err(|_| {
+            format!("{network:?} is neither an address nor a network, such as 10.0.0.0/8")
+        })
     })
 }
 
@@ -705,5 +756,22 @@ mod tests {
         for bad in ["", ".", "a.", "a.b.c", "x\"; DROP TABLE y; --", &"x".repeat(64)] {
             assert!(table(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_listener_goes_where_its_own_url_says_and_else_where_the_pool_goes() {
+        let hosts = |config: &Config| {
+            [&config.database, &config.listen_database].map(|d| d.config.get_hosts().to_vec())
+        };
+        let [pool, listen] = hosts(&config(&GOOD).unwrap());
+        assert_eq!(pool, listen);
+        let url = "postgres://u:hunter2@direct/app";
+        let elsewhere = [&GOOD[..], &["--listen-database-url", url]].concat();
+        let [pool, listen] = hosts(&config(&elsewhere).unwrap());
+        assert_ne!(pool, listen);
+        let wrong = [&GOOD[..], &["--listen-database-url", "mysql://u:hunter2@direct/app"]];
+        let error = config(&wrong.concat()).unwrap_err().to_string();
+        assert!(error.contains("--listen-database-url (LISTEN_DATABASE_URL"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }

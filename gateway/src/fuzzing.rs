@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, header};
 use ipnet::IpNet;
 
 use crate::{
+    config::parse_database_url,
     cursor::{Cursor, MAX_LEN, Snapshot},
     http::{
         address::{client_address, own_host},
@@ -59,6 +60,35 @@ pub fn cursor(bytes: &[u8]) {
         assert!(HeaderValue::from_bytes(&text).is_ok(), "a header can carry it");
         let again = Cursor::parse(&text).expect("what was written can be read");
         assert_eq!(again, cursor, "a cursor says the same when it is read again");
+    }
+}
+
+/// What an operator writes as the database URL: it is understood or refused,
+/// and what stands where a value belongs is never shown.
+pub fn database_url(bytes: &[u8]) {
+    const VALUE: &str = "HUNTER2";
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // A file that is named is read, and some never end.
+    if ["sslrootcert", "sslcert", "sslkey"].iter().any(|name| text.contains(name)) {
+        return;
+    }
+    let key: String = text.chars().take_while(|c| !matches!(c, '=' | '&' | '@')).collect();
+    for url in [
+        text.to_owned(),
+        format!("postgres://u:{VALUE}{text}"),
+        format!("postgres://u:{VALUE}{text}@h/d"),
+        format!("postgres://h/d?{key}={VALUE}{text}"),
+    ] {
+        match parse_database_url(&url) {
+            Ok(database) => {
+                let names = database.left_out.join(" ");
+                assert!(!names.contains(VALUE) || text.contains(VALUE), "{names}");
+            }
+            Err(error) => {
+                let shown = format!("{error} {error:?}");
+                assert!(!shown.contains(VALUE) || text.contains(VALUE), "{shown}");
+            }
+        }
     }
 }
 
@@ -126,9 +156,12 @@ mod tests {
 
     #[test]
     fn the_seeds_and_what_was_found_hold() {
-        for (target, check) in
-            [("payload", payload as fn(&[u8])), ("cursor", cursor), ("request", request)]
-        {
+        for (target, check) in [
+            ("payload", payload as fn(&[u8])),
+            ("cursor", cursor),
+            ("request", request),
+            ("database_url", database_url),
+        ] {
             let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
             let seeds: Vec<_> = fs::read_dir(seeds).unwrap().map(|seed| seed.unwrap()).collect();
             assert!(seeds.len() >= 5, "{target}");
@@ -179,6 +212,12 @@ mod tests {
             payload(&bytes);
             cursor(&bytes);
             request(&bytes);
+            database_url(&bytes);
+        }
+
+        #[test]
+        fn any_database_url_holds(text in "(postgres://)?[@:/?#%&=a-z0-9]{0,40}") {
+            database_url(text.as_bytes());
         }
     }
 }

@@ -48,6 +48,7 @@ impl Gateway {
                 health: Arc::new(Health::new()),
                 metrics: Arc::new(Metrics::new()),
                 connector: Arc::new(Connector::new(config.database.clone())),
+                listen_connector: Arc::new(Connector::new(config.listen_database.clone())),
                 verifier: Arc::new(Verifier::new(&config.auth)),
             },
             config,
@@ -87,6 +88,7 @@ impl Gateway {
     pub fn reloader(&self) -> Reloader {
         Reloader {
             connector: Arc::clone(&self.parts.connector),
+            listen_connector: Arc::clone(&self.parts.listen_connector),
             verifier: Arc::clone(&self.parts.verifier),
             tls: self.config.tls.clone(),
         }
@@ -192,14 +194,17 @@ impl Served {
 #[derive(Clone)]
 pub struct Reloader {
     connector: Arc<Connector>,
+    listen_connector: Arc<Connector>,
     verifier: Arc<Verifier>,
     tls: Option<Acceptor>,
 }
 
 impl Reloader {
-    /// Connects to Postgres as these settings say, from the next connection on.
-    pub fn database(&self, database: Database) {
+    /// Connects to Postgres as these settings say, from the next connection on:
+    /// the pool as `database` does, LISTEN as `listen`.
+    pub fn databases(&self, database: Database, listen: Database) {
         self.connector.replace(database);
+        self.listen_connector.replace(listen);
     }
 
     /// Verifies tokens with the keys of these settings.

@@ -46,7 +46,7 @@ impl Identity {
         certified.map(|certified| Self(Arc::new(certified))).map_err(|source| TlsError::Identity {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
-            source: source.into(),
+            problem: source.into(),
         })
     }
 
@@ -87,9 +87,9 @@ impl Roots {
         let mut store = RootCertStore::empty();
         for certificate in certificates(file)? {
             let added = store.add(certificate);
-            added.map_err(|source| TlsError::Root {
+            added.map_err(|source| TlsError::File {
                 file: file.to_owned(),
-                source: source.into(),
+                problem: FileProblem::Certificate(source.into()),
             })?;
         }
         Ok(Self(Arc::new(store)))
@@ -104,66 +104,72 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn pem_error(error: pem::Error, file: &Path) -> TlsError {
-    let file = file.to_owned();
-    match error {
-        pem::Error::Io(source) => TlsError::File { file, source },
-        pem::Error::NoItemsFound => TlsError::Nothing { file },
-        source => TlsError::Pem { file, source },
-    }
+    let problem = match error {
+        pem::Error::Io(source) => FileProblem::Io(source),
+        pem::Error::NoItemsFound => FileProblem::Nothing,
+        source => FileProblem::Pem(source),
+    };
+    TlsError::File { file: file.to_owned(), problem }
 }
 
-/// What is wrong with a certificate or a key.
+/// What is wrong with a certificate or a key, and in which file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The system does not let us read it.
-    #[error("cannot read {}: {source}", file.display())]
+    /// One file.
+    #[error("{} {problem}", file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What is wrong with it.
+        problem: FileProblem,
     },
-    /// It holds something else.
-    #[error("{} holds no certificate or no key in PEM", file.display())]
-    Nothing {
-        /// The file.
-        file: PathBuf,
-    },
-    /// It is damaged.
-    #[error("{} is not PEM: {source}", file.display())]
-    Pem {
-        /// The file.
-        file: PathBuf,
-        /// Where it stops being PEM.
-        source: pem::Error,
-    },
-    /// The two do not belong together, or are of a kind that is not known.
-    #[error(
-        "{} and {} do not belong together or are of no use: {source}",
-        certificate.display(), key.display()
-    )]
+    /// Two files that are used together.
+    #[error("{} and {} cannot be used together: {problem}", certificate.display(), key.display())]
     Identity {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's.
         key: PathBuf,
-        /// What rustls said.
-        source: Box<Error>,
-    },
-    /// A certificate authority's certificate that is none.
-    #[error("{} holds what is no certificate: {source}", file.display())]
-    Root {
-        /// The file.
-        file: PathBuf,
-        /// What rustls said.
-        source: Box<Error>,
+        /// What is wrong with them.
+        problem: Box<Error>,
     },
     /// rustls does not find what it needs in itself.
     #[error(transparent)]
     Library(#[from] Error),
-    /// Nobody to believe.
+    /// There is no authority whose certificates could be believed.
     #[error(
         "this system has no certificate authorities (install ca-certificates, or set SSL_CERT_FILE)"
     )]
     NoSystemRoots,
+}
+
+impl TlsError {
+    /// What is wrong, without the file's name: what a URL says must not be
+    /// printed.
+    pub(crate) fn without_file(&self) -> String {
+        match self {
+            Self::File { problem, .. } => format!("the file {problem}"),
+            Self::Identity { problem, .. } => {
+                format!("the certificate and the key cannot be used together: {problem}")
+            }
+            Self::Library(_) | Self::NoSystemRoots => self.to_string(),
+        }
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileProblem {
+    /// The system does not let us read it.
+    #[error("cannot be read: {0}")]
+    Io(std::io::Error),
+    /// It holds something else.
+    #[error("holds no PEM block of the kind that is needed (BEGIN CERTIFICATE or BEGIN … KEY)")]
+    Nothing,
+    /// It is damaged.
+    #[error("is not valid PEM: {0}")]
+    Pem(pem::Error),
+    /// It holds a certificate that cannot be read, perhaps one of X.509 version 1.
+    #[error("holds a certificate that cannot be read as X.509 version 3: {0}")]
+    Certificate(Box<Error>),
 }

@@ -17,6 +17,7 @@ mod attacks;
 mod browser;
 mod connecting;
 mod cors;
+mod database_url;
 mod dev;
 mod hostile;
 mod isolation;

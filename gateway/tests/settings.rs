@@ -52,6 +52,22 @@ fn each_wrong_setting_is_one_line_that_names_it() {
             .concat(),
             &["JWT_PUBLIC_KEY_FILE", "private"],
         ),
+        (
+            &[&good[2..], &["--database-url", "postgres://u@h/d?sslfoo=hunter2"]].concat(),
+            &["--database-url", "sslfoo"],
+        ),
+        (
+            &[&good[2..], &["--database-url", "postgres://u:hunter2@hunter2@h/d"]].concat(),
+            &["--database-url", "%40"],
+        ),
+        (
+            &[&good[2..], &["--database-url", "postgres://u:hunter2#hunter2@h/d"]].concat(),
+            &["--database-url", "%23"],
+        ),
+        (
+            &[&good[..], &["--listen-database-url", "mysql://u:hunter2@h/d"]].concat(),
+            &["--listen-database-url", "LISTEN_DATABASE_URL", "postgres://"],
+        ),
         (&["nonsense"], &["nonsense"]),
         (&["token"], &["--user"]),
         (&["token", "--user", "me"], &["--user", "me"]),

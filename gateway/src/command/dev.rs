@@ -116,6 +116,8 @@ fn config(arguments: &Arguments, database_url: &str) -> Result<Config, Failure> 
         .settings;
     // Those of the environment belong to a gateway that serves.
     settings.database_url_file = None;
+    settings.listen_database_url = None;
+    settings.listen_database_url_file = None;
     settings.auth.jwt_secret_file = None;
     Ok(settings.into_config()?)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use notify_gateway::{
-    config::{ConfigError, Settings},
+    config::{Config, ConfigError, Settings},
     gateway::{Gateway, Reloader},
     limits, telemetry,
 };
@@ -36,6 +36,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
                  can choose the keys and be any user; use https"
             );
         }
+        warn_of_what_is_left_out(&config);
+        let setting = settings.listen_setting();
         let gateway = Gateway::bind(config).map_err(anyhow::Error::from)?;
         let address = gateway.local_addr().context("the public port")?;
         let admin = gateway.admin_addr().context("the admin port")?;
@@ -48,9 +50,22 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             "started"
         );
         reload_on_signal(settings, gateway.reloader())?;
-        gateway.run(shutdown).await.context("--database-url (DATABASE_URL)")?;
+        gateway.run(shutdown).await.context(setting)?;
         Ok(())
     })
+}
+
+fn warn_of_what_is_left_out(config: &Config) {
+    let mut names = config.database.left_out.clone();
+    names.extend(config.listen_database.left_out.iter().cloned());
+    names.sort();
+    names.dedup();
+    if !names.is_empty() {
+        tracing::warn!(
+            parameters = names.join(", "),
+            "the database URL has parameters that mean nothing here; they are left out"
+        );
+    }
 }
 
 /// Reads the files that the settings name again at every SIGHUP. Each that is
@@ -78,8 +93,8 @@ fn reload(settings: &Settings, reloader: &Reloader) {
         Ok(identity) => identity.iter().for_each(|new| reloader.certificate(new)),
         Err(error) => refused(&error),
     }
-    match settings.database() {
-        Ok(database) => reloader.database(database),
+    match settings.databases() {
+        Ok((database, listen)) => reloader.databases(database, listen),
         Err(error) => refused(&error),
     }
 }

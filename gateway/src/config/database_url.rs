@@ -1,11 +1,18 @@
 //! The libpq URL, as people paste it.
+//!
+//! No error and no warning made here shows a value of the URL: any part of it
+//! may be a password, or the half of one that was not escaped.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod escapes;
+mod parameters;
+mod tls_options;
+
+use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
-use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::config::{SslNegotiation, TargetSessionAttrs};
 
-use crate::tls::{self, Identity, Roots, TlsError, Trust};
+use parameters::Parameters;
 
 /// How long one attempt to connect may take: a black-holed address gives no
 /// answer at all, and the backoff should be what spaces the attempts.
@@ -24,19 +31,24 @@ const KEEPALIVE_RETRIES: u32 = 3;
 pub struct Database {
     /// Hosts, user, password, database, time-outs.
     pub config: tokio_postgres::Config,
-    /// Whom to believe that it is the server; used when the server and
+    /// Which certificates of the server are believed; used when the server and
     /// `sslmode` want TLS.
     pub tls: Arc<ClientConfig>,
+    /// The names of the URL's parameters that mean something to another driver
+    /// and nothing here.
+    pub left_out: Vec<String>,
 }
 
-pub(super) fn parse(url: &str) -> Result<Database, DatabaseUrlError> {
-    let url = without_driver(url.trim());
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(DatabaseUrlError::Scheme);
-    }
-    let (url, tls) = split_tls(&url)?;
-    let mut config: tokio_postgres::Config =
-        url.parse().map_err(|e: tokio_postgres::Error| DatabaseUrlError::Invalid(reason(&e)))?;
+/// Reads a URL.
+///
+/// # Errors
+///
+/// What is wrong with it, without a value of it.
+pub(crate) fn parse(url: &str) -> Result<Database, DatabaseUrlError> {
+    let url = without_driver(url.trim()).ok_or(DatabaseUrlError::Scheme)?;
+    let (base, query) = escapes::split(&url)?;
+    let Parameters { tls, passed_on, left_out } = Parameters::parse(query)?;
+    let mut config = connection(base, &passed_on)?;
     if config.get_hosts().is_empty() {
         return Err(DatabaseUrlError::Host);
     }
@@ -54,7 +66,7 @@ pub(super) fn parse(url: &str) -> Result<Database, DatabaseUrlError> {
     // Only the primary can LISTEN, and a list of hosts may hold standbys. A single host is not
     // asked, because a role whose transactions are read-only by default would look like one.
     if config.get_hosts().len() > 1 {
-        config.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     config.ssl_mode(tls.mode().transport());
     let mut client = tls.client_config()?;
@@ -62,137 +74,35 @@ pub(super) fn parse(url: &str) -> Result<Database, DatabaseUrlError> {
         // Without it the server hangs up.
         client.alpn_protocols = vec![b"postgresql".to_vec()];
     }
-    Ok(Database { config, tls: Arc::new(client) })
+    Ok(Database { config, tls: Arc::new(client), left_out })
 }
 
 /// `postgresql+asyncpg://…` is what stands in the environment of the
 /// application beside us; SQLAlchemy's driver suffix means nothing here.
-fn without_driver(url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) if scheme.starts_with("postgres") => {
-            let scheme = scheme.split('+').next().unwrap_or(scheme);
-            format!("{scheme}://{rest}")
-        }
-        _ => url.to_owned(),
-    }
+fn without_driver(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let name = scheme.split('+').next().unwrap_or(scheme);
+    matches!(name, "postgres" | "postgresql").then(|| format!("{name}://{rest}"))
 }
 
-/// libpq's words for it.
-/// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TlsMode {
-    Disable,
-    Prefer,
-    Require,
-    VerifyCa,
-    VerifyFull,
+fn connection(
+    base: &str,
+    passed_on: &[String],
+) -> Result<tokio_postgres::Config, DatabaseUrlError> {
+    let query =
+        if passed_on.is_empty() { String::new() } else { format!("?{}", passed_on.join("&")) };
+    let parsed = format!("{base}{query}").parse();
+    parsed.map_err(|error: tokio_postgres::Error| DatabaseUrlError::Invalid(reason(&error)))
 }
 
-impl TlsMode {
-    fn parse(value: &str) -> Option<Self> {
-        Some(match value {
-            "disable" => Self::Disable,
-            // libpq would try without first; with is never worse.
-            "allow" | "prefer" => Self::Prefer,
-            "require" => Self::Require,
-            "verify-ca" => Self::VerifyCa,
-            "verify-full" => Self::VerifyFull,
-            _ => return None,
-        })
-    }
-
-    fn transport(self) -> SslMode {
-        match self {
-            Self::Disable => SslMode::Disable,
-            Self::Prefer => SslMode::Prefer,
-            _ => SslMode::Require,
-        }
-    }
-}
-
-/// The options of the URL that its parser does not know.
-#[derive(Debug, Default)]
-struct TlsOptions {
-    mode: Option<TlsMode>,
-    root: Option<String>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
-/// The URL without its TLS options, and these.
-fn split_tls(url: &str) -> Result<(String, TlsOptions), DatabaseUrlError> {
-    let Some((base, query)) = url.split_once('?') else {
-        return Ok((url.to_owned(), TlsOptions::default()));
-    };
-    let mut tls = TlsOptions::default();
-    let mut rest = Vec::new();
-    for pair in query.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let decoded = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
-        let value = decoded.as_ref();
-        let unknown = || DatabaseUrlError::Tls(format!("{key}={value}"));
-        match key {
-            // asyncpg's name for it, which has a boolean besides.
-            "ssl" if value == "true" => tls.mode = Some(TlsMode::Require),
-            "sslmode" | "ssl" => tls.mode = Some(TlsMode::parse(value).ok_or_else(unknown)?),
-            "sslrootcert" => tls.root = Some(value.to_owned()),
-            "sslcert" => tls.certificate = Some(value.into()),
-            "sslkey" => tls.key = Some(value.into()),
-            "sslnegotiation" => rest.push(pair),
-            key if key.starts_with("ssl") => return Err(unknown()),
-            _ => rest.push(pair),
-        }
-    }
-    let rest = rest.join("&");
-    let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{rest}") };
-    Ok((url, tls))
-}
-
-impl TlsOptions {
-    fn client_config(&self) -> Result<ClientConfig, DatabaseUrlError> {
-        let identity = match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => Some(Identity::read(certificate, key)?),
-            (None, None) => None,
-            _ => return Err(DatabaseUrlError::HalfIdentity),
-        };
-        Ok(tls::client_config(self.trust()?, identity.as_ref())?)
-    }
-
-    /// As libpq has it: who names the system's authorities and nothing else
-    /// means the one mode in which they are worth anything.
-    fn mode(&self) -> TlsMode {
-        let is_system = self.root.as_deref() == Some(SYSTEM);
-        self.mode.unwrap_or(if is_system { TlsMode::VerifyFull } else { TlsMode::Prefer })
-    }
-
-    fn trust(&self) -> Result<Trust, DatabaseUrlError> {
-        let roots = match self.root.as_deref() {
-            Some(SYSTEM) | None => None,
-            Some(file) => Some(Roots::read(file.as_ref())?),
-        };
-        let is_system = self.root.as_deref() == Some(SYSTEM);
-        Ok(match (self.mode(), roots) {
-            (TlsMode::VerifyFull, Some(roots)) => Trust::Name(roots),
-            (TlsMode::VerifyFull, None) => Trust::Name(Roots::system()?),
-            // Anybody can have a certificate of theirs, in some name.
-            (TlsMode::VerifyCa, None) => return Err(DatabaseUrlError::SystemRoots),
-            (_, None) if is_system => return Err(DatabaseUrlError::SystemRoots),
-            // As libpq has it: who names an authority wants it asked.
-            (TlsMode::VerifyCa | TlsMode::Require, Some(roots)) => Trust::Issuer(roots),
-            (TlsMode::Disable | TlsMode::Prefer | TlsMode::Require, _) => Trust::Anybody,
-        })
-    }
-}
-
-/// libpq's word for the operating system's authorities.
-const SYSTEM: &str = "system";
-
-/// The library's own message, without the `invalid configuration` in front.
+/// The library's own message, without the `invalid configuration` in front. It
+/// names parameters and shows no value.
 fn reason(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Why a database URL is none. Never holds the URL: it may hold a password.
+/// Why a database URL cannot be used. Never holds a part of the URL but the
+/// names of its parameters: it may hold a password.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseUrlError {
     /// Another scheme, or none.
@@ -201,15 +111,37 @@ pub enum DatabaseUrlError {
     /// No host.
     #[error("the URL names no host, as in postgres://user@host:5432/database")]
     Host,
+    /// A character that ends the password before its end.
+    #[error(
+        "the user or the password (all between :// and the last @) holds an unescaped {0}; \
+         percent-encode it: in Python urllib.parse.quote(password, safe=\"\")"
+    )]
+    Unescaped(String),
+    /// A parameter without a value.
+    #[error(
+        "a parameter of the URL has no =, as in ?sslmode=verify-full; an & inside a value is \
+         written %26"
+    )]
+    NoValue,
     /// The parser's own words.
     #[error("the URL is not valid: {0}")]
     Invalid(String),
-    /// An option for TLS that is not known.
-    #[error(
-        "{0} is not known here; there are sslmode=disable, prefer, require, verify-ca and \
-         verify-full, sslrootcert, sslcert and sslkey"
-    )]
-    Tls(String),
+    /// A parameter that would be unsafe or wrong to leave out.
+    #[error("the URL's parameter {name} is not supported: {advice}")]
+    Unsupported {
+        /// Its name.
+        name: String,
+        /// What to do instead.
+        advice: &'static str,
+    },
+    /// A parameter whose value has no meaning here.
+    #[error("the URL's parameter {name} has a value that is not known; {expected}")]
+    Value {
+        /// Its name.
+        name: String,
+        /// The values that are known.
+        expected: &'static str,
+    },
     /// A certificate without its key, or the other way round.
     #[error("sslcert and sslkey are needed both, or neither")]
     HalfIdentity,
@@ -219,13 +151,21 @@ pub enum DatabaseUrlError {
          anything; use that, or name the authority: sslrootcert=FILE"
     )]
     SystemRoots,
-    /// A file named by the URL.
-    #[error(transparent)]
-    Identity(#[from] TlsError),
+    /// A file named by the URL, which is not named again.
+    #[error("the URL's parameter {parameters}: {problem}")]
+    Tls {
+        /// The parameters that name it.
+        parameters: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     #[test]
@@ -236,9 +176,10 @@ mod tests {
             "postgresql+asyncpg://u:p@db:5433/app",
             "postgresql+psycopg2://u:p@db:5433/app\n",
         ] {
-            let config = parse(url).unwrap().config;
-            assert_eq!(config.get_ports(), [5433], "{url}");
-            assert_eq!(config.get_dbname(), Some("app"), "{url}");
+            let database = parse(url).unwrap();
+            assert_eq!(database.config.get_ports(), [5433], "{url}");
+            assert_eq!(database.config.get_dbname(), Some("app"), "{url}");
+            assert!(database.left_out.is_empty(), "{url}");
         }
     }
 
@@ -246,22 +187,31 @@ mod tests {
     fn what_is_wrong_is_said_without_the_password() {
         for (url, part) in [
             ("mysql://u:hunter2@db/app", "starts with postgres://"),
+            ("postgresfoo://u:hunter2@db/app", "starts with postgres://"),
             ("", "starts with postgres://"),
             ("postgres://", "names no host"),
             ("postgres://u:hunter2@db:port/app", "not valid"),
-            ("postgres://u:hunter2@db/app?nonsense=1", "not valid"),
-            ("postgres://u:hunter2@db/app?sslmode=on", "sslmode=on"),
-            ("postgres://u:hunter2@db/app?sslcrl=x", "sslcrl=x"),
+            ("postgres://u:hunter2@db/app?hunter2", "no ="),
+            ("postgres://u:hunter2@db/app?sslmode=hunter2", "sslmode"),
+            ("postgres://u:hunter2@db/app?sslkeyword=hunter2", "sslkeyword"),
+            ("postgres://u:hunter2@db/app?SSLMODE=hunter2", "SSLMODE"),
+            ("postgres://u:hunter2@db/app?sslpassword=hunter2", "sslpassword"),
+            ("postgres://u:hunter2@db/app?service=hunter2", "service"),
+            ("postgres://u:hunter2@db/app?gssencmode=require", "gssencmode"),
+            ("postgres://u:hunter2@db/app?connect_timeout=hunter2", "connect_timeout"),
+            ("postgres://u:hunter2@db/app?target_session_attrs=standby", "primary"),
+            ("postgres://u:hunter2@db/app?sslcrl=hunter2", "sslcrl"),
             ("postgres://u:hunter2@db/app?sslcert=/a.pem", "sslkey"),
             ("postgres://u:hunter2@db/app?sslmode=verify-ca", "verify-full"),
             ("postgres://u:hunter2@db/app?sslmode=require&sslrootcert=system", "verify-full"),
             ("postgres://u:hunter2@db/app?sslmode=prefer&sslrootcert=system", "verify-full"),
-            ("postgres://u:hunter2@db/app?sslmode=verify-full&sslrootcert=/no", "/no"),
-            ("postgres://u:hunter2@db/app?sslrootcert=/no", "/no"),
+            ("postgres://u:hunter2@db/app?sslmode=verify-full&sslrootcert=/hunter2", "sslrootcert"),
+            ("postgres://u:hunter2@db/app?sslrootcert=/hunter2", "cannot be read"),
         ] {
-            let error = parse(url).unwrap_err().to_string();
-            assert!(error.contains(part), "{url}: {error}");
-            assert!(!error.contains("hunter2"), "{url}: {error}");
+            let error = parse(url).unwrap_err();
+            let (shown, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(shown.contains(part), "{url}: {shown}");
+            assert!(!shown.contains("hunter2") && !debug.contains("hunter2"), "{url}: {debug}");
         }
     }
 
@@ -271,17 +221,48 @@ mod tests {
             ("", SslMode::Prefer),
             ("?sslmode=disable", SslMode::Disable),
             ("?ssl=disable&application_name=bell", SslMode::Disable),
+            ("?ssl=false", SslMode::Disable),
             ("?application_name=bell&sslmode=prefer", SslMode::Prefer),
+            ("?fallback_application_name=bell", SslMode::Prefer),
             ("?sslmode=require", SslMode::Require),
+            ("?sslmode=no-verify", SslMode::Require),
             ("?ssl=require", SslMode::Require),
             ("?ssl=true", SslMode::Require),
             ("?sslrootcert=system", SslMode::Require),
         ] {
-            let config = parse(&format!("postgres://u@db/app{query}")).unwrap().config;
-            assert_eq!(config.get_ssl_mode(), mode, "{query}");
+            let database = parse(&format!("postgres://u@db/app{query}")).unwrap();
+            assert_eq!(database.config.get_ssl_mode(), mode, "{query}");
             let name = if query.contains("bell") { "bell" } else { "notify-gateway" };
-            assert_eq!(config.get_application_name(), Some(name), "{query}");
+            assert_eq!(database.config.get_application_name(), Some(name), "{query}");
+            assert!(database.left_out.is_empty(), "{query}");
         }
+    }
+
+    #[test]
+    fn what_other_drivers_are_told_is_left_out_and_named() {
+        let url = "postgresql+asyncpg://u:p@db/app?pgbouncer=true&schema=public&\
+                   connection_limit=5&pool_timeout=0&prepared_statement_cache_size=0&\
+                   statement_cache_size=0&prepared_statements=false&sslsni=1&\
+                   gssencmode=disable&async_fallback=true&uselibpqcompat=true&\
+                   connect_timeout=3";
+        let database = parse(url).unwrap();
+        assert_eq!(
+            database.left_out,
+            [
+                "pgbouncer",
+                "schema",
+                "connection_limit",
+                "pool_timeout",
+                "prepared_statement_cache_size",
+                "statement_cache_size",
+                "prepared_statements",
+                "sslsni",
+                "gssencmode",
+                "async_fallback",
+                "uselibpqcompat",
+            ]
+        );
+        assert_eq!(database.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
     }
 
     #[test]
@@ -289,5 +270,62 @@ mod tests {
         let config = parse("postgres://u@db/app").unwrap().config;
         assert_eq!(config.get_tcp_user_timeout(), Some(&TCP_USER_TIMEOUT));
         assert_eq!(config.get_keepalives_idle(), KEEPALIVE_IDLE);
+    }
+
+    #[test]
+    fn what_ends_a_password_too_early_is_named_with_its_escape() {
+        for (character, escape) in
+            [('@', "%40"), ('#', "%23"), ('/', "%2F"), ('?', "%3F"), (':', "%3A"), ('%', "%25")]
+        {
+            let url = format!("postgres://u:hunter2{character}hunter3@db/app");
+            let error = parse(&url).unwrap_err().to_string();
+            assert!(error.contains(&format!("\"{character}\" ({escape})")), "{url}: {error}");
+            assert!(!error.contains("hunter"), "{error}");
+            let escaped = format!("postgres://u:hunter2{escape}hunter3@db/app");
+            let password = format!("hunter2{character}hunter3");
+            let config = parse(&escaped).unwrap().config;
+            assert_eq!(config.get_password(), Some(password.as_bytes()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_password_is_whole_or_its_url_is_refused_and_it_is_never_shown(
+            word in "[A-Z]{6}", middle in "[@#/?:%&=+ a-z0-9]{0,4}", name in "[a-z_]{1,12}",
+        ) {
+            let password = format!("{word}{middle}{word}");
+            for url in [
+                format!("postgres://u:{password}@db:5432/app"),
+                format!("postgres://u:{password}@db:5432/app?sslmode=require&{name}=x"),
+                format!("postgres://u:pw@db:5432/app?{name}={password}"),
+                format!("postgres://u:pw@db:5432/app?ssl{name}={password}"),
+            ] {
+                match parse(&url) {
+                    Ok(database) => {
+                        prop_assert!(database.left_out.iter().all(|name| !name.contains(&word)));
+                        if url.contains("u:pw@") {
+                            continue;
+                        }
+                        let whole = percent_encoding::percent_decode_str(&password);
+                        prop_assert_eq!(
+                            database.config.get_password(),
+                            Some(&whole.collect::<Vec<u8>>()[..])
+                        );
+                    }
+                    Err(error) => {
+                        let shown = format!("{error} {error:?}");
+                        prop_assert!(!shown.contains(&word), "{}", shown);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_password_that_is_escaped_arrives_as_it_is(password in "\\PC{1,20}") {
+            let escaped =
+                percent_encoding::utf8_percent_encode(&password, percent_encoding::NON_ALPHANUMERIC);
+            let config = parse(&format!("postgres://u:{escaped}@db/app")).unwrap().config;
+            prop_assert_eq!(config.get_password(), Some(password.as_bytes()));
+        }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Parts {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) connector: Arc<Connector>,
+    /// For the connection that listens, which may not go through a pooler.
+    pub(super) listen_connector: Arc<Connector>,
     pub(super) verifier: Arc<Verifier>,
 }
 
@@ -106,7 +108,7 @@ impl Core {
         config: &Config,
         workers: &mut Supervisor,
     ) -> oneshot::Receiver<ListenError> {
-        let Parts { hub, health, metrics, connector, verifier } = &self.parts;
+        let Parts { hub, health, metrics, listen_connector, verifier, .. } = &self.parts;
         let restart = Arc::new(Restart::default());
         let dispatcher = Dispatcher::new(Arc::clone(hub), Arc::clone(metrics))
             .trust_payloads(config.trust_payloads);
@@ -157,7 +159,7 @@ impl Core {
         }
 
         let listener = Listener {
-            connector: Arc::clone(connector),
+            connector: Arc::clone(listen_connector),
             table: config.table.clone(),
             channel: config.channel.clone(),
             probe_channel: self.probe_channel.clone(),
