@@ -5,6 +5,8 @@ mod certificates;
 mod database;
 mod gateway;
 mod key_host;
+mod network;
+mod pgbouncer;
 mod process;
 mod sse;
 
@@ -13,8 +15,10 @@ use std::{future::Future, time::Duration};
 pub(crate) use browser::{Browser, Page};
 pub(crate) use certificates::Authority;
 pub(crate) use database::{Database, connect, default_schema};
-pub(crate) use gateway::{SECRET, TestGateway, token, token_for};
+pub(crate) use gateway::{SECRET, TestGateway, config, token, token_for};
 pub(crate) use key_host::{KeyHost, Signer};
+pub(crate) use network::Network;
+pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use process::Process;
 pub(crate) use sse::{EventSource, Http2, request};
 
