@@ -15,7 +15,7 @@ use crate::{
     health::Health,
     http::{Admin, Routes},
     hub::{Hub, HubLimits},
-    limits,
+    limits::{self, Capacity, Wanted},
     metrics::Metrics,
     postgres::{
         beat::Beat,
@@ -25,7 +25,7 @@ use crate::{
     },
     replay::{Replayer, Replays},
     revocation::Revocations,
-    server::{self, Answer, Patience, ServerRequest},
+    server::{self, Application, Bounds, Patience},
     sse::Closing,
     stream::StreamContext,
     tls::{Acceptor, Identity},
@@ -125,23 +125,11 @@ impl Gateway {
     /// # Errors
     ///
     /// As [`Gateway::run`].
-    pub async fn run_with<S, B>(
+    pub async fn run_with<S: Application>(
         self,
         wrap: impl FnOnce(Routes) -> S,
         shutdown: CancellationToken,
-    ) -> Result<(), RunError>
-    where
-        S: hyper::service::Service<
-                ServerRequest,
-                Response = http::Response<B>,
-                Error = std::convert::Infallible,
-            > + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-        B: Answer + Send + 'static,
-    {
+    ) -> Result<(), RunError> {
         let Self {
             config,
             public,
@@ -222,7 +210,21 @@ impl Gateway {
 
         let admin_done = CancellationToken::new();
         let admin_routes = Admin::new(Arc::clone(&health), Arc::clone(&metrics));
-        let admin = server::serve(admin, None, admin_routes, admin_done.clone(), patience);
+        let capacity = capacity(&config);
+        let admin_bounds = Bounds {
+            connections: limits::ADMIN_CONNECTIONS,
+            per_address: limits::ADMIN_CONNECTIONS,
+            exempt: Vec::new(),
+            refused: metrics.refused().too_many_connections.clone(),
+        };
+        let public_bounds = Bounds {
+            connections: capacity.connections,
+            per_address: capacity.connections_per_address,
+            exempt: config.trusted_proxies.clone(),
+            refused: metrics.refused().too_many_connections.clone(),
+        };
+        let admin =
+            server::serve(admin, None, admin_routes, admin_done.clone(), patience, admin_bounds);
         let admin = tokio::spawn(admin);
 
         let public_done = CancellationToken::new();
@@ -235,8 +237,14 @@ impl Gateway {
             metrics,
             streams,
         );
-        let public =
-            server::serve(public, config.tls.clone(), wrap(routes), public_done.clone(), patience);
+        let public = server::serve(
+            public,
+            config.tls.clone(),
+            wrap(routes),
+            public_done.clone(),
+            patience,
+            public_bounds,
+        );
         let public = tokio::spawn(public);
 
         let outcome = tokio::select! {
@@ -313,18 +321,22 @@ fn note_keys(outcome: &Fetched, health: &Health, metrics: &Metrics) {
     }
 }
 
-/// A stream is an open file, and so are connections to the database, sockets
-/// that listen, requests that are refused and scrapes.
-const FILES_FOR_OTHERS: u64 = 256;
-
 fn hub_limits(config: &Config) -> HubLimits {
-    let files = limits::open_files().unwrap_or(u64::MAX);
-    let files = usize::try_from(files.saturating_sub(FILES_FOR_OTHERS)).unwrap_or(usize::MAX);
     HubLimits {
         queued_rows: config.stream_buffer,
-        streams: config.max_streams.min(files.max(1)),
+        streams: capacity(config).streams,
         streams_per_user: config.max_streams_per_user,
     }
+}
+
+fn capacity(config: &Config) -> Capacity {
+    let wanted = Wanted {
+        streams: config.max_streams,
+        streams_per_user: config.max_streams_per_user,
+        connections: config.max_connections,
+        pool_size: config.pool_size,
+    };
+    Capacity::new(limits::open_files().unwrap_or(u64::MAX), wanted)
 }
 
 /// Why a gateway that has its ports could not run.

@@ -100,6 +100,8 @@ pub struct Refusals {
     pub forbidden: Counter,
     /// The feature flag is off.
     pub disabled: Counter,
+    /// Connections that were refused, or had to make room for others.
+    pub too_many_connections: Counter,
     /// Those that may come again later.
     soft: [(Closing, Counter); 5],
 }
@@ -151,6 +153,7 @@ impl Metrics {
                 bad_request: refused("bad_request"),
                 forbidden: refused("forbidden"),
                 disabled: refused("disabled"),
+                too_many_connections: refused("too_many_connections"),
                 soft: [
                     Closing::Starting,
                     Closing::Shutdown,

@@ -8,7 +8,7 @@ mod key_host;
 mod process;
 mod sse;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 pub(crate) use browser::{Browser, Page};
 pub(crate) use certificates::Authority;
@@ -21,6 +21,13 @@ pub(crate) use sse::{EventSource, Http2, request};
 /// Longer than anything here takes on a busy machine. It bounds a failure, not
 /// a success.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The value of one line of `/metrics`.
+pub(crate) async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let text = request(admin, "GET", "/metrics", &[]).await.text().await;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+}
 
 /// Waits for the thing itself, which nothing announces: asks until it is so.
 pub(crate) async fn eventually<F, Fut>(what: &str, mut is_so: F)
