@@ -126,7 +126,7 @@ pub struct Settings {
     pub replay_limit: u32,
     /// How many connections to the database beside the one that listens.
     #[arg(long, env = "GATEWAY_POOL_SIZE", default_value = "8",
-          value_parser = clap::value_parser!(u16).range(2..=1000), value_name = "CONNECTIONS")]
+          value_parser = clap::value_parser!(u16).range(3..=1000), value_name = "CONNECTIONS")]
     pub pool_size: u16,
     /// How often the table is swept while streams are open, and the LISTEN
     /// connection probed.

@@ -9,17 +9,14 @@
 //! Only after that, and once Postgres has the transaction numbers on disk, may
 //! cursors claim what the sweep's snapshot sees.
 
-use std::{
-    borrow::Cow,
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 
 use crate::{
     cursor::{RowKey, Snapshot},
+    error::LogGate,
     feed::Row,
     horizon::Horizon,
     hub::Hub,
@@ -58,9 +55,6 @@ pub struct Sweep {
     pub unseen: Option<Vec<(RowKey, UserId)>>,
 }
 
-/// How long a burst of bad payloads is answered by one log line.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Rows remembered as published since the watermark. Past it all are forgotten:
 /// the next sweep then sends streams to the table for rows they have, and their
 /// cursors leave those out.
@@ -80,7 +74,7 @@ impl Dispatch {
     pub fn take(&self, signal: Signal<'_>) {
         // A panic half-way would leave rows that are known and were not sent:
         // the next sweep finds those that are beyond the watermark.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(signal);
+        self.0.lock().take(signal);
     }
 }
 
@@ -94,7 +88,7 @@ pub struct Dispatcher {
     known: Known,
     pending: Option<Pending>,
     listening: bool,
-    bad_payload_logged: Option<Instant>,
+    bad_payload_logged: LogGate,
 }
 
 /// What streams have been told of beyond the watermark.
@@ -121,7 +115,7 @@ impl Dispatcher {
             known: Known::default(),
             pending: None,
             listening: false,
-            bad_payload_logged: None,
+            bad_payload_logged: LogGate::default(),
         }
     }
 
@@ -238,9 +232,7 @@ impl Dispatcher {
     /// counted each time and logged once a burst, without what was typed.
     fn refuse(&mut self, error: PayloadError, bytes: usize) {
         self.metrics.payload_error(error);
-        let now = Instant::now();
-        if self.bad_payload_logged.is_none_or(|logged| now - logged >= LOG_INTERVAL) {
-            self.bad_payload_logged = Some(now);
+        if self.bad_payload_logged.opens() {
             tracing::warn!(
                 payload.bytes = bytes,
                 %error,

@@ -4,6 +4,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+/// A database that has not answered a sweep for this long is said to be away,
+/// although the sweep may still be answered: whoever is on call wants to know
+/// within five seconds.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What the parts of the gateway report about themselves.
 pub struct Health {
     state: watch::Sender<State>,
@@ -12,8 +17,11 @@ pub struct Health {
 struct State {
     listen: Result<(), String>,
     database: Result<(), String>,
+    revocations: Result<(), String>,
     replays: Result<(), String>,
     keys: Result<(), String>,
+    /// When the sweep began that has not ended yet.
+    sweeping: Option<Instant>,
     probe: Probe,
     has_been_ready: bool,
     draining: bool,
@@ -32,15 +40,35 @@ struct Probe {
     returned: Option<Instant>,
 }
 
+/// How the gateway is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether streams may be opened here: from the first time that the database
+    /// was reached until the gateway stops. An outage later on does not change
+    /// it: streams that are opened meanwhile wait for its end.
+    pub is_ready: bool,
+    /// What is not as it should be, for the operator; empty if nothing is.
+    pub reasons: Vec<String>,
+}
+
+impl Readiness {
+    /// Whether something is not as it should be.
+    pub fn is_degraded(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+}
+
 impl Health {
     /// Nothing has happened yet.
     pub fn new() -> Self {
         let starting = || Err("starting: not connected to the database yet".to_owned());
         let state = State {
-            listen: starting(),
+            listen: Err("starting: not listening yet".to_owned()),
             database: starting(),
+            revocations: Err("starting: the revocations have not been read yet".to_owned()),
             replays: Ok(()),
             keys: Ok(()),
+            sweeping: None,
             probe: Probe::default(),
             has_been_ready: false,
             draining: false,
@@ -64,6 +92,16 @@ impl Health {
         });
     }
 
+    /// A sweep is under way.
+    pub fn sweep_begins(&self, now: Instant) {
+        self.modify(|state| state.sweeping = Some(now));
+    }
+
+    /// It is over, whatever became of it.
+    pub fn sweep_ends(&self) {
+        self.modify(|state| state.sweeping = None);
+    }
+
     /// The table was swept.
     pub fn database_answers(&self) {
         self.modify(|state| state.database = Ok(()));
@@ -72,6 +110,16 @@ impl Health {
     /// The table cannot be swept; `reason` is for the operator.
     pub fn database_fails(&self, reason: String) {
         self.modify(|state| state.database = Err(reason));
+    }
+
+    /// The revocations were read.
+    pub fn revocations_are_known(&self) {
+        self.modify(|state| state.revocations = Ok(()));
+    }
+
+    /// They cannot be read; `reason` is for the operator.
+    pub fn revocations_fail(&self, reason: String) {
+        self.modify(|state| state.revocations = Err(reason));
     }
 
     /// What streams have missed can be read.
@@ -141,30 +189,22 @@ impl Health {
         self.modify(|state| state.draining = true);
     }
 
-    /// Whether streams may be opened. An outage of the database later on does
-    /// not change it: streams opened meanwhile wait for its end.
+    /// Whether streams may be opened, or might be if the gateway were not
+    /// stopping.
     pub fn has_been_ready(&self) -> bool {
         self.state.borrow().has_been_ready
     }
 
     /// Whether everything holds now.
     pub fn is_well(&self) -> bool {
-        self.state.borrow().is_well()
+        !self.readiness().is_degraded()
     }
 
-    /// Why the gateway is not ready; empty when it is.
-    pub fn complaints(&self) -> Vec<String> {
+    /// How the gateway is now.
+    pub fn readiness(&self) -> Readiness {
         let state = self.state.borrow();
-        let mut complaints = Vec::new();
-        complaints.extend(state.draining.then(|| "draining: the gateway is stopping".to_owned()));
-        complaints.extend(state.listen.as_ref().err().cloned());
-        complaints.extend(state.database.as_ref().err().cloned());
-        complaints.extend(state.replays.as_ref().err().cloned());
-        complaints.extend(state.keys.as_ref().err().cloned());
-        if complaints.is_empty() && !state.is_well() {
-            complaints.push("no probe has come back on the LISTEN connection".to_owned());
-        }
-        complaints
+        let reasons = state.reasons();
+        Readiness { is_ready: state.has_been_ready && !state.draining, reasons }
     }
 
     /// Waits until streams may be opened.
@@ -177,18 +217,31 @@ impl Health {
     fn modify(&self, change: impl FnOnce(&mut State)) {
         self.state.send_modify(|state| {
             change(state);
-            state.has_been_ready |= state.is_well();
+            // LISTEN is for speed: without it the sweep finds the rows.
+            let is_ready =
+                state.database.is_ok() && state.revocations.is_ok() && state.keys.is_ok();
+            state.has_been_ready |= is_ready;
         });
     }
 }
 
 impl State {
-    fn is_well(&self) -> bool {
-        self.listen.is_ok()
-            && self.database.is_ok()
-            && self.keys.is_ok()
-            && self.probe.returned.is_some()
-            && !self.probe.lost
+    fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        reasons.extend(self.draining.then(|| "draining: the gateway is stopping".to_owned()));
+        let parts = [&self.listen, &self.database, &self.revocations, &self.replays, &self.keys];
+        for part in parts {
+            reasons.extend(part.as_ref().err().cloned());
+        }
+        if self.database.is_ok()
+            && self.sweeping.is_some_and(|since| since.elapsed() >= SWEEP_PATIENCE)
+        {
+            reasons.push(format!("no sweep: no answer for {} s", SWEEP_PATIENCE.as_secs()));
+        }
+        if self.listen.is_ok() && (self.probe.lost || self.probe.returned.is_none()) {
+            reasons.push("no probe has come back on the LISTEN connection".to_owned());
+        }
+        reasons
     }
 }
 
@@ -202,26 +255,63 @@ impl Default for Health {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_connection_that_brings_no_probe_back_is_not_healthy_however_alive_it_looks() {
+    fn ready() -> Health {
         let health = Health::new();
-        health.listening();
         health.database_answers();
         assert!(!health.has_been_ready());
+        health.revocations_are_known();
+        assert!(health.has_been_ready());
+        health
+    }
+
+    #[test]
+    fn a_connection_that_brings_no_probe_back_is_not_well_however_alive_it_looks() {
+        let health = ready();
+        health.listening();
+        assert!(!health.is_well());
         health.probe_sent(1);
         assert!(health.probe_returned(1).is_some());
-        assert!(health.has_been_ready() && health.complaints().is_empty());
-        // Many in a short time are not three beats.
+        assert!(health.is_well());
+        // Many in a short time are not three intervals.
         for number in 2..100 {
             health.probe_sent(number);
         }
         assert!(!health.probe_is_lost(Duration::from_secs(60)));
-        assert!(health.complaints().is_empty());
+        assert!(health.is_well());
         assert!(health.probe_is_lost(Duration::ZERO));
-        assert!(!health.complaints().is_empty());
+        assert!(health.readiness().is_ready && health.readiness().is_degraded());
         // A new connection is given its chance.
         health.listening();
         assert!(!health.probe_is_lost(Duration::ZERO));
+    }
+
+    #[test]
+    fn without_listen_streams_are_taken_and_it_is_said() {
+        let health = ready();
+        health.not_listening("LISTEN is refused".into());
+        let readiness = health.readiness();
+        assert!(readiness.is_ready);
+        assert_eq!(readiness.reasons, ["LISTEN is refused"]);
+    }
+
+    #[test]
+    fn a_sweep_that_is_not_answered_is_told_while_it_waits() {
+        let health = ready();
+        health.listening();
+        health.probe_sent(1);
+        health.probe_returned(1);
+        let long_ago = Instant::now().checked_sub(SWEEP_PATIENCE).unwrap();
+        health.sweep_begins(long_ago);
+        assert!(health.readiness().reasons[0].contains("no answer"));
+        health.sweep_ends();
+        assert!(health.is_well());
+    }
+
+    #[test]
+    fn a_gateway_that_stops_takes_no_streams() {
+        let health = ready();
+        health.draining();
+        assert!(!health.readiness().is_ready);
         assert!(health.has_been_ready());
     }
 }

@@ -106,6 +106,8 @@ pub enum Resync {
     Future,
     /// More rows since than a reconnect replays.
     TooFarBack,
+    /// A row since then cannot be read.
+    Unreadable,
 }
 
 impl Resync {
@@ -116,6 +118,7 @@ impl Resync {
             Self::Foreign => "foreign_cursor",
             Self::Future => "cursor_from_the_future",
             Self::TooFarBack => "too_far_back",
+            Self::Unreadable => "unreadable_row",
         }
     }
 }

@@ -10,14 +10,15 @@ use std::{
     cell::LazyCell,
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
@@ -53,6 +54,11 @@ pub struct Hub {
     /// opens, somebody wrote something that no notification brought, a cursor
     /// grows too long.
     pub sweep_wanted: Notify,
+    /// Rung when an idle gateway has something to do: its first stream, or
+    /// something that the watermark does not see.
+    stirred: Notify,
+    /// Rung when the watermark has moved.
+    pub watermark_moved: Notify,
     /// Whether cursors claim rows singly that the watermark does not see.
     dirty: AtomicBool,
     watermark_wanted: AtomicBool,
@@ -81,6 +87,8 @@ impl Hub {
             streams: Mutex::default(),
             horizon: Mutex::new(Arc::new(horizon)),
             sweep_wanted: Notify::new(),
+            stirred: Notify::new(),
+            watermark_moved: Notify::new(),
             dirty: AtomicBool::new(false),
             watermark_wanted: AtomicBool::new(false),
             epochs_wanted: AtomicBool::new(false),
@@ -104,7 +112,7 @@ impl Hub {
         user: UserId,
         issued_at: Option<SystemTime>,
     ) -> Result<Subscription, Closing> {
-        let mut streams = lock(&self.streams);
+        let mut streams = self.streams.lock();
         if let Some(reason) = streams.closed {
             return Err(reason);
         }
@@ -117,6 +125,7 @@ impl Hub {
         let outbox = Arc::new(Outbox { issued_at, ..Outbox::default() });
         if streams.open == 0 {
             self.sweep_wanted.notify_one();
+            self.stirred.notify_waiters();
         }
         streams.open += 1;
         streams.by_user.entry(user).or_default().push(Arc::clone(&outbox));
@@ -150,32 +159,36 @@ impl Hub {
 
     /// Ends every stream with `reason` and opens no more.
     pub fn close(&self, reason: Closing) {
-        lock(&self.streams).closed = Some(reason);
+        self.streams.lock().closed = Some(reason);
         self.for_all(|outbox| outbox.end(reason));
     }
 
     /// How far everything has been offered.
     pub fn horizon(&self) -> Arc<Horizon> {
-        Arc::clone(&lock(&self.horizon))
+        Arc::clone(&self.horizon.lock())
     }
 
     /// All that `watermark` sees has been published or lost, and no crash takes
     /// it back: cursors may claim it.
     pub fn advance(&self, watermark: Arc<Snapshot>) {
-        let mut horizon = lock(&self.horizon);
+        let mut horizon = self.horizon.lock();
         *horizon = Arc::new(Horizon { watermark, ..Horizon::clone(&horizon) });
+        drop(horizon);
+        self.watermark_moved.notify_waiters();
     }
 
     /// Transaction numbers mean something else from here on: every stream goes
     /// back to the table with what its cursor still means.
     pub fn begin_epoch(&self, horizon: Horizon) {
-        *lock(&self.horizon) = Arc::new(horizon);
+        *self.horizon.lock() = Arc::new(horizon);
         self.lose_all();
     }
 
     /// There is something that the watermark does not see.
     pub fn set_dirty(&self) {
-        self.dirty.store(true, Ordering::Relaxed);
+        if !self.dirty.swap(true, Ordering::Relaxed) {
+            self.stirred.notify_waiters();
+        }
     }
 
     /// Whether there is, since it was asked last.
@@ -211,19 +224,38 @@ impl Hub {
         self.epochs_wanted.swap(false, Ordering::Relaxed)
     }
 
+    /// Rests for as long as `longest` says. It is asked again whenever there is a
+    /// first stream, or something that the watermark does not see; `None` rests
+    /// until then.
+    pub async fn rest(&self, longest: impl Fn() -> Option<Duration>) {
+        let began = Instant::now();
+        loop {
+            // Before the question: what happens in between is not missed.
+            let stirred = self.stirred.notified();
+            let Some(longest) = longest() else {
+                stirred.await;
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(longest.saturating_sub(began.elapsed())) => return,
+                () = stirred => {}
+            }
+        }
+    }
+
     /// How many streams `user` has open here.
     pub fn connections(&self, user: UserId) -> usize {
-        lock(&self.streams).by_user.get(&user).map_or(0, Vec::len)
+        self.streams.lock().by_user.get(&user).map_or(0, Vec::len)
     }
 
     /// Whether nobody is connected.
     pub fn is_empty(&self) -> bool {
-        lock(&self.streams).by_user.is_empty()
+        self.streams.lock().by_user.is_empty()
     }
 
     fn for_each_of(&self, user: UserId, act: impl Fn(&Outbox) -> Option<Waker>) {
         let mut wakers = Wakers::default();
-        for outbox in lock(&self.streams).by_user.get(&user).into_iter().flatten() {
+        for outbox in self.streams.lock().by_user.get(&user).into_iter().flatten() {
             wakers.add(act(outbox));
         }
         wakers.wake();
@@ -231,14 +263,14 @@ impl Hub {
 
     fn for_all(&self, act: impl Fn(&Outbox) -> Option<Waker>) {
         let mut wakers = Wakers::default();
-        for outbox in lock(&self.streams).by_user.values().flatten() {
+        for outbox in self.streams.lock().by_user.values().flatten() {
             wakers.add(act(outbox));
         }
         wakers.wake();
     }
 
     fn leave(&self, user: UserId, outbox: &Arc<Outbox>) {
-        let mut streams = lock(&self.streams);
+        let mut streams = self.streams.lock();
         if let Some(outboxes) = streams.by_user.get_mut(&user) {
             outboxes.retain(|other| !Arc::ptr_eq(other, outbox));
             if outboxes.is_empty() {
@@ -298,7 +330,7 @@ impl Subscription {
         cx: &mut Context<'_>,
         rows: &mut VecDeque<Arc<LiveRow>>,
     ) -> Poll<Received> {
-        let mut state = lock(&self.outbox.state);
+        let mut state = self.outbox.state.lock();
         if !state.rows.is_empty() {
             state.bytes = 0;
             std::mem::swap(&mut state.rows, rows);
@@ -316,7 +348,7 @@ impl Subscription {
 
     /// Waits for the end alone and leaves the queue as it is.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Closing> {
-        let mut state = lock(&self.outbox.state);
+        let mut state = self.outbox.state.lock();
         if let Some(reason) = state.ended {
             return Poll::Ready(reason);
         }
@@ -327,7 +359,7 @@ impl Subscription {
     /// Starts the queue anew. What it held was committed before, so a page that
     /// is read from now on has it.
     pub fn restart(&self) {
-        let mut state = lock(&self.outbox.state);
+        let mut state = self.outbox.state.lock();
         state.rows = VecDeque::new();
         state.bytes = 0;
         state.lost = false;
@@ -343,7 +375,7 @@ impl Subscription {
         // The watermark is set after what it sees was queued: looked at first,
         // an empty queue afterwards means that all of it has been taken.
         let horizon = self.hub.horizon();
-        let state = lock(&self.outbox.state);
+        let state = self.outbox.state.lock();
         // After the end rows are not queued any more, and the horizon goes on.
         let is_idle = state.rows.is_empty() && !state.lost && state.ended.is_none();
         is_idle.then_some(horizon)
@@ -405,7 +437,7 @@ impl OutboxState {
 
 impl Outbox {
     fn push(&self, row: &Arc<LiveRow>, max_rows: usize) -> Option<Waker> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.ended.is_some() || state.lost {
             return None;
         }
@@ -423,13 +455,13 @@ impl Outbox {
     }
 
     fn lose(&self) -> Option<Waker> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.lose();
         state.waker.take()
     }
 
     fn end(&self, reason: Closing) -> Option<Waker> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if reason == Closing::Revoked {
             // Who is locked out gets nothing more.
             state.lose();
@@ -437,12 +469,6 @@ impl Outbox {
         state.ended.get_or_insert(reason);
         state.waker.take()
     }
-}
-
-/// A panic while the lock was held left nothing half done: every critical
-/// section above is a push, a take or a removal.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! road that also serves reconnects:
 //!
 //! ```text
-//! Postgres → beat (sweep) → dispatch → hub: "lost" → stream → replay → Postgres
+//! Postgres → sweep → dispatch → hub: "lost" → stream → replay → Postgres
 //! ```
 
 // What things are. Pure.
@@ -34,6 +34,7 @@ pub mod revocation;
 pub mod metrics;
 pub mod telemetry;
 pub mod health;
+pub mod looks;
 pub mod ends;
 pub mod limits;
 // The streams' side, and where the two halves meet.
@@ -41,7 +42,10 @@ pub mod hub;
 pub mod dispatch;
 // The road to Postgres.
 pub mod postgres;
+pub mod sweep;
 pub mod replay;
+// The tasks of the whole.
+pub mod supervisor;
 // The way out: the socket, one response on it, the requests, the whole.
 pub mod server;
 pub mod stream;

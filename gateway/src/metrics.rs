@@ -85,6 +85,7 @@ pub struct Metrics {
     replay_seconds: Histogram,
     replay_rows: Counter,
     replay_queries: Counter,
+    replay_unreadable: Counter,
     notify_queue_usage: Gauge,
     keys_fetched: Counter,
     keys_not_fetched: Counter,
@@ -175,6 +176,7 @@ impl Metrics {
             replay_seconds: new.histogram("notify_gateway_replay_seconds"),
             replay_rows: new.counter("notify_gateway_replay_rows_total", &[]),
             replay_queries: new.counter("notify_gateway_replay_queries_total", &[]),
+            replay_unreadable: new.counter("notify_gateway_replay_unreadable_total", &[]),
             notify_queue_usage: new.gauge("notify_gateway_notify_queue_usage_ratio", &[]),
             keys_fetched: key_fetch("success"),
             keys_not_fetched: key_fetch("failure"),
@@ -278,6 +280,12 @@ impl Metrics {
         self.replay_queries.increment(1);
     }
 
+    /// A stream was told to fetch its list, since a row of its user could not be
+    /// read.
+    pub fn replay_unreadable(&self) {
+        self.replay_unreadable.increment(1);
+    }
+
     /// How full Postgres' notification queue is.
     pub fn notify_queue_usage(&self, ratio: f64) {
         self.notify_queue_usage.set(ratio);
@@ -333,6 +341,10 @@ fn describe(recorder: &impl Recorder) {
         ("notify_gateway_sweep_rows_total", "Rows a sweep found that no notification brought."),
         ("notify_gateway_replay_rows_total", "Rows read from the table for streams behind."),
         ("notify_gateway_replay_queries_total", "Queries made for streams behind."),
+        (
+            "notify_gateway_replay_unreadable_total",
+            "Streams told to fetch their list because a row of theirs could not be read.",
+        ),
         ("notify_gateway_jwks_fetches_total", "Fetches of the key set, by outcome."),
     ];
     for (name, help) in counters {

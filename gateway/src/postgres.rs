@@ -1,6 +1,6 @@
 //! The two roads to Postgres: the one LISTEN connection and the pool.
 
-pub mod beat;
 pub mod connector;
 pub mod listener;
+mod pooler;
 pub mod store;

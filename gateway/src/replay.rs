@@ -5,130 +5,40 @@
 //! that fails or crawls is asked by one query at a time, and less and less
 //! often, while the streams wait where they are.
 
+mod breaker;
+mod queue;
+
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    convert::Infallible,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+pub use queue::{PendingPage, Replays};
 
 use crate::{
     cursor::Cursor,
-    error::chain,
+    error::{LogGate, chain},
     feed::Page,
     health::Health,
     horizon::{Epochs, Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
-    notification::UserId,
-    postgres::store::{PageRequest, PageRows, Session, Store, StoreError},
+    postgres::store::{Fault, PageRequest, PageRows, Store, StoreError, Transaction},
 };
-
-/// Streams served by one query.
-const MAX_BATCH: usize = 256;
+use breaker::Breaker;
+use queue::Request;
 
 /// Time between the starts of two queries while there are streams waiting: what
 /// makes a storm of thousands a matter of dozens.
 const PACE: Duration = Duration::from_millis(10);
 
-/// The breaker's wait after the first failure, doubled with each further one.
-const BREAK_MIN: Duration = Duration::from_millis(200);
-const BREAK_MAX: Duration = Duration::from_secs(10);
-
-/// The longest wait of a wish that fails by itself, whatever others do.
-const POSTPONE_MAX: Duration = Duration::from_secs(60);
-
-/// What streams ask for pages. Bounded by the number of streams: each has one
-/// wish at a time, and one whose stream is gone is dropped.
-#[derive(Default)]
-pub struct Replays {
-    waiting: Mutex<VecDeque<Wish>>,
-    wished: Notify,
-}
-
 /// The answer to a stream: a page, or the reason why there is none.
 pub type Answer = Result<Page, Resync>;
 
-struct Wish {
-    user: UserId,
-    cursor: Cursor,
-    limit: Option<u32>,
-    /// How many statements it was a part of have failed.
-    failures: u32,
-    answer: oneshot::Sender<Answer>,
-}
-
-impl Replays {
-    /// Asks for the next page of `user` beyond `cursor`. With a `limit`, more
-    /// rows than that are answered [`Resync::TooFarBack`].
-    pub fn wish(
-        &self,
-        user: UserId,
-        cursor: Cursor,
-        limit: Option<u32>,
-    ) -> oneshot::Receiver<Answer> {
-        let (answer, answered) = oneshot::channel();
-        self.lock().push_back(Wish { user, cursor, limit, failures: 0, answer });
-        self.wished.notify_one();
-        answered
-    }
-
-    async fn next_batch(&self) -> Vec<Wish> {
-        loop {
-            let batch = self.take_batch();
-            if !batch.is_empty() {
-                return batch;
-            }
-            self.wished.notified().await;
-        }
-    }
-
-    /// Empty only if nobody waits.
-    fn take_batch(&self) -> Vec<Wish> {
-        let mut waiting = self.lock();
-        let mut batch: Vec<Wish> = Vec::new();
-        while let Some(wish) = waiting.pop_front() {
-            if wish.answer.is_closed() {
-                continue;
-            }
-            // What failed together is tried in ever smaller company.
-            let size =
-                batch.iter().chain([&wish]).map(|wish| MAX_BATCH >> wish.failures.min(8)).min();
-            if batch.len() >= size.unwrap_or(1) {
-                waiting.push_front(wish);
-                break;
-            }
-            batch.push(wish);
-        }
-        batch
-    }
-
-    fn give_back(&self, batch: Vec<Wish>) {
-        let mut waiting = self.lock();
-        for wish in batch.into_iter().rev() {
-            waiting.push_front(wish);
-        }
-        self.wished.notify_one();
-    }
-
-    /// Gives a wish back that fails by itself, after a while of its own.
-    fn postpone(self: &Arc<Self>, wish: Wish) {
-        let wait = backoff(wish.failures, POSTPONE_MAX);
-        let replays = Arc::clone(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            replays.lock().push_back(wish);
-            replays.wished.notify_one();
-        });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Wish>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Grants the wishes.
+/// Answers the requests.
 pub struct Replayer {
     /// What is asked for.
     pub replays: Arc<Replays>,
@@ -145,120 +55,185 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// Runs until it is dropped.
-    pub async fn run(self) {
+    /// Answers, for as long as it is polled.
+    pub async fn run(self) -> Infallible {
         let permits = Arc::new(Semaphore::new(self.concurrency));
-        let breaker = Arc::new(Breaker::default());
-        let this = Arc::new(self);
+        let worker = Arc::new(Worker {
+            replayer: self,
+            breaker: Breaker::default(),
+            unreadable_logged: LogGate::default(),
+        });
+        let mut queries = JoinSet::new();
         loop {
             let began = Instant::now();
-            breaker.closed(&permits, this.concurrency).await;
+            worker.breaker.closed(&permits, worker.replayer.concurrency).await;
             // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-            let batch = this.replays.next_batch().await;
-            let (this, breaker) = (Arc::clone(&this), Arc::clone(&breaker));
-            tokio::spawn(async move {
-                this.grant(batch, &breaker).await;
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            let batch = tokio::select! {
+                batch = worker.replayer.replays.next_batch() => batch,
+                never = panics(&mut queries) => match never {},
+            };
+            let this = Arc::clone(&worker);
+            queries.spawn(async move {
+                this.answer(batch).await;
                 drop(permit);
             });
             tokio::time::sleep(PACE.saturating_sub(began.elapsed())).await;
         }
     }
+}
 
-    async fn grant(&self, batch: Vec<Wish>, breaker: &Breaker) {
+/// Passes the panic of a query on: it is a defect, and a gateway that is half
+/// alive must not look well.
+async fn panics(queries: &mut JoinSet<()>) -> Infallible {
+    while let Some(ended) = queries.join_next().await {
+        if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+    std::future::pending().await
+}
+
+struct Worker {
+    replayer: Replayer,
+    breaker: Breaker,
+    unreadable_logged: LogGate,
+}
+
+impl Worker {
+    async fn answer(&self, batch: Vec<Request>) {
+        let Replayer { replays, metrics, .. } = &self.replayer;
         let began = Instant::now();
-        match self.read(&batch).await {
-            Ok(answers) => {
-                if breaker.succeeded() {
-                    self.health.replays_work();
-                }
-                self.metrics.replayed(began.elapsed());
-                for (wish, answer) in batch.into_iter().zip(answers) {
-                    match answer {
-                        // A stream that has gone meanwhile needs no page.
-                        Some(answer) => drop(wish.answer.send(answer)),
-                        None => self.fail(vec![wish]),
-                    }
-                }
-            }
-            // The database is there: one of them is at fault, and the others
-            // must not wait for it.
-            Err(error) if error.is_of_statement() => {
-                tracing::warn!(error = chain(&error), streams = batch.len(), "a replay failed");
-                self.fail(batch);
-            }
-            Err(error) => {
-                if breaker.failed(&error) {
-                    self.health.replays_fail(format!("replays wait: {}", chain(&error)));
-                }
-                self.replays.give_back(batch);
+        let answers = match self.read(&batch).await {
+            Ok(answers) => answers,
+            Err(error) => return self.failed(batch, error).await,
+        };
+        self.succeeded();
+        metrics.replayed(began.elapsed());
+        for (request, answer) in batch.into_iter().zip(answers) {
+            match answer {
+                // A stream that has gone meanwhile needs no page.
+                Reply::Now(answer) => drop(request.answer.send(answer)),
+                Reply::NextQuery => replays.give_back([request]),
+                Reply::AfterSweep => replays.postpone(request),
             }
         }
     }
 
-    fn fail(&self, mut batch: Vec<Wish>) {
-        for wish in &mut batch {
-            wish.failures += 1;
-        }
-        match <[Wish; 1]>::try_from(batch) {
-            Ok([alone]) => self.replays.postpone(alone),
-            Err(together) => self.replays.give_back(together),
+    fn succeeded(&self) {
+        if self.breaker.succeeded() {
+            tracing::info!("replays go on");
+            self.replayer.health.replays_work();
+            self.replayer.replays.forgive();
         }
     }
 
-    /// An answer for each wish; none for one that has to wait for the beat.
-    async fn read(&self, batch: &[Wish]) -> Result<Vec<Option<Answer>>, StoreError> {
+    async fn failed(&self, mut batch: Vec<Request>, error: StoreError) {
+        let fault = error.fault();
+        if fault != Fault::Away {
+            // Perhaps one of them is the cause: they are tried in smaller company.
+            batch.iter_mut().for_each(|request| request.failures += 1);
+        }
+        match <[Request; 1]>::try_from(batch) {
+            Ok([alone]) if fault == Fault::Refused && self.is_readable().await => {
+                self.step_aside(alone, &error);
+            }
+            Ok([alone]) => {
+                self.open(fault, &error);
+                self.replayer.replays.postpone(alone);
+            }
+            Err(together) => {
+                self.open(fault, &error);
+                self.replayer.replays.give_back(together);
+            }
+        }
+    }
+
+    fn open(&self, fault: Fault, error: &StoreError) {
+        if self.breaker.failed(fault) {
+            tracing::warn!(error = chain(error), "replays wait for the database");
+            self.replayer.health.replays_fail(format!("replays wait: {}", chain(error)));
+        }
+    }
+
+    /// Whether the statement works where it has no rows to read: then it is a
+    /// row that cannot be read, and not a right or a table that is missing.
+    async fn is_readable(&self) -> bool {
+        let reading = async {
+            let mut transaction = self.replayer.store.begin().await?;
+            transaction.pages(&[]).await?;
+            transaction.commit().await
+        };
+        reading.await.is_ok()
+    }
+
+    /// One of this user's rows cannot be made an event. The user goes on behind
+    /// it: it would fail again, and the rows after it would never come.
+    fn step_aside(&self, request: Request, error: &StoreError) {
+        // The database has answered.
+        self.succeeded();
+        self.replayer.metrics.replay_unreadable();
+        if self.unreadable_logged.opens() {
+            tracing::error!(
+                user.id = %request.user,
+                error = chain(error),
+                "a row of this user cannot be read; the user's page is told to fetch its list"
+            );
+        }
+        let _gone_meanwhile = request.answer.send(Err(Resync::Unreadable));
+    }
+
+    async fn read(&self, batch: &[Request]) -> Result<Vec<Reply>, StoreError> {
+        let Replayer { store, hub, metrics, .. } = &self.replayer;
         // Before anything is read: what it sees is in the pages.
-        let horizon = self.hub.horizon();
-        let mut session = self.store.session().await?;
-        let standing = session.standing().await?;
+        let horizon = hub.horizon();
+        let mut transaction = store.begin().await?;
+        let standing = transaction.standing().await?;
         if standing.history != horizon.history {
-            // The beat finds it as well, and begins the epoch.
-            self.hub.sweep_wanted.notify_one();
+            // The sweep finds it as well, and begins the epoch.
+            hub.sweep_wanted.notify_one();
             return Err(StoreError::OtherHistory);
         }
         let mut news: Option<Epochs> = None;
         let mut readings = Vec::with_capacity(batch.len());
-        for wish in batch {
-            let mut cursor = wish.cursor.clone();
+        for request in batch {
+            let mut cursor = request.cursor.clone();
             let mut refused = horizon.adopt(&mut cursor).err();
+            let mut is_early = false;
             if refused.is_some() && !horizon.epochs.include(cursor.epoch()) {
                 // Another gateway may have begun an epoch that is news here.
                 if news.is_none() {
-                    news = Some(session.list_epochs().await?);
+                    news = Some(transaction.list_epochs().await?);
                 }
-                if news.as_ref().is_some_and(|news| news.include(cursor.epoch())) {
-                    self.hub.want_epochs();
-                    readings.push(None);
-                    continue;
-                }
+                is_early = news.as_ref().is_some_and(|news| news.include(cursor.epoch()));
             }
-            // A cursor of ours is contained in every later snapshot.
-            if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
+            if is_early {
+                hub.want_epochs();
+            } else if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
+                // A cursor of ours is contained in every later snapshot.
                 refused = Some(Resync::Future);
             }
-            readings.push(Some(Reading { wish, cursor, refused, page: PageRows::default() }));
+            readings.push(Reading { request, cursor, refused, is_early, page: None });
         }
-        self.read_pages(&mut session, &mut readings).await?;
-        self.refuse_the_long(&mut session, &mut readings).await?;
-        let answer = |reading: Reading<'_>| reading.answer(&horizon, &self.metrics);
-        Ok(readings.into_iter().map(|reading| reading.map(answer)).collect())
+        self.read_pages(&mut transaction, &mut readings).await?;
+        self.refuse_the_long(&mut transaction, &mut readings).await?;
+        transaction.commit().await?;
+        Ok(readings.into_iter().map(|reading| reading.reply(&horizon, metrics)).collect())
     }
 
     async fn read_pages(
         &self,
-        session: &mut Session<'_>,
-        readings: &mut [Option<Reading<'_>>],
+        transaction: &mut Transaction<'_>,
+        readings: &mut [Reading<'_>],
     ) -> Result<(), StoreError> {
-        let readable = |reading: &Reading<'_>| reading.refused.is_none();
         let requests: Vec<PageRequest<'_>> =
-            readings.iter().flatten().filter(|r| readable(r)).map(Reading::request).collect();
+            readings.iter().filter(|r| r.is_readable()).map(Reading::page_request).collect();
         if requests.is_empty() {
             return Ok(());
         }
-        let pages = session.pages(&requests).await?;
-        self.metrics.replay_query();
-        for (reading, page) in readings.iter_mut().flatten().filter(|r| readable(r)).zip(pages) {
+        let pages = transaction.pages(&requests).await?;
+        self.replayer.metrics.replay_query();
+        for (reading, page) in readings.iter_mut().filter(|r| r.is_readable()).zip(pages) {
             reading.page = page;
         }
         Ok(())
@@ -267,158 +242,76 @@ impl Replayer {
     /// Counts, only where a page was not enough, and refuses what is too much.
     async fn refuse_the_long(
         &self,
-        session: &mut Session<'_>,
-        readings: &mut [Option<Reading<'_>>],
+        transaction: &mut Transaction<'_>,
+        readings: &mut [Reading<'_>],
     ) -> Result<(), StoreError> {
-        // One setting: whoever has a limit has the same.
-        let Some(limit) = readings.iter().flatten().find_map(|reading| reading.wish.limit) else {
+        // It is one setting: all that have a limit have the same.
+        let Some(limit) = readings.iter().find_map(|reading| reading.request.limit) else {
             return Ok(());
         };
         let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let limited = readings.iter_mut().flatten().filter(|reading| reading.wish.limit.is_some());
-        for reading in limited.filter(|reading| reading.page.rows.len() > most) {
+        let rows = |reading: &Reading<'_>| reading.page.as_ref().map_or(0, |page| page.rows.len());
+        let limited = readings.iter_mut().filter(|reading| reading.request.limit.is_some());
+        for reading in limited.filter(|reading| rows(reading) > most) {
             reading.refused = Some(Resync::TooFarBack);
         }
         let is_long = |reading: &Reading<'_>| {
-            reading.page.more && reading.wish.limit.is_some() && reading.refused.is_none()
+            let more = reading.page.as_ref().is_some_and(|page| page.more);
+            more && reading.request.limit.is_some() && reading.refused.is_none()
         };
         let requests: Vec<PageRequest<'_>> =
-            readings.iter().flatten().filter(|r| is_long(r)).map(Reading::request).collect();
+            readings.iter().filter(|r| is_long(r)).map(Reading::page_request).collect();
         if requests.is_empty() {
             return Ok(());
         }
-        let exceed = session.exceed(&requests, limit).await?;
-        self.metrics.replay_query();
-        for (reading, exceeds) in readings.iter_mut().flatten().filter(|r| is_long(r)).zip(exceed) {
+        let exceed = transaction.exceed(&requests, limit).await?;
+        self.replayer.metrics.replay_query();
+        for (reading, exceeds) in readings.iter_mut().filter(|r| is_long(r)).zip(exceed) {
             reading.refused = exceeds.then_some(Resync::TooFarBack);
         }
         Ok(())
     }
 }
 
-/// A wish on its way to its answer.
+/// What becomes of a request.
+enum Reply {
+    /// It is answered.
+    Now(Answer),
+    /// The answer of this query was full before it came to its rows.
+    NextQuery,
+    /// It has to wait until the next sweep has read the epochs again.
+    AfterSweep,
+}
+
+/// A request on its way to its answer.
 struct Reading<'a> {
-    wish: &'a Wish,
-    /// The wish's cursor in the current epoch.
+    request: &'a Request,
+    /// The request's cursor in the current epoch.
     cursor: Cursor,
     refused: Option<Resync>,
-    page: PageRows,
+    /// Whether its epoch is news here.
+    is_early: bool,
+    page: Option<PageRows>,
 }
 
 impl Reading<'_> {
-    fn request(&self) -> PageRequest<'_> {
-        PageRequest { user: self.wish.user, cursor: &self.cursor }
+    fn is_readable(&self) -> bool {
+        self.refused.is_none() && !self.is_early
     }
 
-    fn answer(self, horizon: &Arc<Horizon>, metrics: &Metrics) -> Answer {
+    fn page_request(&self) -> PageRequest<'_> {
+        PageRequest { user: self.request.user, cursor: &self.cursor }
+    }
+
+    fn reply(self, horizon: &Arc<Horizon>, metrics: &Metrics) -> Reply {
+        if self.is_early {
+            return Reply::AfterSweep;
+        }
         if let Some(reason) = self.refused {
-            return Err(reason);
+            return Reply::Now(Err(reason));
         }
-        metrics.replay_rows(self.page.rows.len());
-        let complete = !self.page.more;
-        Ok(Page { horizon: Arc::clone(horizon), rows: self.page.rows, complete })
-    }
-}
-
-/// Open after a failure: for a while no query, then one at a time, until one
-/// succeeds.
-#[derive(Default)]
-struct Breaker {
-    state: Mutex<BreakerState>,
-}
-
-#[derive(Default)]
-struct BreakerState {
-    failures: u32,
-    open_until: Option<Instant>,
-}
-
-impl Breaker {
-    /// Waits until a query may be made. While the breaker is not closed, that
-    /// is when no other is on its way.
-    async fn closed(&self, permits: &Semaphore, all: usize) {
-        loop {
-            let Some(open_until) = self.lock().open_until else { return };
-            let wait = open_until.saturating_duration_since(Instant::now());
-            if wait.is_zero() {
-                let all = u32::try_from(all).unwrap_or(u32::MAX);
-                // Not kept: what follows takes its own, and nothing else does.
-                let _idle = permits.acquire_many(all).await;
-                let state = self.lock();
-                if state.open_until.is_none_or(|until| until <= Instant::now()) {
-                    return;
-                }
-                continue;
-            }
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    /// Whether it was open.
-    fn succeeded(&self) -> bool {
-        let mut state = self.lock();
-        let was_open = state.failures > 0;
-        if was_open {
-            tracing::info!("replays go on");
-        }
-        *state = BreakerState::default();
-        was_open
-    }
-
-    /// Whether it was closed.
-    fn failed(&self, error: &StoreError) -> bool {
-        let mut state = self.lock();
-        let was_closed = state.failures == 0;
-        if was_closed {
-            tracing::warn!(error = chain(error), "replays wait for the database");
-        }
-        let wait = backoff(state.failures, BREAK_MAX);
-        state.failures = state.failures.saturating_add(1);
-        state.open_until = Some(Instant::now() + wait);
-        was_closed
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BreakerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Doubled with each failure, and jittered: what failed together does not come
-/// back together.
-fn backoff(failures: u32, longest: Duration) -> Duration {
-    let doubled = BREAK_MIN.saturating_mul(1 << failures.min(10));
-    doubled.min(longest).mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cursor::Snapshot;
-
-    fn wish(replays: &Replays) -> oneshot::Receiver<Answer> {
-        let cursor = Cursor::new(1, Arc::new(Snapshot::empty()));
-        replays.wish(UserId(uuid::Uuid::nil()), cursor, None)
-    }
-
-    #[tokio::test]
-    async fn a_wish_is_found_behind_any_number_of_streams_that_have_gone() {
-        let replays = Replays::default();
-        for _ in 0..3 * MAX_BATCH {
-            drop(wish(&replays));
-        }
-        let _waiting = wish(&replays);
-        assert_eq!(replays.next_batch().await.len(), 1);
-    }
-
-    #[test]
-    fn what_failed_together_is_tried_in_ever_smaller_company() {
-        let replays = Replays::default();
-        let _waiting: Vec<_> = (0..MAX_BATCH).map(|_| wish(&replays)).collect();
-        for failures in 1..=8 {
-            let mut batch = replays.take_batch();
-            batch.iter_mut().for_each(|wish| wish.failures = failures);
-            replays.give_back(batch);
-        }
-        assert_eq!(replays.take_batch().len(), 1);
+        let Some(PageRows { rows, more }) = self.page else { return Reply::NextQuery };
+        metrics.replay_rows(rows.len());
+        Reply::Now(Ok(Page { horizon: Arc::clone(horizon), rows, complete: !more }))
     }
 }

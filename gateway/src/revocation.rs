@@ -1,14 +1,14 @@
 //! Whose tokens are refused although they are valid: "log out everywhere".
 //!
-//! The table `notify_gateway.revocation` says who and from when on; the beat
-//! reads what is new in it. A gateway that starts has read all of it before it
-//! lets anyone in.
+//! The table `notify_gateway.revocation` says who and from when on;
+//! [`watch`](crate::revocation::watch) reads it. A gateway that starts has read
+//! all of it before it lets anyone in.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, RwLock},
-    time::SystemTime,
-};
+pub mod watch;
+
+use std::{collections::HashMap, time::SystemTime};
+
+use parking_lot::RwLock;
 
 use crate::notification::UserId;
 
@@ -41,17 +41,28 @@ impl Revocations {
     /// Adds one; an earlier one of the same user changes nothing. Whether it
     /// was news.
     pub fn add(&self, revocation: Revocation) -> bool {
-        let mut by_user = self.by_user.write().unwrap_or_else(PoisonError::into_inner);
+        let mut by_user = self.by_user.write();
         let before = by_user.entry(revocation.user).or_insert(f64::NEG_INFINITY);
         let is_news = revocation.before > *before;
         *before = before.max(revocation.before);
         is_news
     }
 
+    /// These are all there are: what is not among them is undone. Returns those
+    /// that were news.
+    pub fn replace(&self, all: &[Revocation]) -> Vec<Revocation> {
+        let fresh: HashMap<UserId, f64> =
+            all.iter().map(|revocation| (revocation.user, revocation.before)).collect();
+        let before = std::mem::replace(&mut *self.by_user.write(), fresh);
+        let is_news = |revocation: &&Revocation| {
+            before.get(&revocation.user).is_none_or(|before| revocation.before > *before)
+        };
+        all.iter().filter(is_news).copied().collect()
+    }
+
     /// Whether a token of `user`, issued then, is refused.
     pub fn refuse(&self, user: UserId, issued_at: Option<SystemTime>) -> bool {
-        let by_user = self.by_user.read().unwrap_or_else(PoisonError::into_inner);
-        let before = by_user.get(&user).copied();
+        let before = self.by_user.read().get(&user).copied();
         before.is_some_and(|before| Revocation { user, before }.refuses(issued_at))
     }
 }
@@ -80,5 +91,16 @@ mod tests {
         assert!(!revocations.refuse(BOB, at(1)));
         assert!(revocations.add(Revocation { user: ADA, before: f64::INFINITY }));
         assert!(revocations.refuse(ADA, at(u64::from(u32::MAX))));
+    }
+
+    #[test]
+    fn what_is_gone_from_the_table_is_undone_and_what_is_new_is_told() {
+        let revocations = Revocations::default();
+        let of = |user, before| Revocation { user, before };
+        revocations.add(of(ADA, 100.0));
+        assert_eq!(revocations.replace(&[of(ADA, 50.0), of(BOB, 70.0)]), [of(BOB, 70.0)]);
+        assert!(revocations.refuse(ADA, at(49)) && !revocations.refuse(ADA, at(50)));
+        assert_eq!(revocations.replace(&[of(ADA, 60.0)]), [of(ADA, 60.0)]);
+        assert!(!revocations.refuse(BOB, at(1)));
     }
 }

@@ -16,17 +16,18 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::{sync::oneshot, time::Sleep};
+use tokio::time::Sleep;
 
 use crate::{
     auth::Identity,
+    backoff::jitter,
     cursor::Cursor,
     ends::RecentEnds,
     feed::{EventId, Feed, LiveRow, Row},
     horizon::Resync,
     hub::{Received, Subscription},
     metrics::{EventType, Metrics, StreamEnd},
-    replay::{Answer, Replays},
+    replay::{PendingPage, Replays},
     server::Stalled,
     sse::{self, Closing},
 };
@@ -70,10 +71,6 @@ const KEPT_ROWS: usize = 8;
 /// How long a reader who may not read on has for the `closing` that says so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-fn jitter(least: Duration, spread: Duration) -> Duration {
-    least + spread.mul_f64(fastrand::f64())
-}
-
 /// The body of a stream's response. Dropped by the server when the client is
 /// gone; then it has left the hub and is counted as ended.
 pub struct EventStream {
@@ -81,7 +78,7 @@ pub struct EventStream {
     subscription: Subscription,
     feed: Feed,
     /// The page that is on its way.
-    page: Option<oneshot::Receiver<Answer>>,
+    page: Option<PendingPage>,
     /// How many rows the first page may announce; a stream that falls behind
     /// later on reads all it has missed.
     replay_limit: Option<u32>,
@@ -269,7 +266,7 @@ impl EventStream {
         self.subscription.restart();
         let cursor = self.feed.read().clone();
         let user = self.subscription.user();
-        self.page = Some(self.context.replays.wish(user, cursor, self.replay_limit));
+        self.page = Some(self.context.replays.ask(user, cursor, self.replay_limit));
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {

@@ -143,7 +143,10 @@ async fn the_admin_port_has_what_the_public_port_has_not() {
 
     let health = request(gateway.admin, "GET", "/healthz", &[]).await;
     assert_eq!(health.status, 200);
-    assert_eq!(gateway.readyz().await, (200, "{\"ready\":true,\"reasons\":[]}\n".into()));
+    assert_eq!(
+        gateway.readyz().await,
+        (200, "{\"ready\":true,\"degraded\":false,\"reasons\":[]}\n".into())
+    );
     let metrics = request(gateway.admin, "GET", "/metrics", &[]).await;
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let age = gateway.metric("notify_gateway_probe_age_seconds").await;

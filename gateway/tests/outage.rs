@@ -89,7 +89,7 @@ async fn a_restart_of_postgres_leaves_streams_open_and_lets_new_ones_in() {
     let mut before = gateway.connect(user).await;
 
     server.stop().unwrap();
-    eventually("it was noticed", async || gateway.readyz().await.0 == 503).await;
+    eventually("it was noticed", async || gateway.readyz_strict().await.0 == 503).await;
     assert_eq!(before.next().await.name, "heartbeat");
     let mut during = gateway.connect(user).await;
     server.start_server().unwrap();

@@ -275,7 +275,7 @@ async fn while_the_database_is_away_streams_stay_and_then_get_what_was_committed
     let id = gateway.cursor(user).await;
 
     server.stop().unwrap();
-    eventually("it was noticed", async || gateway.readyz().await.0 == 503).await;
+    eventually("it was noticed", async || gateway.readyz_strict().await.0 == 503).await;
     let mut resumed = gateway.resume(user, &id).await;
     let mut new = gateway.connect(user).await;
     for stream in [&mut stays, &mut resumed, &mut new] {

@@ -95,7 +95,7 @@ impl Lineage {
                     Resync::TooFarBack => true,
                     // A standby that never got the epoch's row.
                     Resync::Foreign => *epoch != 0 && !postgres.knows_epoch(*epoch),
-                    Resync::Malformed | Resync::Future => false,
+                    Resync::Malformed | Resync::Future | Resync::Unreadable => false,
                 };
                 if is_due {
                     book.resyncs += 1;

@@ -166,7 +166,7 @@ impl KeySet {
             report(&outcome);
             self.fetched.send_modify(|fetched| *fetched += 1);
             let wait = if outcome.is_ok() {
-                backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
+                backoff.reset();
                 REFRESH
             } else {
                 backoff.next_wait()

@@ -30,7 +30,7 @@ impl Admin {
     fn answer<B>(&self, request: &Request<B>) -> Result<Response<Full<Bytes>>, Problem> {
         let answer = match request.uri().path() {
             "/healthz" => text("text/plain; charset=utf-8", "ok\n".to_owned()),
-            "/readyz" => self.readyz(),
+            "/readyz" => self.readyz(request.uri().query()),
             // The text format's own media type; scrapers choose the parser by it.
             "/metrics" => {
                 self.metrics.probe_age(self.health.probe_age());
@@ -44,17 +44,25 @@ impl Admin {
         }
     }
 
-    fn readyz(&self) -> Response<Full<Bytes>> {
+    /// 200 while streams may be opened here, for load balancers; with `?strict`
+    /// only while nothing is amiss either, for alerts.
+    fn readyz(&self, query: Option<&str>) -> Response<Full<Bytes>> {
         #[derive(Serialize)]
-        struct Readiness {
+        struct Document {
             ready: bool,
+            degraded: bool,
             reasons: Vec<String>,
         }
-        let reasons = self.health.complaints();
-        let readiness = Readiness { ready: reasons.is_empty(), reasons };
-        let body = serde_json::to_string(&readiness).unwrap_or_default() + "\n";
+        let is_strict = query.unwrap_or_default().split('&').any(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            name == "strict" && pair != "strict=false"
+        });
+        let readiness = self.health.readiness();
+        let (ready, degraded) = (readiness.is_ready, readiness.is_degraded());
+        let document = Document { ready, degraded, reasons: readiness.reasons };
+        let body = serde_json::to_string(&document).unwrap_or_default() + "\n";
         let mut response = text("application/json", body);
-        if !readiness.ready {
+        if !ready || is_strict && degraded {
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
         response

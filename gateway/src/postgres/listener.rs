@@ -13,8 +13,12 @@ use std::{
 
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client, error::SqlState};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::connector::{Connector, PostgresConnection};
+use super::{
+    connector::{Connector, PostgresConnection},
+    pooler::pools_transactions,
+};
 use crate::{
     backoff::Backoff,
     config::{TableName, quote_identifier},
@@ -45,7 +49,7 @@ pub struct Listener {
     /// The channel of this gateway's own probes.
     pub probe_channel: String,
     /// Ends a session that looks alive and is not.
-    pub kick: Arc<Kick>,
+    pub restart: Arc<Restart>,
     /// Where the signals go.
     pub dispatch: Arc<Dispatch>,
     /// Learns whether LISTEN holds.
@@ -55,10 +59,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens, and listens again. Ends with a refusal that waiting does not mend
-    /// (a wrong password, an unknown database), before LISTEN has held once.
-    /// Later on it is an outage like any other.
-    pub async fn run(self) -> ListenError {
+    /// Listens, and listens again.
+    ///
+    /// # Errors
+    ///
+    /// A refusal that waiting does not mend (a wrong password, an unknown
+    /// database), before LISTEN has held once. Later on it is an outage like any
+    /// other.
+    pub async fn run(self) -> Result<Infallible, ListenError> {
         let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         let mut has_listened = false;
         let mut outage_logged = false;
@@ -71,10 +79,10 @@ impl Listener {
             if listening {
                 has_listened = true;
                 outage_logged = false;
-                backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
+                backoff.reset();
             }
             if error.is_final() && !has_listened {
-                return error;
+                return Err(error);
             }
             self.metrics.listen_up(false);
             self.metrics.listen_reconnect();
@@ -96,7 +104,7 @@ impl Listener {
     }
 
     async fn session(&self, listening: &mut bool) -> Result<Infallible, ListenError> {
-        // A pooler that accepts and then says nothing would hold us for ever.
+        // A pooler may accept the connection and then say nothing.
         let connecting = tokio::time::timeout(SETUP_TIMEOUT, self.connect());
         let (_client, mut connection) = connecting.await.map_err(|_| ListenError::Slow)??;
         *listening = true;
@@ -108,7 +116,7 @@ impl Listener {
             let message = tokio::select! {
                 biased;
                 message = next_message(&mut connection) => message?,
-                () = self.kick.kicked() => return Err(ListenError::ProbeLost),
+                () = self.restart.requested() => return Err(ListenError::ProbeLost),
             };
             self.forward(&message);
         }
@@ -136,14 +144,17 @@ impl Listener {
     }
 
     async fn setup(&self, client: &Client) -> Result<(), ListenError> {
-        // Before anything else: no function that a neighbour has made runs as the gateway.
+        // Before any setting is made: behind a pooler it would stay for others.
+        self.refuse_pooler(client).await?;
+        // Before anything else: no function that a neighbour has made may run as
+        // the gateway.
         client.batch_execute("SET search_path = pg_catalog, pg_temp").await?;
         self.check_schema(client).await?;
         client
             .batch_execute(&format!(
-                // A server that drops idle sessions would drop this one for
-                // ever; `idle_session_timeout` is unknown before Postgres 14.
-                // And a gateway that is stopped or cut off must not hold the
+                // A server that drops idle sessions would drop this one again and
+                // again; `idle_session_timeout` is unknown before Postgres 14. And
+                // a gateway that is stopped or cut off must not hold the
                 // notification queue and vacuum back for longer than this.
                 "SELECT set_config(name, '0', false) FROM pg_settings
                    WHERE name = 'idle_session_timeout';
@@ -154,6 +165,16 @@ impl Listener {
                 quote_identifier(&self.probe_channel),
             ))
             .await?;
+        Ok(())
+    }
+
+    /// A second connection, for the moment that it takes to compare the two.
+    async fn refuse_pooler(&self, client: &Client) -> Result<(), ListenError> {
+        let (other, connection) = self.connector.connect().await?;
+        let _polled = AbortOnDropHandle::new(tokio::spawn(connection));
+        if pools_transactions(client, &other).await? {
+            return Err(ListenError::Pooler);
+        }
         Ok(())
     }
 
@@ -194,16 +215,16 @@ impl Listener {
 
 /// Asks the session to begin anew.
 #[derive(Default)]
-pub struct Kick(Notify);
+pub struct Restart(Notify);
 
-impl Kick {
+impl Restart {
     /// The session is to end.
-    pub fn kick(&self) {
+    pub fn request(&self) {
         // Not kept for a session that is not there yet.
         self.0.notify_waiters();
     }
 
-    async fn kicked(&self) {
+    async fn requested(&self) {
         self.0.notified().await;
     }
 }
@@ -227,6 +248,12 @@ pub enum ListenError {
     /// It looks alive, and brings no probe back.
     #[error("the LISTEN connection brings nothing; if a pooler is in between, it must not pool it")]
     ProbeLost,
+    /// A pooler in transaction mode is in between.
+    #[error(
+        "LISTEN goes through a pooler in transaction mode, which brings no notifications; \
+         set --listen-database-url (LISTEN_DATABASE_URL) to the address of Postgres itself"
+    )]
+    Pooler,
     /// There is no such table.
     #[error("there is no table {0}; create it: notify-gateway schema | psql \"$DATABASE_URL\"")]
     NoTable(String),

@@ -66,7 +66,7 @@ impl Process {
         let (address, admin) = (port("address"), port("admin"));
         let process = Self { child, log, address, admin };
         eventually("the process is ready", async || {
-            request(process.admin, "GET", "/readyz", &[]).await.status == 200
+            request(process.admin, "GET", "/readyz?strict", &[]).await.status == 200
         })
         .await;
         process

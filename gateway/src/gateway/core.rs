@@ -1,0 +1,219 @@
+//! The parts of a gateway and the tasks that run between them.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::{
+    auth::{Fetched, Verifier},
+    config::Config,
+    dispatch::{Dispatch, Dispatcher},
+    ends::RecentEnds,
+    error::chain,
+    health::Health,
+    http::{Admin, Routes},
+    hub::Hub,
+    looks::Looks,
+    metrics::Metrics,
+    postgres::{
+        connector::Connector,
+        listener::{ListenError, Listener, Restart},
+        store::Store,
+    },
+    replay::{Replayer, Replays},
+    revocation::{Revocations, watch::RevocationWatch},
+    sse::Closing,
+    stream::StreamContext,
+    supervisor::Supervisor,
+    sweep::Sweeper,
+};
+
+/// Queries of replays that may be on their way at once. A few keep a database
+/// busy; more only wait for each other.
+const MAX_CONCURRENT_REPLAYS: usize = 4;
+
+/// Connections of the pool that are not the replays': one for the sweep, one for
+/// the revocations.
+const RESERVED_CONNECTIONS: usize = 2;
+
+/// What is there from the start and may be exchanged or asked for from outside.
+pub(super) struct Parts {
+    pub(super) hub: Arc<Hub>,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) connector: Arc<Connector>,
+    /// For the connection that listens, which may not go through a pooler.
+    pub(super) listen_connector: Arc<Connector>,
+    pub(super) verifier: Arc<Verifier>,
+}
+
+/// All parts of a gateway but its ports.
+pub(super) struct Core {
+    parts: Parts,
+    store: Arc<Store>,
+    revocations: Arc<Revocations>,
+    replays: Arc<Replays>,
+    streams: Arc<StreamContext>,
+    /// The sweeps, for those who wait for one.
+    sweeps: Arc<Looks>,
+    /// The looks at the revocations, likewise.
+    revocation_looks: Arc<Looks>,
+    /// Tells this gateway's probes from others'.
+    nonce: String,
+    /// Others are not woken by this gateway's probes.
+    probe_channel: String,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: &Config,
+        parts: Parts,
+    ) -> Result<Self, deadpool_postgres::BuildError> {
+        let nonce = Uuid::new_v4().simple().to_string();
+        let probe_channel = format!("notify_gateway_{nonce}");
+        let store = Store::new(
+            Arc::clone(&parts.connector),
+            config.pool_size,
+            config.table.clone(),
+            probe_channel.clone(),
+        )?;
+        let replays = Arc::new(Replays::default());
+        let streams = Arc::new(StreamContext {
+            metrics: Arc::clone(&parts.metrics),
+            ends: RecentEnds::default(),
+            replays: Arc::clone(&replays),
+            replay_limit: config.replay_limit,
+            heartbeat: config.heartbeat,
+            retry: config.retry,
+            drain: config.drain,
+        });
+        Ok(Self {
+            parts,
+            store: Arc::new(store),
+            revocations: Arc::default(),
+            replays,
+            streams,
+            sweeps: Arc::default(),
+            revocation_looks: Arc::default(),
+            nonce,
+            probe_channel,
+        })
+    }
+
+    /// Starts what lives as long as the gateway. The receiver gets the refusal of
+    /// a database that waiting does not mend.
+    pub(super) fn spawn(
+        &self,
+        config: &Config,
+        workers: &mut Supervisor,
+    ) -> oneshot::Receiver<ListenError> {
+        let Parts { hub, health, metrics, listen_connector, verifier, .. } = &self.parts;
+        let restart = Arc::new(Restart::default());
+        let dispatcher = Dispatcher::new(Arc::clone(hub), Arc::clone(metrics))
+            .trust_payloads(config.trust_payloads);
+        let dispatch = Arc::new(Dispatch::new(dispatcher));
+
+        let sweeper = Sweeper {
+            store: Arc::clone(&self.store),
+            hub: Arc::clone(hub),
+            dispatch: Arc::clone(&dispatch),
+            looks: Arc::clone(&self.sweeps),
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+            restart: Arc::clone(&restart),
+            interval: config.sweep_interval,
+            nonce: self.nonce.clone(),
+        };
+        workers.spawn("sweep", sweeper.run());
+
+        let watch = RevocationWatch {
+            store: Arc::clone(&self.store),
+            revocations: Arc::clone(&self.revocations),
+            hub: Arc::clone(hub),
+            looks: Arc::clone(&self.revocation_looks),
+            health: Arc::clone(health),
+            sweep_interval: config.sweep_interval,
+        };
+        workers.spawn("revocations", watch.run());
+
+        let for_replays = config.pool_size.saturating_sub(RESERVED_CONNECTIONS).max(1);
+        let replayer = Replayer {
+            replays: Arc::clone(&self.replays),
+            store: Arc::clone(&self.store),
+            hub: Arc::clone(hub),
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+            concurrency: for_replays.min(MAX_CONCURRENT_REPLAYS),
+        };
+        workers.spawn("replays", replayer.run());
+
+        if let Some(key_set) = verifier.key_set().cloned() {
+            if !verifier.has_keys() {
+                health.keys_are_missing("starting: no key has been fetched yet".to_owned());
+            }
+            let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
+            workers.spawn("key set", async move {
+                key_set.run(|outcome| note_keys(outcome, &health, &metrics)).await;
+            });
+        }
+
+        let listener = Listener {
+            connector: Arc::clone(listen_connector),
+            table: config.table.clone(),
+            channel: config.channel.clone(),
+            probe_channel: self.probe_channel.clone(),
+            restart,
+            dispatch,
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+        };
+        let (refused, refusal) = oneshot::channel();
+        workers.spawn("listener", async move {
+            let Err(error) = listener.run().await;
+            // Told apart from a task that failed: this is for the operator to mend.
+            let _stopping = refused.send(error);
+            std::future::pending::<()>().await;
+        });
+        refusal
+    }
+
+    /// The routes of the public port.
+    pub(super) fn routes(&self, config: &Config) -> Routes {
+        let Parts { hub, health, metrics, verifier, .. } = &self.parts;
+        Routes::new(
+            config,
+            Arc::clone(verifier),
+            Arc::clone(&self.revocations),
+            Arc::clone(hub),
+            Arc::clone(health),
+            Arc::clone(metrics),
+            Arc::clone(&self.streams),
+        )
+    }
+
+    /// The routes of the admin port.
+    pub(super) fn admin(&self) -> Admin {
+        Admin::new(Arc::clone(&self.parts.health), Arc::clone(&self.parts.metrics))
+    }
+
+    /// Says `closing` to every stream, and opens no more.
+    pub(super) fn stop(&self) {
+        self.parts.health.draining();
+        self.parts.hub.close(Closing::Shutdown);
+    }
+}
+
+fn note_keys(outcome: &Fetched, health: &Health, metrics: &Metrics) {
+    metrics.keys_fetched(outcome.is_ok());
+    match outcome {
+        Ok(keys) => {
+            tracing::info!(keys, "fetched the key set");
+            health.keys_are_known();
+        }
+        // What was known before is still known.
+        Err(error) => {
+            tracing::warn!(error = chain(error), "cannot fetch the key set (JWT_JWKS_URL)");
+        }
+    }
+}

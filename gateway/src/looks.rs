@@ -1,0 +1,151 @@
+//! Looks at the database, and those who wait for one that is fresh.
+//!
+//! While nobody is connected the gateway asks the database nothing. So whoever
+//! comes first has to wait until it has been asked: whether the token is
+//! revoked, and how far the rows have been offered.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+/// How long anybody waits for a look. A database that is asleep takes some
+/// seconds to wake up; one that gives no answer at all is away, and streams are
+/// opened while it is.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// How long after a failed look the database counts as away: the next one is
+/// asked for, but not waited for.
+const AWAY_FOR: Duration = Duration::from_secs(10);
+
+/// The looks of one task.
+pub struct Looks {
+    wanted: Notify,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// When the last one began that has ended well.
+    seen: Option<Instant>,
+    /// When the last one ended, if it failed.
+    failed: Option<Instant>,
+    waiting: usize,
+}
+
+impl Looks {
+    /// None has been taken.
+    pub fn new() -> Self {
+        Self { wanted: Notify::new(), state: watch::Sender::default() }
+    }
+
+    /// Waits for a look that is at most `max_age` old, unless the database is
+    /// away.
+    pub async fn fresh(&self, max_age: Duration) {
+        let asked = Instant::now();
+        let is_fresh = |state: &State| state.seen.is_some_and(|seen| seen + max_age >= asked);
+        let is_away = |state: &State| state.failed.is_some_and(|failed| failed + AWAY_FOR >= asked);
+        let now = *self.state.borrow();
+        if is_fresh(&now) {
+            return;
+        }
+        self.wanted.notify_one();
+        if !is_away(&now) {
+            let _waiting = Waiting::new(&self.state);
+            let mut state = self.state.subscribe();
+            let looking = state.wait_for(|state| is_fresh(state) || is_away(state));
+            let _in_time = tokio::time::timeout(MAX_WAIT, looking).await;
+        }
+    }
+
+    /// Whether somebody waits.
+    pub fn are_awaited(&self) -> bool {
+        self.state.borrow().waiting > 0
+    }
+
+    /// Waits until somebody does.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// The look that `began` then has ended.
+    pub fn ended(&self, began: Instant, is_well: bool) {
+        self.state.send_modify(|state| {
+            if is_well {
+                state.seen = Some(began);
+            }
+            state.failed = (!is_well).then(Instant::now);
+        });
+    }
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Somebody who waits, however the wait ends.
+struct Waiting<'a>(&'a watch::Sender<State>);
+
+impl<'a> Waiting<'a> {
+    fn new(state: &'a watch::Sender<State>) -> Self {
+        state.send_modify(|state| state.waiting += 1);
+        Self(state)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|state| state.waiting -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_is_young_enough_is_not_waited_for() {
+        let looks = Looks::new();
+        looks.ended(Instant::now(), true);
+        looks.fresh(SECOND).await;
+        assert!(!looks.are_awaited());
+    }
+
+    #[tokio::test]
+    async fn who_asks_waits_for_a_look_that_began_afterwards_and_is_announced() {
+        let looks = Arc::new(Looks::new());
+        let long_ago = Instant::now().checked_sub(60 * SECOND).unwrap();
+        looks.ended(long_ago, true);
+        let asking = tokio::spawn({
+            let looks = Arc::clone(&looks);
+            async move { looks.fresh(SECOND).await }
+        });
+        looks.wanted().await;
+        assert!(looks.are_awaited() && !asking.is_finished());
+        looks.ended(Instant::now(), true);
+        asking.await.unwrap();
+        assert!(!looks.are_awaited());
+    }
+
+    #[tokio::test]
+    async fn a_look_that_fails_lets_those_in_who_wait_and_those_who_come_later() {
+        let looks = Arc::new(Looks::new());
+        let long_ago = Instant::now().checked_sub(60 * SECOND).unwrap();
+        looks.ended(long_ago, true);
+        let asking = tokio::spawn({
+            let looks = Arc::clone(&looks);
+            async move { looks.fresh(SECOND).await }
+        });
+        looks.wanted().await;
+        looks.ended(Instant::now(), false);
+        asking.await.unwrap();
+        looks.fresh(Duration::ZERO).await;
+        // They ask for another all the same.
+        looks.wanted().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Why the database could not be asked.
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::error::SqlState;
+
+use super::STATEMENT_TIMEOUT;
+use crate::cursor::SnapshotError;
+
+/// Why the database gave no answer, or none that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection to be had.
+    #[error("no connection to the database")]
+    Pool(#[from] PoolError),
+    /// Postgres or the way to it.
+    #[error("the database could not answer")]
+    Postgres(#[from] tokio_postgres::Error),
+    /// There was no answer.
+    #[error("the database did not answer within {STATEMENT_TIMEOUT:?}")]
+    TimedOut,
+    /// The statement before has failed.
+    #[error("the connection is closed")]
+    Closed,
+    /// A standby knows nothing of running transactions.
+    #[error("the database is a standby; DATABASE_URL must name the primary")]
+    Standby,
+    /// Its transaction numbers are others, or a gateway has found that they are.
+    #[error("the database's history has changed")]
+    OtherHistory,
+    /// The schema is not complete.
+    #[error("notify_gateway.state has no row; run: notify-gateway schema | psql \"$DATABASE_URL\"")]
+    NoState,
+    /// A snapshot that does not parse.
+    #[error("the database's snapshot could not be read")]
+    Snapshot(#[from] SnapshotError),
+    /// A number out of its range.
+    #[error("the database returned a number out of range")]
+    Number,
+    /// A column that is not what the statement asked for.
+    #[error("the database returned a column of another type")]
+    Column(#[source] tokio_postgres::Error),
+    /// What `notify_gateway.payload` made is not what it makes.
+    #[error(
+        "notify_gateway.payload() is not the one of this version; run: notify-gateway schema | psql \"$DATABASE_URL\""
+    )]
+    Payload,
+    /// A page without one of the rows between its first and its last.
+    #[error("a page of a replay left a row out; please report this as a bug")]
+    Hole,
+}
+
+impl StoreError {
+    /// Where the fault lies.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Payload | Self::Number | Self::Column(_) | Self::Hole => Fault::Refused,
+            Self::TimedOut => Fault::Slow,
+            Self::Postgres(error) => error.code().map_or(Fault::Away, |code| {
+                // 55: a lock that is not to be had. 08: connection; 25: a transaction
+                // that was ended; 53: out of resources; 57: shut down; 58: system errors.
+                match code.code().get(..2).unwrap_or_default() {
+                    _ if *code == SqlState::QUERY_CANCELED => Fault::Slow,
+                    "55" => Fault::Slow,
+                    "08" | "25" | "53" | "57" | "58" => Fault::Away,
+                    _ => Fault::Refused,
+                }
+            }),
+            _ => Fault::Away,
+        }
+    }
+
+    /// What a transaction that cannot begin means.
+    pub(super) fn of_begin(error: tokio_postgres::Error) -> Self {
+        // "cannot set transaction read-write mode during recovery"
+        let is_standby = error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED);
+        if is_standby { Self::Standby } else { Self::Postgres(error) }
+    }
+}
+
+/// Where the fault of a statement that failed lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The database answers, and refuses the statement or one of its rows.
+    Refused,
+    /// The statement was cancelled (`statement_timeout`), waited in vain for a
+    /// lock, or was not answered in time: the database crawls, or this statement.
+    Slow,
+    /// There is no database to ask.
+    Away,
+}

@@ -1,0 +1,211 @@
+//! Pages of the table for streams that are behind, many streams to a query.
+
+use deadpool_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{StoreError, column, query};
+use crate::{
+    config::TableName,
+    cursor::Cursor,
+    feed::Row,
+    notification::{Payload, UserId},
+    sse,
+};
+
+/// Rows and bytes of one page of one stream's replay: a stream is given as much
+/// at a time as a socket's buffer takes. One larger row passes alone.
+const PAGE_ROWS: i64 = 100;
+const PAGE_BYTES: i64 = 64 * 1024;
+
+/// Bytes of one answer, for all of its requests together; one larger row passes
+/// alone. With it a few answers on their way at once stay within some ten
+/// megabytes, however many streams are behind and however large their rows are.
+const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
+
+/// A stream's request for a page.
+pub struct PageRequest<'a> {
+    /// Whose rows.
+    pub user: UserId,
+    /// What it has.
+    pub cursor: &'a Cursor,
+}
+
+/// A page as the table gave it.
+#[derive(Debug, Default)]
+pub struct PageRows {
+    /// The rows, in order.
+    pub rows: Vec<Row>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// The requests, and their unread ranges one after the other, as the arrays of
+/// an `unnest`.
+#[derive(Default)]
+struct Ranges {
+    first: Vec<i32>,
+    last: Vec<i32>,
+    user: Vec<Uuid>,
+    after_xact: Vec<String>,
+    after_seq: Vec<i64>,
+    before: Vec<String>,
+}
+
+impl Ranges {
+    /// The requests, as SQL.
+    const REQUESTS: &'static str = "
+        unnest($1::int4[], $2::int4[], $3::uuid[])
+        WITH ORDINALITY AS q (first, last, user_id, request)";
+
+    /// The rows of request `q`, at most `limit`, in order. A cursor may be
+    /// forged, with a thousand ranges that each hold many rows, so one LIMIT
+    /// stands over all of them: the ranges are taken in order, and those behind
+    /// the last row that is wanted are not looked at.
+    ///
+    /// The comparisons are of whole index keys (user_id, xact_id, seq): with
+    /// `user_id = …` apart Postgres may choose the index on xact_id alone, and
+    /// then read the rows of everybody.
+    fn rows(table: &TableName, columns: &str, limit: &str) -> String {
+        format!(
+            "SELECT p.place, found.*
+             FROM (SELECT place FROM generate_series(q.first, q.last) AS place ORDER BY place) p
+             CROSS JOIN LATERAL (
+                 SELECT {columns} FROM {table} n
+                 WHERE (n.user_id, n.xact_id, n.seq)
+                       > (q.user_id, ($4::text[]::xid8[])[p.place], ($5::int8[])[p.place])
+                   AND (n.user_id, n.xact_id) < (q.user_id, ($6::text[]::xid8[])[p.place])
+                   AND n.seq IS NOT NULL
+                 ORDER BY n.user_id, n.xact_id, n.seq LIMIT {limit}
+             ) found
+             ORDER BY p.place, found.xact_id, found.seq LIMIT {limit}"
+        )
+    }
+
+    fn of(requests: &[PageRequest<'_>]) -> Result<Self, StoreError> {
+        let mut ranges = Self::default();
+        for request in requests {
+            let place = |ranges: &Self| i32::try_from(ranges.before.len());
+            ranges.first.push(place(&ranges).map_err(|_| StoreError::Number)? + 1);
+            for unread in request.cursor.unread() {
+                ranges.after_xact.push(unread.after.xact.to_string());
+                ranges.after_seq.push(unread.after.seq);
+                ranges.before.push(unread.before.to_string());
+            }
+            ranges.last.push(place(&ranges).map_err(|_| StoreError::Number)?);
+            ranges.user.push(request.user.0);
+        }
+        Ok(ranges)
+    }
+
+    fn parameters(&self) -> super::Parameters<'_, 6> {
+        [
+            (&self.first, Type::INT4_ARRAY),
+            (&self.last, Type::INT4_ARRAY),
+            (&self.user, Type::UUID_ARRAY),
+            (&self.after_xact, Type::TEXT_ARRAY),
+            (&self.after_seq, Type::INT8_ARRAY),
+            (&self.before, Type::TEXT_ARRAY),
+        ]
+    }
+}
+
+pub(super) async fn read(
+    client: &Client,
+    table: &TableName,
+    requests: &[PageRequest<'_>],
+) -> Result<Vec<Option<PageRows>>, StoreError> {
+    // What fits is chosen by sizes, which Postgres knows without reading a large
+    // value; only then is a payload made.
+    let sql = format!(
+        "SELECT picked.request, picked.number, picked.found,
+                CASE WHEN picked.bytes_of_all < $9 THEN notify_gateway.payload(n) END
+         FROM (
+             SELECT page.*,
+                    sum(page.bytes) OVER (ORDER BY page.request, page.number) - page.bytes
+                        AS bytes_of_all
+             FROM (
+                 SELECT q.request, q.user_id, f.xact_id, f.seq, f.bytes,
+                        row_number() OVER request AS number,
+                        sum(f.bytes) OVER request - f.bytes AS bytes_before,
+                        count(*) OVER (PARTITION BY q.request) AS found
+                 FROM {requests} CROSS JOIN LATERAL ({rows}) f
+                 WINDOW request AS (PARTITION BY q.request ORDER BY f.place, f.xact_id, f.seq)
+             ) page
+             WHERE page.number <= $7 AND page.bytes_before < $8
+         ) picked
+         JOIN {table} n ON n.user_id = picked.user_id
+              AND n.xact_id = picked.xact_id AND n.seq = picked.seq
+         ORDER BY picked.request, picked.number",
+        requests = Ranges::REQUESTS,
+        rows = Ranges::rows(
+            table,
+            "n.xact_id, n.seq, coalesce(octet_length(n.title), 0)
+             + coalesce(octet_length(n.message), 0) + coalesce(pg_column_size(n.metadata), 0)
+             AS bytes",
+            // One more than a page takes tells whether there are more.
+            "$7 + 1",
+        ),
+    );
+    let ranges = Ranges::of(requests)?;
+    let mut parameters = ranges.parameters().to_vec();
+    parameters.extend([
+        (&PAGE_ROWS as &(dyn tokio_postgres::types::ToSql + Sync), Type::INT8),
+        (&PAGE_BYTES, Type::INT8),
+        (&ANSWER_BYTES, Type::INT8),
+    ]);
+    collect(&query(client, &sql, &parameters).await?, requests.len())
+}
+
+fn collect(
+    rows: &[tokio_postgres::Row],
+    requests: usize,
+) -> Result<Vec<Option<PageRows>>, StoreError> {
+    let mut pages: Vec<Option<PageRows>> = Vec::new();
+    pages.resize_with(requests, || Some(PageRows::default()));
+    for row in rows {
+        let request = usize::try_from(column::<i64>(row, 0)? - 1);
+        let slot = request.ok().and_then(|i| pages.get_mut(i)).ok_or(StoreError::Number)?;
+        let Some(page) = slot else { continue };
+        let Some(payload) = column::<Option<&str>>(row, 3)? else {
+            // The answer is full. What has no row in it has to be asked for again.
+            if page.rows.is_empty() {
+                *slot = None;
+            }
+            continue;
+        };
+        // A cursor passes all that lies before a row it is given: one that was
+        // left out would be lost.
+        if usize::try_from(column::<i64>(row, 1)?) != Ok(page.rows.len() + 1) {
+            return Err(StoreError::Hole);
+        }
+        page.rows.push(decode(payload)?);
+        page.more = usize::try_from(column::<i64>(row, 2)?) != Ok(page.rows.len());
+    }
+    Ok(pages)
+}
+
+pub(super) async fn exceed(
+    client: &Client,
+    table: &TableName,
+    requests: &[PageRequest<'_>],
+    limit: u32,
+) -> Result<Vec<bool>, StoreError> {
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM ({rows}) f) >= $7 FROM {requests} ORDER BY q.request",
+        requests = Ranges::REQUESTS,
+        rows = Ranges::rows(table, "n.xact_id, n.seq", "$7"),
+    );
+    let ranges = Ranges::of(requests)?;
+    let mut parameters = ranges.parameters().to_vec();
+    let most = i64::from(limit) + 1;
+    parameters.push((&most, Type::INT8));
+    query(client, &sql, &parameters).await?.iter().map(|row| column(row, 0)).collect()
+}
+
+fn decode(payload: &str) -> Result<Row, StoreError> {
+    match Payload::decode(payload) {
+        Ok(Payload::Row(row)) => Ok(Row { key: row.key, event: sse::notification(row.data) }),
+        _ => Err(StoreError::Payload),
+    }
+}

@@ -1,0 +1,80 @@
+//! The table of revocations: all of it, or what is new in it.
+
+use deadpool_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::{StoreError, column, query, texts};
+use crate::{cursor::Snapshot, notification::UserId, revocation::Revocation};
+
+/// What one look at the table found.
+#[derive(Clone, Debug)]
+pub struct RevocationsRead {
+    /// The latest of each user: of all, or of those the table has got since the
+    /// look before.
+    pub found: Vec<Revocation>,
+    /// Whether these are all there are.
+    pub is_whole: bool,
+    /// From where the next look may go on.
+    pub mark: RevocationsMark,
+}
+
+/// How far the table has been read.
+#[derive(Clone, Debug)]
+pub struct RevocationsMark {
+    snapshot: Snapshot,
+    /// When the server was started. After a crash transaction numbers may be
+    /// given out again, and the snapshot means nothing any more.
+    server: String,
+}
+
+/// One row comes back whatever is found, with the snapshot of this very
+/// statement.
+const ALL: &str = "
+    SELECT pg_current_snapshot()::text, pg_postmaster_start_time()::text, r.user_id, r.before
+    FROM (SELECT) AS one
+    LEFT JOIN (
+        SELECT user_id, max(date_part('epoch', before)) AS before
+        FROM notify_gateway.revocation GROUP BY user_id
+    ) r ON true";
+
+/// Two ranges of the index on xact_id.
+const NEW: &str = "
+    SELECT pg_current_snapshot()::text, pg_postmaster_start_time()::text, r.user_id, r.before
+    FROM (SELECT) AS one
+    LEFT JOIN (
+        SELECT user_id, max(date_part('epoch', before)) AS before FROM (
+            SELECT user_id, before FROM notify_gateway.revocation
+            WHERE xact_id >= $1::text::xid8
+            UNION ALL
+            SELECT user_id, before FROM notify_gateway.revocation
+            WHERE xact_id = ANY ($2::text[]::xid8[])
+        ) fresh GROUP BY user_id
+    ) r ON true";
+
+pub(super) async fn read(
+    client: &Client,
+    since: Option<&RevocationsMark>,
+) -> Result<RevocationsRead, StoreError> {
+    if let Some(since) = since {
+        let (xmax, xip) = texts(&since.snapshot);
+        let rows = query(client, NEW, &[(&xmax, Type::TEXT), (&xip, Type::TEXT_ARRAY)]).await?;
+        let fresh = decode(&rows, false)?;
+        if fresh.mark.server == since.server {
+            return Ok(fresh);
+        }
+    }
+    decode(&query(client, ALL, &[]).await?, true)
+}
+
+fn decode(rows: &[tokio_postgres::Row], is_whole: bool) -> Result<RevocationsRead, StoreError> {
+    let first = rows.first().ok_or(StoreError::Number)?;
+    let mut found = Vec::new();
+    for row in rows {
+        if let Some(user) = column::<Option<uuid::Uuid>>(row, 2)? {
+            found.push(Revocation { user: UserId(user), before: column(row, 3)? });
+        }
+    }
+    let snapshot = column::<&str>(first, 0)?.parse()?;
+    let mark = RevocationsMark { snapshot, server: column(first, 1)? };
+    Ok(RevocationsRead { found, is_whole, mark })
+}

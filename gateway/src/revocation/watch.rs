@@ -1,0 +1,117 @@
+//! Reads the table of revocations, on a connection of its own: a table of the
+//! application that is locked, and a replay that runs, hold it up as little as
+//! the sweep.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::Revocations;
+use crate::{
+    error::chain,
+    health::Health,
+    hub::Hub,
+    looks::Looks,
+    postgres::store::{RevocationsMark, RevocationsRead, Store, StoreError},
+};
+
+/// The longest time between two looks while streams are open. A revocation ends
+/// them within a second, the look itself included.
+const MAX_INTERVAL: Duration = Duration::from_millis(500);
+
+/// While nobody is connected, and the database does not answer, looks are this
+/// many times as far apart.
+const IDLE_FACTOR: u32 = 10;
+
+/// How often the whole table is read, which finds rows that were deleted or
+/// changed: within a minute, as is promised.
+const WHOLE_INTERVAL: Duration = Duration::from_secs(45);
+
+/// Watches the table.
+pub struct RevocationWatch {
+    /// Where the table is.
+    pub store: Arc<Store>,
+    /// Where they are known.
+    pub revocations: Arc<Revocations>,
+    /// Whose streams end.
+    pub hub: Arc<Hub>,
+    /// Who waits for a look.
+    pub looks: Arc<Looks>,
+    /// Learns whether the table can be read.
+    pub health: Arc<Health>,
+    /// Time between two sweeps: looks are at least as often.
+    pub sweep_interval: Duration,
+}
+
+impl RevocationWatch {
+    /// Looks, and looks again.
+    pub async fn run(self) -> Infallible {
+        let mut mark: Option<RevocationsMark> = None;
+        let mut whole_at = Instant::now();
+        let mut is_failing = false;
+        loop {
+            let began = Instant::now();
+            // A failure forgets what was read: the server may have crashed, and
+            // give out transaction numbers again.
+            let since = mark.take().filter(|_| whole_at.elapsed() < WHOLE_INTERVAL);
+            match self.read(since.as_ref()).await {
+                Ok(read) => {
+                    self.apply(&read);
+                    if read.is_whole {
+                        whole_at = began;
+                    }
+                    mark = Some(read.mark);
+                    is_failing = false;
+                    self.health.revocations_are_known();
+                }
+                Err(error) => {
+                    // The sweep says so as well where it is an outage.
+                    if !is_failing {
+                        tracing::warn!(error = chain(&error), "the revocations cannot be read");
+                    }
+                    is_failing = true;
+                    self.health
+                        .revocations_fail(format!("revocations cannot be read: {}", chain(&error)));
+                }
+            }
+            self.looks.ended(began, !is_failing);
+            self.rest(is_failing).await;
+        }
+    }
+
+    async fn read(&self, since: Option<&RevocationsMark>) -> Result<RevocationsRead, StoreError> {
+        let mut transaction = self.store.begin().await?;
+        let read = transaction.revocations(since).await?;
+        transaction.commit().await?;
+        Ok(read)
+    }
+
+    fn apply(&self, read: &RevocationsRead) {
+        // Known first and ended then: a stream that is opened in between is
+        // refused by the one or ended by the other.
+        let news = if read.is_whole {
+            self.revocations.replace(&read.found)
+        } else {
+            read.found.iter().copied().filter(|found| self.revocations.add(*found)).collect()
+        };
+        for revocation in news {
+            self.hub.revoke(revocation);
+        }
+    }
+
+    async fn rest(&self, is_failing: bool) {
+        let interval = self.sweep_interval.min(MAX_INTERVAL);
+        let longest = || match (self.hub.is_empty(), is_failing) {
+            (false, _) => Some(interval),
+            (true, true) => Some(interval * IDLE_FACTOR),
+            // Nobody is connected: the first who comes asks for a look.
+            (true, false) => None,
+        };
+        tokio::select! {
+            () = self.hub.rest(longest) => {}
+            () = self.looks.wanted() => {}
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The sweep, the probe and the flush, in one transaction.
+//!
+//! The order is what loses nothing: take a snapshot; look for what the watermark
+//! does not see; notify the probe, and write when there is a reason to. The
+//! transaction gets its number only by that write, after the snapshot, so the
+//! snapshot does not speak of it; and once it has committed, no crash takes back
+//! a number that was given out before. A crash in between ends the transaction,
+//! and the snapshot is forgotten.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    cursor::Snapshot,
+    dispatch::{Dispatch, Signal, Sweep},
+    error::chain,
+    health::Health,
+    horizon::{History, Horizon},
+    hub::Hub,
+    looks::Looks,
+    metrics::Metrics,
+    postgres::{
+        listener::Restart,
+        store::{Standing, Store, StoreError, Transaction},
+    },
+};
+
+/// While nobody is connected, what still has to be done is done this many times
+/// as seldom.
+const IDLE_FACTOR: u32 = 10;
+
+/// A LISTEN connection that brings no probe back for this many intervals is
+/// dead, however alive it looks.
+pub const LOST_PROBES: u32 = 3;
+
+/// The least time between two sweeps, however many rings ask for one: rings
+/// that come meanwhile share the next.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How long a sweep that somebody waits for waits itself until its snapshot has
+/// become the watermark: the time of a probe's round trip on a busy machine.
+const WATERMARK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Sweeps.
+pub struct Sweeper {
+    /// Where the queries are.
+    pub store: Arc<Store>,
+    /// Whose watermark it moves.
+    pub hub: Arc<Hub>,
+    /// Where what it finds goes.
+    pub dispatch: Arc<Dispatch>,
+    /// Who waits for a sweep.
+    pub looks: Arc<Looks>,
+    /// Learns whether the database answers and the probes come back.
+    pub health: Arc<Health>,
+    /// The gateway's numbers.
+    pub metrics: Arc<Metrics>,
+    /// Tells the LISTEN connection to begin anew.
+    pub restart: Arc<Restart>,
+    /// Time between two sweeps.
+    pub interval: Duration,
+    /// Tells this gateway's probes from others'.
+    pub nonce: String,
+}
+
+/// What a sweep knows of those before.
+#[derive(Default)]
+struct State {
+    history: Option<History>,
+    flushed: Option<Instant>,
+}
+
+/// How a sweep ended well.
+enum Outcome {
+    /// Its snapshot is to become the watermark.
+    Flushed,
+    /// There is something left that wants a flush, or there is not.
+    Unflushed { is_dirty: bool },
+}
+
+impl Sweeper {
+    /// Sweeps, and sweeps again.
+    pub async fn run(self) -> Infallible {
+        let mut state = State::default();
+        let mut is_failing = false;
+        let mut number = 0;
+        loop {
+            number += 1;
+            let began = Instant::now();
+            self.health.sweep_begins(began);
+            let outcome = self.sweep_once(number, &mut state).await;
+            self.health.sweep_ends();
+            match &outcome {
+                Ok(()) => {
+                    if is_failing {
+                        tracing::info!("the database answers again");
+                    }
+                    self.health.database_answers();
+                    self.metrics.swept(began.elapsed());
+                }
+                Err(error) => {
+                    // One line an outage: what follows says nothing new.
+                    if !is_failing {
+                        tracing::warn!(error = chain(error), "the database cannot be swept");
+                    }
+                    self.health.database_fails(format!("no sweep: {}", chain(error)));
+                }
+            }
+            is_failing = outcome.is_err();
+            self.looks.ended(began, !is_failing);
+            if self.health.probe_is_lost(self.interval * LOST_PROBES) {
+                self.restart.request();
+            }
+            self.rest(began, is_failing).await;
+        }
+    }
+
+    async fn sweep_once(&self, number: u64, state: &mut State) -> Result<(), StoreError> {
+        // Before the snapshot: what is published from here on wants another
+        // flush.
+        let was_dirty = self.hub.take_dirty();
+        let watermark = self.hub.horizon().watermark.clone();
+        match self.sweep(number, state, was_dirty).await {
+            Ok(Outcome::Flushed) => {
+                if self.looks.are_awaited() {
+                    self.watermark_moved(&watermark).await;
+                }
+                Ok(())
+            }
+            Ok(Outcome::Unflushed { is_dirty }) => {
+                if is_dirty {
+                    self.hub.set_dirty();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if was_dirty {
+                    self.hub.set_dirty();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn sweep(
+        &self,
+        number: u64,
+        state: &mut State,
+        was_dirty: bool,
+    ) -> Result<Outcome, StoreError> {
+        let mut transaction = self.store.begin().await?;
+        let standing = transaction.standing().await?;
+        self.metrics.notify_queue_usage(standing.queue_usage);
+        let horizon = self.hub.horizon();
+        // A copy of the data directory brings an older state back on the same
+        // timeline: then what was sure is not there.
+        let is_set_back = !standing.snapshot.contains(&horizon.watermark);
+        let is_other = state.history.as_ref() != Some(&standing.history);
+        if is_other || is_set_back || self.hub.take_epochs_wanted() {
+            let known = state.history.as_ref().map(|_| horizon.epochs.current());
+            let outlived = known.filter(|_| is_set_back && !is_other);
+            let history = standing.history.clone();
+            self.begin_epoch(transaction, standing, outlived).await?;
+            // Only now: an attempt that fails has to be made again as it was.
+            state.history = Some(history);
+            return Ok(Outcome::Unflushed { is_dirty: was_dirty });
+        }
+        let unseen = transaction.unseen(&horizon.watermark).await?;
+        // An idle table moves no watermark: the flush would be the only write
+        // there is. A table that rings all the time moves it once an interval.
+        let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
+        let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
+        let is_wanted = || self.looks.are_awaited() || self.hub.take_watermark_wanted();
+        let flush = is_changed && (is_due || is_wanted());
+        let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
+        self.dispatch.take(Signal::Swept(sweep));
+        self.health.probe_sent(number);
+        transaction.probe(&format!("{}:{number}", self.nonce), flush).await?;
+        transaction.commit().await?;
+        if flush {
+            state.flushed = Some(Instant::now());
+            self.dispatch.take(Signal::Durable(number));
+            Ok(Outcome::Flushed)
+        } else {
+            Ok(Outcome::Unflushed { is_dirty: is_changed })
+        }
+    }
+
+    /// The start, and a database whose transaction numbers are others: the
+    /// watermark begins anew, as durable as any.
+    async fn begin_epoch(
+        &self,
+        mut transaction: Transaction<'_>,
+        standing: Standing,
+        outlived: Option<u32>,
+    ) -> Result<(), StoreError> {
+        let epochs = transaction.epochs(&standing.history, outlived).await?;
+        transaction.probe(&format!("{}:0", self.nonce), true).await?;
+        transaction.commit().await?;
+        tracing::info!(epoch = epochs.current(), "following the database's history");
+        let Standing { history, snapshot, .. } = standing;
+        let watermark = Arc::new(snapshot);
+        self.dispatch.take(Signal::Epoch(Horizon { history, watermark, epochs }));
+        self.hub.sweep_wanted.notify_one();
+        Ok(())
+    }
+
+    /// Waits until the watermark is another than `before`.
+    async fn watermark_moved(&self, before: &Arc<Snapshot>) {
+        let moving = async {
+            loop {
+                let moved = self.hub.watermark_moved.notified();
+                if !Arc::ptr_eq(&self.hub.horizon().watermark, before) {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _in_time = tokio::time::timeout(WATERMARK_PATIENCE, moving).await;
+    }
+
+    /// How long until the next sweep if nobody asks for one; `None`: there is
+    /// nothing to look for until somebody does.
+    fn longest_rest(&self, is_failing: bool) -> Option<Duration> {
+        if !self.hub.is_empty() {
+            Some(self.interval)
+        } else if is_failing || self.hub.is_dirty() || !self.health.is_well() {
+            Some(self.interval * IDLE_FACTOR)
+        } else {
+            None
+        }
+    }
+
+    async fn rest(&self, began: Instant, is_failing: bool) {
+        // The first try after an outage is spread, so that many gateways do not
+        // fall upon a database that has just come back.
+        let spread = if is_failing { 1.0 + fastrand::f64() } else { 1.0 };
+        let longest = || self.longest_rest(is_failing).map(|rest| rest.mul_f64(spread));
+        tokio::select! {
+            () = self.hub.rest(longest) => {}
+            () = self.hub.sweep_wanted.notified(), if !is_failing => {
+                let least = MIN_INTERVAL.saturating_sub(began.elapsed());
+                tokio::time::sleep(least).await;
+            }
+            () = self.looks.wanted() => {}
+        }
+    }
+}
