@@ -217,12 +217,18 @@ impl EventStream {
             match std::task::ready!(self.subscription.poll_receive(cx, &mut self.taken)) {
                 Received::Rows => {
                     let mut writer = Writer::new(out);
+                    let now = SystemTime::now();
                     for live in self.taken.drain(..) {
                         if !self.feed.is_live() {
                             // The rest is in the table as well.
                             break;
                         }
-                        self.feed.take_live(&live, |row, id| writer.write(row, id));
+                        self.feed.take_live(&live, |row, id| {
+                            writer.write(row, id);
+                            if let Some(made_at) = row.made_at {
+                                self.context.metrics.delivered(made_at, now);
+                            }
+                        });
                     }
                     let count = writer.count;
                     // A burst's memory is not kept for the next one.

@@ -24,6 +24,7 @@ mod hostile;
 mod isolation;
 mod key_set;
 mod limits;
+mod metrics;
 mod neighbours;
 mod outage;
 mod payloads;

@@ -13,9 +13,10 @@ use std::{
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
-use metrics::Counter;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::metrics::Counter;
 
 /// How many connections a port takes.
 #[derive(Clone, Debug)]
@@ -207,7 +208,7 @@ mod tests {
 
     fn places(connections: usize, per_address: usize) -> Arc<Places> {
         let exempt = vec!["10.0.0.0/8".parse().unwrap()];
-        Places::new(Bounds { connections, per_address, exempt, refused: Counter::noop() })
+        Places::new(Bounds { connections, per_address, exempt, refused: Counter::default() })
     }
 
     fn is_cut(idle: &Idle<'_>) -> bool {
