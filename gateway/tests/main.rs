@@ -28,6 +28,7 @@ mod metrics;
 mod neighbours;
 mod outage;
 mod payloads;
+mod proxy;
 mod resume;
 mod revocation;
 mod schema;

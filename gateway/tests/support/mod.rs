@@ -5,6 +5,7 @@ mod certificates;
 mod database;
 mod gateway;
 mod key_host;
+mod nginx;
 mod process;
 mod sse;
 
@@ -15,6 +16,7 @@ pub(crate) use certificates::Authority;
 pub(crate) use database::{Database, connect, default_schema};
 pub(crate) use gateway::{SECRET, TestGateway, token, token_for};
 pub(crate) use key_host::{KeyHost, Signer};
+pub(crate) use nginx::Nginx;
 pub(crate) use process::Process;
 pub(crate) use sse::{EventSource, Http2, request};
 

@@ -41,7 +41,10 @@ impl Process {
 
     async fn start_as(mut command: Command, database_url: &str, flags: &[&str]) -> Self {
         command.args(["--database-url", database_url, "--log-format", "json"]);
-        command.args(["--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--bind") {
+            command.args(["--bind", "127.0.0.1:0"]);
+        }
+        command.args(["--admin-bind", "127.0.0.1:0"]).args(flags);
         if !flags.iter().any(|flag| flag.starts_with("--jwt-")) {
             command.args(["--jwt-secret", SECRET]);
         }
