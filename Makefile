@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers fuzz deps browser help
+.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -10,7 +10,7 @@ help: ## what there is
 run: ## a throwaway database, the gateway, a demo page
 	$(CARGO) run --locked --package notify-gateway -- dev
 
-test: deps browser frontend/node_modules ## everything, on a real PostgreSQL and in a real browser
+test: deps browser nginx frontend/node_modules ## everything, on a real PostgreSQL and in a real browser
 	$(CARGO) test --locked --workspace
 	@$(call front-end,npm test && npm run test:browser,TESTED)
 
@@ -87,3 +87,6 @@ deps: ## what the tests need of the system: PostgreSQL, and PgBouncer in front o
 
 browser: ## and Chromium, for those of the front end
 	@./scripts/ensure-chromium
+
+nginx: ## and nginx, for the README's lines for it
+	@./scripts/ensure-nginx

@@ -322,6 +322,9 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
           payload := NULL;
         END;
+        -- When it was made, for the gateway's delivery_seconds. Not in the other form, of which many
+        -- in one transaction are to be one.
+        payload := '{"at":' || extract(epoch FROM clock_timestamp())::text || ',' || substr(payload, 2);
         IF payload IS NULL OR octet_length(payload) >= 8000 THEN
           payload := concat('{"xact_id":"', NEW.xact_id, '","user_id":"', NEW.user_id, '"}');
         END IF;

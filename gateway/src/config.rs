@@ -88,6 +88,11 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_MAX_STREAMS_PER_USER", default_value = "32",
           value_parser = clap::value_parser!(u32).range(1..), value_name = "STREAMS")]
     pub max_streams_per_user: u32,
+    /// How many connections may be open, asking for something or not; unless set,
+    /// a tenth more than streams. One address may have a quarter of them.
+    #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..),
+          value_name = "CONNECTIONS")]
+    pub max_connections: Option<u32>,
     /// Connection attempts a second of one address; twice that at once; 0 is no
     /// limit.
     #[arg(long, env = "GATEWAY_CONNECT_RATE", default_value = "100", value_name = "ATTEMPTS")]
@@ -216,6 +221,8 @@ pub struct Config {
     pub max_streams: usize,
     /// Streams of one user.
     pub max_streams_per_user: usize,
+    /// Connections in all, unless they follow from the streams.
+    pub max_connections: Option<usize>,
     /// Attempts a second of one address.
     pub connect_rate: u32,
     /// Attempts a second of one user.
@@ -264,6 +271,7 @@ impl Settings {
             cors_origins: self.cors_origins.0,
             max_streams: self.max_streams as usize,
             max_streams_per_user: self.max_streams_per_user as usize,
+            max_connections: self.max_connections.map(|connections| connections as usize),
             connect_rate: self.connect_rate,
             user_connect_rate: self.user_connect_rate,
             trusted_proxies: self.trusted_proxies.0,

@@ -172,7 +172,11 @@ impl Dispatcher {
             Ok(Payload::Row(row)) => {
                 if self.known.insert_row(row.key, row.user) {
                     self.hub.set_dirty();
-                    let event = || Row { key: row.key, event: sse::notification(row.data) };
+                    let event = || Row {
+                        key: row.key,
+                        event: sse::notification(row.data),
+                        made_at: row.made_at,
+                    };
                     self.hub.publish(row.user, event);
                 }
             }

@@ -8,7 +8,10 @@
 //! if, and only if, the cursor does not cover it; the cursor moves only when a
 //! row goes out, or when nothing that it would pass over is left to give.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use crate::{
     cursor::{Cursor, RowKey},
@@ -22,6 +25,8 @@ pub struct Row {
     pub key: RowKey,
     /// The event without its id and its end.
     pub event: Vec<u8>,
+    /// When it was made, where a notification said so.
+    pub made_at: Option<SystemTime>,
 }
 
 /// A row that a notification brought.

@@ -96,7 +96,7 @@ pub fn database_url(bytes: &[u8]) {
 /// none; and nobody but a trusted proxy says where it comes from.
 pub fn request(bytes: &[u8]) {
     let mut buffer = BytesMut::from(bytes);
-    let Ok(Some(Head::Request(mut request, _))) = head::parse(&mut buffer, 0, true) else {
+    let Ok(Some(Head::Request(mut request, ..))) = head::parse(&mut buffer, 0, true) else {
         return;
     };
     token(&mut request);

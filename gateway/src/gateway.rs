@@ -14,10 +14,10 @@ use crate::{
     health::Health,
     http::Routes,
     hub::{Hub, HubLimits},
-    limits,
+    limits::{self, Capacity, Wanted},
     metrics::Metrics,
     postgres::{connector::Connector, listener::ListenError},
-    server::{self, Answer, Patience, ServerRequest},
+    server::{self, Application, Bounds, Patience},
     supervisor::{Supervisor, TaskEnded},
     tls::{Acceptor, Identity},
 };
@@ -109,36 +109,27 @@ impl Gateway {
     /// # Errors
     ///
     /// As [`Gateway::run`].
-    pub async fn run_with<S, B>(
+    pub async fn run_with<S: Application>(
         self,
         wrap: impl FnOnce(Routes) -> S,
         shutdown: CancellationToken,
-    ) -> Result<(), RunError>
-    where
-        S: hyper::service::Service<
-                ServerRequest,
-                Response = http::Response<B>,
-                Error = std::convert::Infallible,
-            > + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-        B: Answer + Send + 'static,
-    {
+    ) -> Result<(), RunError> {
         let Self { config, public, admin, parts } = self;
+        let (public_bounds, admin_bounds) = bounds(&config, &parts.metrics);
         let core = Core::new(&config, parts).map_err(RunError::Pool)?;
         let mut workers = Supervisor::default();
         let refused = core.spawn(&config, &mut workers);
         let patience = Patience { drain: config.drain, stall: config.stall_timeout };
 
         let admin_done = CancellationToken::new();
-        let admin = server::serve(admin, None, core.admin(), admin_done.clone(), patience);
+        let stop = admin_done.clone();
+        let admin = server::serve(admin, None, core.admin(), stop, patience, admin_bounds);
         let mut admin = Served::new("admin port", admin, admin_done);
         let public_done = CancellationToken::new();
         let routes = wrap(core.routes(&config));
         let tls = config.tls.clone();
-        let public = server::serve(public, tls, routes, public_done.clone(), patience);
+        let stop = public_done.clone();
+        let public = server::serve(public, tls, routes, stop, patience, public_bounds);
         let mut public = Served::new("public port", public, public_done);
 
         let outcome = tokio::select! {
@@ -228,18 +219,41 @@ impl Reloader {
     }
 }
 
-/// A stream is an open file, and so are connections to the database, sockets
-/// that listen, requests that are refused and scrapes.
-const FILES_FOR_OTHERS: u64 = 256;
-
 fn hub_limits(config: &Config) -> HubLimits {
-    let files = limits::open_files().unwrap_or(u64::MAX);
-    let files = usize::try_from(files.saturating_sub(FILES_FOR_OTHERS)).unwrap_or(usize::MAX);
     HubLimits {
         queued_rows: config.stream_buffer,
-        streams: config.max_streams.min(files.max(1)),
+        streams: capacity(config).streams,
         streams_per_user: config.max_streams_per_user,
     }
+}
+
+/// How many connections the public port takes, and the admin port.
+fn bounds(config: &Config, metrics: &Metrics) -> (Bounds, Bounds) {
+    let capacity = capacity(config);
+    let refused = metrics.refused().too_many_connections.clone();
+    let admin = Bounds {
+        connections: limits::ADMIN_CONNECTIONS,
+        per_address: limits::ADMIN_CONNECTIONS,
+        exempt: Vec::new(),
+        refused: refused.clone(),
+    };
+    let public = Bounds {
+        connections: capacity.connections,
+        per_address: capacity.connections_per_address,
+        exempt: config.trusted_proxies.clone(),
+        refused,
+    };
+    (public, admin)
+}
+
+fn capacity(config: &Config) -> Capacity {
+    let wanted = Wanted {
+        streams: config.max_streams,
+        streams_per_user: config.max_streams_per_user,
+        connections: config.max_connections,
+        pool_size: config.pool_size,
+    };
+    Capacity::new(limits::open_files().unwrap_or(u64::MAX), wanted)
 }
 
 /// Why a gateway that has its ports could not run.

@@ -325,6 +325,13 @@ impl Answer for ResponseBody {
             Self::Stream(body) => body.poll_events(cx, out),
         }
     }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Full(_) => Poll::Pending,
+            Self::Stream(body) => body.poll_over(cx),
+        }
+    }
 }
 
 const ALLOW: &str = "GET, OPTIONS";

@@ -501,7 +501,7 @@ mod tests {
 
     fn row(text: &'static str) -> Row {
         let key = RowKey { xact: 1, seq: 1 };
-        Row { key, event: text.as_bytes().to_vec() }
+        Row { key, event: text.as_bytes().to_vec(), made_at: None }
     }
 
     /// What there is to take: texts, or `lost`, `closed`, nothing.
@@ -577,7 +577,7 @@ mod tests {
         let hub = hub(1000);
         let stream = hub.subscribe(ADA, None).unwrap();
         let key = RowKey { xact: 1, seq: 1 };
-        let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1] };
+        let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1], made_at: None };
         hub.publish(ADA, huge);
         assert_eq!(receive(&stream)[0].len(), MAX_QUEUED_BYTES + 1);
         hub.publish(ADA, || row("y"));

@@ -1,13 +1,17 @@
 //! What an operator reads at `/metrics`.
 //!
-//! Each gateway has a recorder of its own rather than the process-wide one: two
-//! gateways in one process (the tests) do not read each other's numbers. Label
-//! values come from the enums of this crate, never from rows or requests.
+//! Each gateway has numbers of its own: two gateways in one process (the tests)
+//! do not read each other's. Label values come from the enums of this crate,
+//! never from rows or requests. Each metric is declared once, in
+//! [`Metrics::new`].
 
-use std::time::Duration;
+mod process;
+mod register;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::time::{Duration, SystemTime};
+
+pub use register::Counter;
+use register::{Gauge, Histogram, Register};
 
 use crate::{notification::PayloadError, sse::Closing};
 
@@ -65,7 +69,7 @@ impl EventType {
 
 /// The gateway's numbers, each a handle that is cheap to touch.
 pub struct Metrics {
-    handle: PrometheusHandle,
+    register: Register,
     open_streams: Gauge,
     messages_sent: [Counter; EventType::ALL.len()],
     connection_duration: Histogram,
@@ -75,8 +79,8 @@ pub struct Metrics {
     refused: Refusals,
     listen_up: Gauge,
     listen_reconnects: Counter,
-    payload_not_json: Counter,
-    payload_not_a_row: Counter,
+    payload_errors: [Counter; PayloadError::ALL.len()],
+    delivery_seconds: Histogram,
     lagging_streams: Gauge,
     probe_seconds: Histogram,
     probe_age: Gauge,
@@ -87,8 +91,7 @@ pub struct Metrics {
     replay_queries: Counter,
     replay_unreadable: Counter,
     notify_queue_usage: Gauge,
-    keys_fetched: Counter,
-    keys_not_fetched: Counter,
+    key_fetches: [Counter; 2],
 }
 
 /// Requests that opened no stream, by reason.
@@ -101,101 +104,192 @@ pub struct Refusals {
     pub forbidden: Counter,
     /// The feature flag is off.
     pub disabled: Counter,
+    /// Connections that were refused, or had to make room for others.
+    pub too_many_connections: Counter,
     /// Those that may come again later.
-    soft: [(Closing, Counter); 5],
+    soft: [Counter; Self::SOFT.len()],
 }
 
 impl Refusals {
+    const SOFT: [Closing; 5] = [
+        Closing::Starting,
+        Closing::Shutdown,
+        Closing::Full,
+        Closing::TooManyStreams,
+        Closing::RateLimited,
+    ];
+
+    fn new(register: &mut Register) -> Self {
+        let [starting, shutdown, full, too_many_streams, rate_limited] =
+            Self::SOFT.map(Closing::reason);
+        let [unauthorized, bad_request, forbidden, disabled, too_many_connections, soft @ ..] =
+            register.counters(
+                "notify_gateway_refused_total",
+                "Requests that opened no stream, and connections that were cut for others, by \
+                 reason.",
+                "reason",
+                [
+                    "unauthorized",
+                    "bad_request",
+                    "forbidden",
+                    "disabled",
+                    "too_many_connections",
+                    starting,
+                    shutdown,
+                    full,
+                    too_many_streams,
+                    rate_limited,
+                ],
+            );
+        Self { unauthorized, bad_request, forbidden, disabled, too_many_connections, soft }
+    }
+
     /// The counter of a refusal that may come again later.
     pub fn soft(&self, closing: Closing) {
-        for (reason, counter) in &self.soft {
-            if *reason == closing {
-                counter.increment(1);
-            }
+        if let Some(i) = Self::SOFT.iter().position(|soft| *soft == closing) {
+            self.soft[i].increment(1);
         }
     }
 }
+
+/// Seconds that a stream lives: from a flaky tunnel's to a day's open tab.
+const LIFE_SECONDS: &[f64] =
+    &[1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
+
+/// Seconds that a query or a round trip takes: from a fraction of a millisecond
+/// to its time-out.
+const QUERY_SECONDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
+
+/// Seconds from the making of a row to its write, the transaction included that
+/// made it.
+const DELIVERY_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 impl Metrics {
     /// A fresh set, all zero.
     pub fn new() -> Self {
-        let recorder = builder().build_recorder();
-        let new = Register { recorder: &recorder };
-        describe(&recorder);
-        let build = [Label::new("version", env!("CARGO_PKG_VERSION"))];
-        new.gauge("notify_gateway_build_info", &build).set(1.0);
-        let refused =
-            |reason| new.counter("notify_gateway_refused_total", &[Label::new("reason", reason)]);
-        let payload_error = |error: PayloadError| {
-            let label = [Label::new("reason", error.reason())];
-            new.counter("notify_gateway_payload_errors_total", &label)
-        };
-        let key_fetch = |outcome| {
-            let label = [Label::new("outcome", outcome)];
-            new.counter("notify_gateway_jwks_fetches_total", &label)
-        };
-        let by_end = |name| {
-            StreamEnd::ALL.map(|end| new.counter(name, &[Label::new("reason", end.reason())]))
-        };
+        let mut new = Register::default();
+        new.info(
+            "notify_gateway_build_info",
+            "Always 1; the version is in the label.",
+            "version",
+            env!("CARGO_PKG_VERSION"),
+        );
+        let ends = StreamEnd::ALL.map(StreamEnd::reason);
+        let [disconnects @ .., unknown] = new.counters::<{ StreamEnd::ALL.len() + 1 }>(
+            "sse_reconnection_attempts_total",
+            "Connects with a cursor, by how the user's last stream here ended.",
+            "reason",
+            std::array::from_fn(|i| ends.get(i).copied().unwrap_or("unknown")),
+        );
         Self {
-            open_streams: new.gauge("sse_connections_total", &[]),
-            messages_sent: EventType::ALL.map(|(_, name)| {
-                new.counter("sse_messages_sent_total", &[Label::new("event_type", name)])
-            }),
-            connection_duration: new.histogram("sse_connection_duration_seconds"),
-            reconnections: by_end("sse_reconnection_attempts_total"),
-            reconnections_unknown: new
-                .counter("sse_reconnection_attempts_total", &[Label::new("reason", "unknown")]),
-            stream_ends: by_end("notify_gateway_stream_ends_total"),
-            refused: Refusals {
-                unauthorized: refused("unauthorized"),
-                bad_request: refused("bad_request"),
-                forbidden: refused("forbidden"),
-                disabled: refused("disabled"),
-                soft: [
-                    Closing::Starting,
-                    Closing::Shutdown,
-                    Closing::Full,
-                    Closing::TooManyStreams,
-                    Closing::RateLimited,
-                ]
-                .map(|closing| (closing, refused(closing.reason()))),
-            },
-            listen_up: new.gauge("notify_gateway_listen_up", &[]),
-            listen_reconnects: new.counter("notify_gateway_listen_reconnects_total", &[]),
-            payload_not_json: payload_error(PayloadError::Json),
-            payload_not_a_row: payload_error(PayloadError::Envelope),
-            lagging_streams: new.gauge("notify_gateway_lagging_streams", &[]),
-            probe_seconds: new.histogram("notify_gateway_probe_seconds"),
-            probe_age: new.gauge("notify_gateway_probe_age_seconds", &[]),
-            sweep_seconds: new.histogram("notify_gateway_sweep_seconds"),
-            sweep_rows: new.counter("notify_gateway_sweep_rows_total", &[]),
-            replay_seconds: new.histogram("notify_gateway_replay_seconds"),
-            replay_rows: new.counter("notify_gateway_replay_rows_total", &[]),
-            replay_queries: new.counter("notify_gateway_replay_queries_total", &[]),
-            replay_unreadable: new.counter("notify_gateway_replay_unreadable_total", &[]),
-            notify_queue_usage: new.gauge("notify_gateway_notify_queue_usage_ratio", &[]),
-            keys_fetched: key_fetch("success"),
-            keys_not_fetched: key_fetch("failure"),
-            handle: recorder.handle(),
+            open_streams: new.gauge(
+                "sse_connections_total",
+                "Open streams (a gauge; dashboards expect the name).",
+            ),
+            messages_sent: new.counters(
+                "sse_messages_sent_total",
+                "Events written to streams, by event.",
+                "event_type",
+                EventType::ALL.map(|(_, name)| name),
+            ),
+            connection_duration: new.histogram(
+                "sse_connection_duration_seconds",
+                "How long streams lived.",
+                LIFE_SECONDS,
+            ),
+            reconnections: disconnects,
+            reconnections_unknown: unknown,
+            stream_ends: new.counters(
+                "notify_gateway_stream_ends_total",
+                "Streams that are over, by reason.",
+                "reason",
+                ends,
+            ),
+            refused: Refusals::new(&mut new),
+            lagging_streams: new.gauge(
+                "notify_gateway_lagging_streams",
+                "Streams whose rows wait in the table, or for a reader that has stopped.",
+            ),
+            delivery_seconds: new.histogram(
+                "notify_gateway_delivery_seconds",
+                "From the making of a row, which is before its commit, to its write to a \
+                 stream; rows that were replayed are not counted.",
+                DELIVERY_SECONDS,
+            ),
+            listen_up: new
+                .gauge("notify_gateway_listen_up", "1 while the LISTEN connection holds."),
+            listen_reconnects: new.counter(
+                "notify_gateway_listen_reconnects_total",
+                "Times the LISTEN connection was replaced.",
+            ),
+            payload_errors: new.counters(
+                "notify_gateway_payload_errors_total",
+                "NOTIFY payloads that were not a row, by reason.",
+                "reason",
+                PayloadError::ALL.map(PayloadError::reason),
+            ),
+            probe_seconds: new.histogram(
+                "notify_gateway_probe_seconds",
+                "A probe's way from its commit to LISTEN.",
+                QUERY_SECONDS,
+            ),
+            probe_age: new
+                .gauge("notify_gateway_probe_age_seconds", "Time since LISTEN last proved itself."),
+            sweep_seconds: new.histogram(
+                "notify_gateway_sweep_seconds",
+                "One sweep: snapshot, rows, probe, flush.",
+                QUERY_SECONDS,
+            ),
+            sweep_rows: new.counter(
+                "notify_gateway_sweep_rows_total",
+                "Rows a sweep found that no notification brought.",
+            ),
+            replay_seconds: new.histogram(
+                "notify_gateway_replay_seconds",
+                "A batch of replays, from its start to its answers.",
+                QUERY_SECONDS,
+            ),
+            replay_rows: new.counter(
+                "notify_gateway_replay_rows_total",
+                "Rows read from the table for streams behind.",
+            ),
+            replay_queries: new
+                .counter("notify_gateway_replay_queries_total", "Queries made for streams behind."),
+            replay_unreadable: new.counter(
+                "notify_gateway_replay_unreadable_total",
+                "Streams told to fetch their list because a row of theirs could not be read.",
+            ),
+            notify_queue_usage: new.gauge(
+                "notify_gateway_notify_queue_usage_ratio",
+                "How full Postgres' notification queue is; at 1 commits fail.",
+            ),
+            key_fetches: new.counters(
+                "notify_gateway_jwks_fetches_total",
+                "Fetches of the key set, by outcome.",
+                "outcome",
+                ["failure", "success"],
+            ),
+            register: new,
         }
     }
 
-    /// The text of `/metrics`.
+    /// The text of `/metrics`. Reads files of the kernel's.
     pub fn render(&self) -> String {
-        // Histograms are gathered in buckets of their own until then.
-        self.handle.run_upkeep();
-        self.handle.render()
+        let mut out = String::with_capacity(16 * 1024);
+        self.register.render(&mut out);
+        process::render(&mut out);
+        out
     }
 
     /// A stream was opened.
     pub fn stream_opened(&self) {
-        self.open_streams.increment(1.0);
+        self.open_streams.add(1.0);
     }
 
     /// A stream that lived for `duration` is over.
     pub fn stream_ended(&self, end: StreamEnd, duration: Duration) {
-        self.open_streams.decrement(1.0);
+        self.open_streams.add(-1.0);
         self.connection_duration.record(duration);
         if let Some(i) = StreamEnd::ALL.iter().position(|e| *e == end) {
             self.stream_ends[i].increment(1);
@@ -204,8 +298,7 @@ impl Metrics {
 
     /// The key set was fetched, or could not be.
     pub fn keys_fetched(&self, is_fetched: bool) {
-        let counter = if is_fetched { &self.keys_fetched } else { &self.keys_not_fetched };
-        counter.increment(1);
+        self.key_fetches[usize::from(is_fetched)].increment(1);
     }
 
     /// `count` events were handed to a stream's socket.
@@ -239,7 +332,7 @@ impl Metrics {
 
     /// One stream more, or less, reads from the table and not live.
     pub fn lagging(&self, change: f64) {
-        self.lagging_streams.increment(change);
+        self.lagging_streams.add(change);
     }
 
     /// A probe came back.
@@ -290,10 +383,16 @@ impl Metrics {
 
     /// Somebody typed something into the channel.
     pub fn payload_error(&self, error: PayloadError) {
-        match error {
-            PayloadError::Json => self.payload_not_json.increment(1),
-            PayloadError::Envelope => self.payload_not_a_row.increment(1),
+        if let Some(i) = PayloadError::ALL.iter().position(|e| *e == error) {
+            self.payload_errors[i].increment(1);
         }
+    }
+
+    /// A row that was made at `made_at` goes out at `now`. The clocks of the
+    /// database and of this machine may differ: what is before its making took
+    /// no time.
+    pub fn delivered(&self, made_at: SystemTime, now: SystemTime) {
+        self.delivery_seconds.record(now.duration_since(made_at).unwrap_or_default());
     }
 }
 
@@ -301,101 +400,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn builder() -> PrometheusBuilder {
-    // A stream lives from a flaky tunnel's second to a day's open tab.
-    const LIFE_SECONDS: [f64; 10] =
-        [1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0];
-    // A query or a round trip takes from a fraction of a millisecond to its
-    // time-out of ten seconds.
-    const QUERY_SECONDS: [f64; 10] =
-        [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
-    let histograms = [
-        ("sse_connection_duration_seconds", LIFE_SECONDS),
-        ("notify_gateway_probe_seconds", QUERY_SECONDS),
-        ("notify_gateway_sweep_seconds", QUERY_SECONDS),
-        ("notify_gateway_replay_seconds", QUERY_SECONDS),
-    ];
-    histograms.into_iter().fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
-        // The only error is an empty list of buckets; without buckets the
-        // histogram would still be there, as a summary.
-        builder.set_buckets_for_metric(Matcher::Full(name.into()), &buckets).unwrap_or_default()
-    })
-}
-
-fn describe(recorder: &impl Recorder) {
-    let counters = [
-        ("sse_messages_sent_total", "Events written to streams, by event."),
-        (
-            "sse_reconnection_attempts_total",
-            "Connects with a cursor, by how the user's last stream here ended.",
-        ),
-        ("notify_gateway_stream_ends_total", "Streams that are over, by reason."),
-        ("notify_gateway_refused_total", "Requests that opened no stream, by reason."),
-        ("notify_gateway_listen_reconnects_total", "Times the LISTEN connection was replaced."),
-        ("notify_gateway_payload_errors_total", "NOTIFY payloads that were no row, by reason."),
-        ("notify_gateway_sweep_rows_total", "Rows a sweep found that no notification brought."),
-        ("notify_gateway_replay_rows_total", "Rows read from the table for streams behind."),
-        ("notify_gateway_replay_queries_total", "Queries made for streams behind."),
-        (
-            "notify_gateway_replay_unreadable_total",
-            "Streams told to fetch their list because a row of theirs could not be read.",
-        ),
-        ("notify_gateway_jwks_fetches_total", "Fetches of the key set, by outcome."),
-    ];
-    for (name, help) in counters {
-        recorder.describe_counter(name.into(), None, help.into());
-    }
-    let gauges = [
-        ("sse_connections_total", "Open streams (a gauge; dashboards expect the name)."),
-        ("notify_gateway_listen_up", "1 while the LISTEN connection holds."),
-        ("notify_gateway_lagging_streams", "Streams that read from the table, not live."),
-        ("notify_gateway_probe_age_seconds", "Time since LISTEN last proved itself."),
-        ("notify_gateway_notify_queue_usage_ratio", "Postgres' NOTIFY queue; at 1 commits fail."),
-        ("notify_gateway_build_info", "Always 1; the version is in the label."),
-    ];
-    for (name, help) in gauges {
-        recorder.describe_gauge(name.into(), None, help.into());
-    }
-    let histograms = [
-        ("sse_connection_duration_seconds", "How long streams lived."),
-        ("notify_gateway_probe_seconds", "A probe's way from its commit to LISTEN."),
-        ("notify_gateway_sweep_seconds", "One beat: snapshot, sweep, probe, flush."),
-        ("notify_gateway_replay_seconds", "A batch of replays, from its start to its answers."),
-    ];
-    for (name, help) in histograms {
-        recorder.describe_histogram(name.into(), None, help.into());
-    }
-}
-
-struct Register<'a, R> {
-    recorder: &'a R,
-}
-
-impl<R: Recorder> Register<'_, R> {
-    const METADATA: Metadata<'static> = Metadata::new("notify_gateway", Level::INFO, None);
-
-    fn counter(&self, name: &'static str, labels: &[Label]) -> Counter {
-        let counter = self.recorder.register_counter(&key(name, labels), &Self::METADATA);
-        // Shown as 0 from the start: an alert on a rate needs the series.
-        counter.increment(0);
-        counter
-    }
-
-    fn gauge(&self, name: &'static str, labels: &[Label]) -> Gauge {
-        let gauge = self.recorder.register_gauge(&key(name, labels), &Self::METADATA);
-        gauge.set(0.0);
-        gauge
-    }
-
-    fn histogram(&self, name: &'static str) -> Histogram {
-        self.recorder.register_histogram(&key(name, &[]), &Self::METADATA)
-    }
-}
-
-fn key(name: &'static str, labels: &[Label]) -> Key {
-    Key::from_parts(name, labels.to_vec())
 }
 
 #[cfg(test)]
@@ -412,6 +416,68 @@ mod tests {
             "sse_reconnection_attempts_total{reason=\"unknown\"} 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_described_typed_and_valid_and_those_of_the_contract_are_there() {
+        let text = Metrics::new().render();
+        let is_name = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        let (mut family, mut names) = ((String::new(), String::new()), Vec::new());
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                assert!(is_name(name) && help.ends_with('.') || help.contains("; "), "{line}");
+                let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} "));
+                let kind = kind.expect("a type behind the help");
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{kind}");
+                assert!(!names.contains(&name.to_owned()), "{name} twice");
+                names.push(name.to_owned());
+                family = (name.to_owned(), kind.to_owned());
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(value == "+Inf" || value.parse::<f64>().is_ok(), "{line}");
+            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+            let suffixes: &[&str] =
+                if family.1 == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            let belongs = suffixes.iter().any(|suffix| name == format!("{}{suffix}", family.0));
+            assert!(belongs, "{line} under {family:?}");
+            let label = labels.strip_suffix('}').unwrap();
+            if !label.is_empty() {
+                let (key, value) = label.split_once('=').unwrap();
+                let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+                assert!(is_name(key) && quoted.is_some_and(|v| !v.contains('"')), "{line}");
+            }
+        }
+        for name in [
+            "refused_total",
+            "stream_ends_total",
+            "delivery_seconds",
+            "listen_up",
+            "listen_reconnects_total",
+            "probe_seconds",
+            "probe_age_seconds",
+            "sweep_seconds",
+            "sweep_rows_total",
+            "replay_seconds",
+            "replay_rows_total",
+            "replay_queries_total",
+            "payload_errors_total",
+            "lagging_streams",
+            "notify_queue_usage_ratio",
+            "build_info",
+        ] {
+            let name = format!("notify_gateway_{name}");
+            assert!(names.contains(&name), "{name} is not in\n{text}");
+        }
+        if cfg!(target_os = "linux") {
+            for name in ["cpu_seconds_total", "open_fds", "max_fds", "start_time_seconds"] {
+                assert!(names.contains(&format!("process_{name}")), "{name} is not in\n{text}");
+            }
         }
     }
 

@@ -4,7 +4,10 @@
 //! checked to be JSON, never taken apart, so that what Postgres wrote is byte
 //! for byte what the browser gets.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -31,6 +34,8 @@ pub struct Notification<'a> {
     pub key: RowKey,
     /// The JSON object the client gets, as Postgres wrote it.
     pub data: &'a str,
+    /// When the trigger sent it, by the database's clock; before the commit.
+    pub made_at: Option<SystemTime>,
 }
 
 /// The text of a notification belongs to its user: it is in no log, so it is
@@ -65,8 +70,9 @@ pub enum Payload<'a> {
 impl<'a> Payload<'a> {
     /// Reads what the trigger of `schema.sql` sends: what
     /// `notify_gateway.payload` makes,
-    /// `{"xact_id":"745","seq":12,"user_id":"…","data":{…}}`, the same without
-    /// `seq` and `data`, or nothing.
+    /// `{"xact_id":"745","seq":12,"user_id":"…","data":{…}}`, perhaps with the time
+    /// of its making, `"at":1764300000.5`; the same without `seq` and `data`, or
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -83,7 +89,10 @@ impl<'a> Payload<'a> {
         match (envelope.seq, envelope.data) {
             (Some(seq), Some(data)) if data.get().starts_with('{') => {
                 let data = data.get();
-                Ok(Self::Row(Notification { user, key: RowKey { xact, seq }, data }))
+                let since_1970 = envelope.at.map(Duration::try_from_secs_f64);
+                let made_at =
+                    since_1970.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at.ok()?));
+                Ok(Self::Row(Notification { user, key: RowKey { xact, seq }, data, made_at }))
             }
             (None, None) => Ok(Self::Ring { xact, user }),
             _ => Err(PayloadError::Envelope),
@@ -100,6 +109,8 @@ struct Envelope<'a> {
     user_id: Uuid,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+    /// Seconds since 1970.
+    at: Option<f64>,
 }
 
 /// Why a payload is no row of ours.
@@ -114,6 +125,9 @@ pub enum PayloadError {
 }
 
 impl PayloadError {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Json, Self::Envelope];
+
     /// The value of the metric label `reason`.
     pub fn reason(self) -> &'static str {
         match self {
@@ -158,6 +172,17 @@ mod tests {
         assert_eq!(row.data, data);
         assert_eq!(row.user, UserId(USER.parse().unwrap()));
         assert_eq!(row.key, RowKey { xact: 745, seq: 12 });
+    }
+
+    #[test]
+    fn the_time_of_its_making_is_known_where_the_trigger_says_it_and_it_makes_sense() {
+        let at = |text: &str| row(&payload("{}").replace(r#""seq""#, text)).made_at;
+        assert_eq!(at(r#""seq""#), None);
+        let made_at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_300_000_500);
+        assert_eq!(at(r#""at":1764300000.5,"seq""#), Some(made_at));
+        for nonsense in ["-1", "1e300", "null"] {
+            assert_eq!(at(&format!(r#""at":{nonsense},"seq""#)), None, "{nonsense}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Sockets: accept, speak HTTP, drain. Takes a service and knows no routes.
 
-mod delegate;
 pub(crate) mod head;
 mod http1;
+mod http2;
+mod places;
 mod stall;
 
 use std::{
@@ -30,6 +31,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use http1::Next;
+pub use places::Bounds;
+use places::{Place, Places};
 use stall::StallGuard;
 pub use stall::Stalled;
 
@@ -54,6 +57,10 @@ const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 #[cfg(target_os = "linux")]
 const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 
+/// A request's body is read up to this length; what is sent to the gateway itself
+/// has none.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+
 /// How long the accept loop rests when the process is out of file descriptors:
 /// they come back only when a connection ends.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -74,27 +81,41 @@ pub type ServerRequest = Request<RequestBody>;
 pub enum RequestBody {
     /// It has no body.
     Empty,
-    /// It has one, which may still be on its way.
+    /// It has one, and here it is.
+    Full(Full<Bytes>),
+    /// It has one that is not read: it is long, or nobody knows how long.
+    Unread,
+    /// It has one, which may still be on its way (HTTP/2).
     Incoming(Incoming),
 }
 
+/// Why a request's body cannot be read.
+pub type BodyError = Box<dyn StdError + Send + Sync>;
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Incoming(body) => Pin::new(body).poll_frame(cx),
+            Self::Full(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Unread => Poll::Ready(Some(Err(format!(
+                "a body needs a Content-Length of at most {MAX_BODY_BYTES} bytes"
+            )
+            .into()))),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Full(body) => body.is_end_stream(),
+            Self::Unread => false,
             Self::Incoming(body) => body.is_end_stream(),
         }
     }
@@ -102,9 +123,37 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Full(body) => body.size_hint(),
+            Self::Unread => SizeHint::default(),
             Self::Incoming(body) => body.size_hint(),
         }
     }
+}
+
+/// What answers requests.
+pub trait Application:
+    Service<
+        ServerRequest,
+        Response = Response<<Self as Application>::Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// The bodies of its answers.
+    type Body: Answer + Send + 'static;
+}
+
+impl<S, B> Application for S
+where
+    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Answer + Send + 'static,
+{
+    type Body = B;
 }
 
 /// The body of an answer. As a [`Body`] it gives its bytes away; here it writes
@@ -116,6 +165,14 @@ pub trait Answer: Body<Data = Bytes, Error = Infallible> + Unpin {
         let Some(Ok(frame)) = frame else { return Poll::Ready(false) };
         out.extend_from_slice(&frame.into_data().unwrap_or_default());
         Poll::Ready(true)
+    }
+
+    /// Asked while the peer does not take what it was given, when nothing else
+    /// is asked of the body: ready when the connection must end at once,
+    /// although the peer has not seen everything.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _never = cx;
+        Poll::Pending
     }
 }
 
@@ -149,21 +206,18 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge; with `tls` by ALPN) until `shutdown`, then lets the
 /// open connections end for as long as `patience` says, then cuts them.
 ///
-/// Bodies that would go on for ever must be ended by who made them, or the
-/// drain takes all of its time.
-pub async fn serve<S, B>(
+/// Bodies without an end must be ended by their makers, or the drain takes all
+/// of its time.
+pub async fn serve<S: Application>(
     listener: TcpListener,
     tls: Option<Acceptor>,
     service: S,
     shutdown: CancellationToken,
     patience: Patience,
-) where
-    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-    B: Answer + Send + 'static,
-{
+    bounds: Bounds,
+) {
     let mut connections = JoinSet::new();
+    let places = Places::new(bounds);
     let mut exhausted_since: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
@@ -176,11 +230,11 @@ pub async fn serve<S, B>(
         match accepted {
             Ok((stream, address)) => {
                 exhausted_since = None;
+                let Some(place) = places.enter(address.ip()) else { continue };
                 let peer = Peer { address, stalled: Stalled::default() };
-                let stall = patience.stall;
-                let (tls, service) = (tls.clone(), service.clone());
-                let served = connection(stream, tls, peer, stall, service, shutdown.clone());
-                connections.spawn(served);
+                let (service, shutdown) = (service.clone(), shutdown.clone());
+                let connection = Connection { peer, place, service, shutdown };
+                connections.spawn(connection.serve(stream, tls.clone(), patience.stall));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -188,6 +242,8 @@ pub async fn serve<S, B>(
                     tracing::error!(%error, "cannot accept connections");
                     exhausted_since = Some(Instant::now());
                 }
+                // Descriptors come back only when a connection ends.
+                places.make_room();
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }
@@ -211,77 +267,61 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connection<S, B>(
-    stream: TcpStream,
-    tls: Option<Acceptor>,
+/// What a connection is served with, whatever protocol it speaks.
+struct Connection<S> {
     peer: Peer,
-    stall: Duration,
+    place: Place,
     service: S,
     shutdown: CancellationToken,
-) where
-    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    S: Send + Sync + 'static,
-    S::Future: Send + 'static,
-    B: Answer + Send + 'static,
-{
-    if let Err(error) = tune(&stream, stall) {
-        tracing::debug!(%error, "cannot set socket options");
-    }
-    // Below TLS: what counts is that the socket takes bytes.
-    let stream = StallGuard::new(stream, stall, peer.stalled.clone());
-    match tls {
-        None => http(stream, peer, service, shutdown).await,
-        // Large, and where the proxy has it nobody's: boxed.
-        Some(tls) => Box::pin(https(tls, stream, peer, service, shutdown)).await,
-    }
 }
 
-async fn https<I, S, B>(
-    tls: Acceptor,
-    stream: I,
-    peer: Peer,
-    service: S,
-    shutdown: CancellationToken,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    S: Send + Sync + 'static,
-    S::Future: Send + 'static,
-    B: Answer + Send + 'static,
-{
-    let handshake = tokio::select! {
-        handshake = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)) => handshake,
-        () = shutdown.cancelled() => return,
-    };
-    match handshake {
-        Ok(Ok(stream)) => http(stream, peer, service, shutdown).await,
-        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => tracing::debug!("TLS handshake took too long"),
+impl<S: Application> Connection<S> {
+    async fn serve(self, stream: TcpStream, tls: Option<Acceptor>, stall: Duration) {
+        if let Err(error) = tune(&stream, stall) {
+            tracing::debug!(%error, "cannot set socket options");
+        }
+        // Below TLS: what counts is that the socket takes bytes.
+        let stream = StallGuard::new(stream, stall, self.peer.stalled.clone());
+        match tls {
+            None => self.http(stream).await,
+            // Boxed: this future is large and unused when a proxy terminates TLS.
+            Some(tls) => Box::pin(self.https(tls, stream)).await,
+        }
     }
-}
 
-async fn http<I, S, B>(mut stream: I, peer: Peer, service: S, shutdown: CancellationToken)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    S: Send + Sync + 'static,
-    S::Future: Send + 'static,
-    B: Answer + Send + 'static,
-{
-    // hyper's connections are large and most are none of them: boxed.
-    let result = match http1::serve(&mut stream, &service, &peer, &shutdown).await {
-        Ok(Next::Close) => Ok(()),
-        Ok(Next::Http2(read)) => {
-            Box::pin(delegate::http2(read, stream, peer, service, shutdown)).await
+    async fn https<I>(self, tls: Acceptor, stream: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = {
+            let idle = self.place.idle();
+            tokio::select! {
+                handshake = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)) => handshake,
+                () = idle.cut() => return,
+                () = self.shutdown.cancelled() => return,
+            }
+        };
+        match handshake {
+            Ok(Ok(stream)) => self.http(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
         }
-        Ok(Next::Body(read)) => {
-            Box::pin(delegate::http1(read, stream, peer, service, shutdown)).await
+    }
+
+    async fn http<I>(self, mut stream: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let result = match http1::serve(&mut stream, &self).await {
+            Ok(Next::Close) => Ok(()),
+            // Boxed: hyper's connection is large, and most are HTTP/1.1.
+            Ok(Next::Http2(read)) => Box::pin(http2::serve(read, stream, self)).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = result {
+            // Peers vanish and send garbage all day; nobody has to act on it.
+            tracing::debug!(error = innermost(&*error), "connection failed");
         }
-        Err(error) => Err(error.into()),
-    };
-    if let Err(error) = result {
-        // Peers vanish and send garbage all day; nobody has to act on it.
-        tracing::debug!(error = innermost(&*error), "connection failed");
     }
 }
 
@@ -295,8 +335,8 @@ fn tune(stream: &TcpStream, stall: Duration) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     {
-        // The kernel counts a window that stays closed as well: whoever has more
-        // patience with a reader has it with a dead one.
+        // The kernel also counts the time in which the peer keeps its window
+        // closed, so more patience with a reader is more with a dead peer.
         let is_longer = stall > DEAD_PEER_TIMEOUT;
         let timeout = if is_longer { stall + DEAD_PEER_TIMEOUT } else { DEAD_PEER_TIMEOUT };
         socket.set_tcp_user_timeout(Some(timeout))?;

@@ -68,6 +68,9 @@ impl StreamContext {
 /// Room for rows that a stream keeps between two bursts.
 const KEPT_ROWS: usize = 8;
 
+/// How long a reader who may not read on has for the `closing` that says so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The body of a stream's response. Dropped by the server when the client is
 /// gone; then it has left the hub and is counted as ended.
 pub struct EventStream {
@@ -89,6 +92,8 @@ pub struct EventStream {
     next_heartbeat: Instant,
     /// Whether the timer wakes us as it is.
     is_timer_set: bool,
+    /// While the socket takes nothing: the token's end.
+    cut: Option<Pin<Box<Sleep>>>,
     /// Events that are due now, rows apart.
     out: Vec<u8>,
     /// Rows on their way from the queue; kept for its memory.
@@ -136,6 +141,7 @@ impl EventStream {
             timer,
             next_heartbeat,
             is_timer_set: false,
+            cut: None,
             out: Vec::with_capacity(512),
             taken: VecDeque::new(),
             end: None,
@@ -154,6 +160,7 @@ impl EventStream {
     /// Appends what is due to `out`; false at the end.
     pub fn poll_events(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
         let before = out.len();
+        self.cut = None;
         loop {
             if !self.out.is_empty() {
                 out.append(&mut self.out);
@@ -179,23 +186,55 @@ impl EventStream {
         }
     }
 
+    /// Asked while the socket takes nothing, in place of
+    /// [`EventStream::poll_events`]: ready when the user may not read on and the
+    /// connection has to be cut, without a word that would not arrive either.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_lagging && self.subscription.horizon_if_idle().is_none() {
+            // A reader that has stopped lags as soon as something waits for it.
+            self.set_lagging(true);
+        }
+        let deadline = match self.end {
+            None if self.subscription.poll_closed(cx) == Poll::Ready(Closing::Revoked) => {
+                self.end = Some(Closing::Revoked);
+                return Poll::Ready(());
+            }
+            None => self.ends,
+            // It has been told so, and the last bytes are on their way.
+            Some(Closing::Revoked | Closing::TokenExpired) => Instant::now() + LAST_WORDS,
+            Some(_) => return Poll::Pending,
+        };
+        let timer = || Box::pin(tokio::time::sleep_until(deadline.into()));
+        let cut = self.cut.get_or_insert_with(timer);
+        std::task::ready!(cut.as_mut().poll(cx));
+        self.end.get_or_insert(Closing::TokenExpired);
+        Poll::Ready(())
+    }
+
     /// Does the next thing the feed is waiting for.
     fn poll_feed(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
         if self.feed.is_live() {
             match std::task::ready!(self.subscription.poll_receive(cx, &mut self.taken)) {
                 Received::Rows => {
                     let mut writer = Writer::new(out);
+                    let now = SystemTime::now();
                     for live in self.taken.drain(..) {
                         if !self.feed.is_live() {
                             // The rest is in the table as well.
                             break;
                         }
-                        self.feed.take_live(&live, |row, id| writer.write(row, id));
+                        self.feed.take_live(&live, |row, id| {
+                            writer.write(row, id);
+                            if let Some(made_at) = row.made_at {
+                                self.context.metrics.delivered(made_at, now);
+                            }
+                        });
                     }
                     let count = writer.count;
                     // A burst's memory is not kept for the next one.
                     self.taken.shrink_to(KEPT_ROWS);
                     self.sent_rows(count);
+                    self.set_lagging(!self.feed.is_live());
                 }
                 Received::Lost => self.feed.fall_behind(),
                 Received::Closed(closing) => self.close(closing),

@@ -1,6 +1,7 @@
 //! Certificates and keys in PEM → rustls: for our own port, for Postgres, for
 //! the host of a key set.
 
+mod certificate;
 mod client;
 mod server;
 
@@ -61,9 +62,15 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The certificate authorities that are believed.
+/// The certificates that are believed: those of authorities, and in a file also
+/// a server's own.
 #[derive(Clone, Debug)]
-pub struct Roots(Arc<RootCertStore>);
+pub struct Roots {
+    store: Arc<RootCertStore>,
+    /// A server may show one of these itself, as one that was made by
+    /// `openssl req -x509` does. Those of the system are authorities' alone.
+    named: Arc<Vec<CertificateDer<'static>>>,
+}
 
 impl Roots {
     /// Those of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
@@ -75,7 +82,10 @@ impl Roots {
         let found = rustls_native_certs::load_native_certs();
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(found.certs);
-        if store.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(Self(Arc::new(store))) }
+        if store.is_empty() {
+            return Err(TlsError::NoSystemRoots);
+        }
+        Ok(Self { store: Arc::new(store), named: Arc::default() })
     }
 
     /// Those of a PEM file.
@@ -85,14 +95,15 @@ impl Roots {
     /// See [`TlsError`].
     pub fn read(file: &Path) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
-        for certificate in certificates(file)? {
-            let added = store.add(certificate);
+        let named = certificates(file)?;
+        for certificate in &named {
+            let added = store.add(certificate.clone());
             added.map_err(|source| TlsError::File {
                 file: file.to_owned(),
                 problem: FileProblem::Certificate(source.into()),
             })?;
         }
-        Ok(Self(Arc::new(store)))
+        Ok(Self { store: Arc::new(store), named: Arc::new(named) })
     }
 }
 

@@ -42,22 +42,31 @@ async fn what_is_no_request_is_told_what_is_wrong_with_it() {
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
         (b"GET  / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: abc\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+        (
+            b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            400,
+        ),
+        (b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n", 400),
         (huge.as_bytes(), 431),
         (many.as_bytes(), 431),
     ] {
         let answer = problem(&answer_to(gateway.address, bytes).await);
         assert_eq!(answer["status"], status, "{bytes:.40?}");
+        assert!(answer["detail"].as_str().is_some_and(|detail| detail.len() > 30), "{answer}");
     }
     // Strange, but requests: each has its own answer, and the connection goes on.
     let strange = "BREW /pot HTTP/1.1\r\nhost: x\r\n\r\n\
                    OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n\
                    GET http://elsewhere.example/ HTTP/1.1\r\nhost: x\r\n\r\n\
+                   PUT /x HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nGET /\
                    HEAD /api/notifications/stream HTTP/1.1\r\nhost: x\r\n\r\n\
                    GET /../etc/passwd HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let answers = answer_to(gateway.address, strange.as_bytes()).await;
     let statuses: Vec<&str> =
         answers.lines().filter_map(|line| line.split_once("HTTP/1.1 ")?.1.get(..3)).collect();
-    assert_eq!(statuses, ["404", "404", "404", "405", "404"], "{answers}");
+    assert_eq!(statuses, ["404", "404", "404", "404", "405", "404"], "{answers}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use notify_gateway::{http::STREAM_PATH, throwaway::Postgres};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -156,6 +157,75 @@ async fn the_way_to_postgres_is_as_safe_as_the_url_says() {
     admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     for mode in ["prefer", "require"] {
         TestGateway::start(&format!("{url}?sslmode={mode}"), &[]).await;
+    }
+}
+
+/// A certificate that is its own authority, as `openssl req -x509` makes one,
+/// and its key.
+fn self_signed(sans: &[&str], common_name: &str, is_expired: bool) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let sans: Vec<String> = sans.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(sans).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    if is_expired {
+        params.not_after = rcgen::date_time_ymd(2024, 1, 1);
+    }
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// Whether libpq connects.
+async fn libpq_connects(url: &str) -> bool {
+    let psql = notify_gateway::throwaway::find_binaries().unwrap().join("psql");
+    let mut command = std::process::Command::new(psql);
+    command.args(["--no-psqlrc", "-d", url, "-Atc", "SELECT 1"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    output.status.success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_its_own_authority_is_believed_as_libpq_believes_it() {
+    let authority = Authority::new();
+    let server = postgres_with_tls(&authority, "").await;
+    let admin = connect(&server.url("postgres")).await;
+    let by_address = server.url("postgres");
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    let root = |mode: &str| format!("sslmode={mode}&sslrootcert={}", authority.path("own.pem"));
+    let (full, ca) = (root("verify-full"), root("verify-ca"));
+    let foreign = self_signed(&["localhost"], "localhost", false).0;
+
+    for (sans, common_name, is_expired, is_foreign, url, query, is_believed) in [
+        (&["localhost"][..], "x", false, false, &by_name, &full, true),
+        (&["localhost"], "x", false, false, &by_address, &full, false),
+        (&["localhost"], "x", false, false, &by_address, &ca, true),
+        (&["127.0.0.1"], "x", false, false, &by_address, &full, true),
+        (&["elsewhere"], "localhost", false, false, &by_name, &full, false),
+        (&[], "localhost", false, false, &by_name, &full, true),
+        (&[], "elsewhere", false, false, &by_name, &full, false),
+        (&["localhost"], "localhost", true, false, &by_name, &full, false),
+        (&["localhost"], "localhost", true, false, &by_name, &ca, false),
+        (&["localhost"], "localhost", false, true, &by_name, &full, false),
+        (&["localhost"], "localhost", false, true, &by_name, &ca, false),
+    ] {
+        let what = format!("{sans:?} {common_name} {is_expired} {is_foreign} {url} {query}");
+        let (certificate, key) = self_signed(sans, common_name, is_expired);
+        write(&admin, "server.crt", &certificate).await;
+        write(&admin, "server.key", &key).await;
+        authority.write("own.pem", if is_foreign { &foreign } else { &certificate });
+        admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+        let url = format!("{url}?{query}");
+        eventually(&format!("libpq is of one mind with us: {what}"), async || {
+            libpq_connects(&url).await == is_believed
+        })
+        .await;
+        let gateway = TestGateway::start_unready(&url, &[]).await;
+        if is_believed {
+            gateway.ready().await;
+        } else {
+            let refusal = async || gateway.readyz().await.1.contains("certificate");
+            eventually(&format!("it is refused: {what}"), refusal).await;
+        }
     }
 }
 

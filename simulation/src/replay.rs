@@ -295,7 +295,9 @@ fn grant(
 
 fn decode(payload: &str) -> Row {
     match Payload::decode(payload) {
-        Ok(Payload::Row(row)) => Row { key: row.key, event: sse::notification(row.data) },
+        Ok(Payload::Row(row)) => {
+            Row { key: row.key, event: sse::notification(row.data), made_at: None }
+        }
         other => unreachable!("the table gave {other:?}"),
     }
 }

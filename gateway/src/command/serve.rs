@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use notify_gateway::{
     config::{Config, ConfigError, Settings},
-    gateway::{Gateway, Reloader},
+    gateway::{Gateway, Reloader, RunError},
     limits, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,7 +50,10 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             "started"
         );
         reload_on_signal(settings, gateway.reloader())?;
-        gateway.run(shutdown).await.context(setting)?;
+        match gateway.run(shutdown).await {
+            Err(error @ RunError::Listen(_)) => Err(error).context(setting)?,
+            outcome => outcome.map_err(anyhow::Error::from)?,
+        }
         Ok(())
     })
 }

@@ -1,12 +1,9 @@
 //! The operator's port: `/healthz`, `/readyz`, `/metrics`.
 
-use std::{
-    convert::Infallible,
-    future::{Ready, ready},
-    sync::Arc,
-};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
@@ -27,21 +24,26 @@ impl Admin {
         Self { health, metrics }
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn answer(&self, request: &Request<()>) -> Result<Response<Full<Bytes>>, Problem> {
         let answer = match request.uri().path() {
             "/healthz" => text("text/plain; charset=utf-8", "ok\n".to_owned()),
             "/readyz" => self.readyz(request.uri().query()),
             // The text format's own media type; scrapers choose the parser by it.
-            "/metrics" => {
-                self.metrics.probe_age(self.health.probe_age());
-                text("text/plain; version=0.0.4; charset=utf-8", self.metrics.render())
-            }
+            "/metrics" => text("text/plain; version=0.0.4; charset=utf-8", self.metrics().await),
             _ => return Err(Problem::not_found()),
         };
         match *request.method() {
             Method::GET | Method::HEAD => Ok(answer),
             _ => Err(Problem::method_not_allowed("GET, HEAD")),
         }
+    }
+
+    async fn metrics(&self) -> String {
+        self.metrics.probe_age(self.health.probe_age());
+        let metrics = Arc::clone(&self.metrics);
+        // Where the kernel has to count a hundred thousand open files, streams do
+        // not wait for it.
+        tokio::task::spawn_blocking(move || metrics.render()).await.unwrap_or_default()
     }
 
     /// 200 while streams may be opened here, for load balancers; with `?strict`
@@ -72,10 +74,14 @@ impl Admin {
 impl hyper::service::Service<ServerRequest> for Admin {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: ServerRequest) -> Self::Future {
-        ready(Ok(self.answer(&request).unwrap_or_else(|problem| problem.into_response(Full::new))))
+        let (admin, request) = (self.clone(), request.map(|_body| ()));
+        Box::pin(async move {
+            let answer = admin.answer(&request).await;
+            Ok(answer.unwrap_or_else(|problem| problem.into_response(Full::new)))
+        })
     }
 }
 

@@ -13,11 +13,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a connection begins with.
 pub(crate) enum Head {
-    /// A request without a body, taken out of the buffer; or one whose body
-    /// nobody will read, after which the connection ends.
-    Request(Box<Request<()>>, Persistence),
-    /// A request with a body that somebody may read, still in the buffer.
-    Body,
+    /// A request, taken out of the buffer, and the length of the body behind it.
+    Request(Box<Request<()>>, Persistence, BodyLength),
     /// HTTP/2, still in the buffer.
     Http2,
 }
@@ -35,11 +32,22 @@ impl Persistence {
     }
 }
 
-/// Why it is no request.
+/// How long a request's body is (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    Zero,
+    Known(usize),
+    /// It is in chunks, or means nothing to the request: it is not read, and the
+    /// connection ends after the answer.
+    Unread,
+}
+
+/// Why it is not a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HeadError {
     TooLarge,
-    Invalid(&'static str),
+    /// In words that its sender can act upon.
+    Invalid(String),
 }
 
 /// Reads a head from the front of `buffer`; none while it is not complete. What
@@ -70,34 +78,85 @@ pub(crate) fn parse(
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
-        Err(_) => return Err(HeadError::Invalid("this is no HTTP request")),
+        Err(error) => return Err(HeadError::Invalid(explain(error, buffer))),
     };
     let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     let request = request(&parsed, version)?;
-    let has_body = has_body(&request);
+    let mut body = body_length(&request)?;
     // A body is no part of what these mean (RFC 9110, section 9.3).
     let is_bodiless = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if has_body && !is_bodiless {
-        return Ok(Some(Head::Body));
+    if body != BodyLength::Zero && is_bodiless {
+        body = BodyLength::Unread;
     }
-    let persistence = persistence(&request).unless(has_body);
+    let persistence = persistence(&request).unless(body == BodyLength::Unread);
     buffer.advance(length);
-    Ok(Some(Head::Request(Box::new(request), persistence)))
+    Ok(Some(Head::Request(Box::new(request), persistence, body)))
+}
+
+/// What is wrong with the bytes of a head, in words.
+fn explain(error: httparse::Error, buffer: &[u8]) -> String {
+    const TLS_HANDSHAKE: u8 = 0x16;
+    if buffer.first() == Some(&TLS_HANDSHAKE) {
+        return "these bytes are TLS, and this port speaks plain HTTP: use http://, or have the \
+                operator set --tls-cert and --tls-key"
+            .to_owned();
+    }
+    // The line that is wrong is the first that does not look like a header.
+    let lines = buffer.split(|byte| *byte == b'\n').enumerate().skip(1);
+    let mut lines = lines.take_while(|(_, line)| !line.is_empty() && *line != b"\r");
+    let bad = lines.find(|(_, line)| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.len() == line.len() || name.is_empty() || name.iter().any(|b| !is_token(*b))
+    });
+    match error {
+        httparse::Error::HeaderName | httparse::Error::NewLine => match bad {
+            Some((number, line)) if !line.contains(&b':') => format!(
+                "line {} of the request has no colon; a header is a name, a colon and a value \
+                 (RFC 9112, section 5)",
+                number + 1
+            ),
+            Some((number, _)) => format!(
+                "the header in line {} of the request has a name with a character that no name \
+                 may have, such as a space before the colon (RFC 9112, section 5.1)",
+                number + 1
+            ),
+            None => "a line of the request ends in a way that HTTP does not know (RFC 9112, \
+                     section 2.2)"
+                .to_owned(),
+        },
+        httparse::Error::HeaderValue => {
+            "a header of the request has a value with a control character (RFC 9110, section 5.5)"
+                .to_owned()
+        }
+        httparse::Error::Version => {
+            "the request line names a version of HTTP that is neither 1.0 nor 1.1".to_owned()
+        }
+        _ => "these bytes are not an HTTP request, which begins with a line such as \
+              GET /path HTTP/1.1 (RFC 9112, section 3)"
+            .to_owned(),
+    }
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn request(parsed: &httparse::Request<'_, '_>, version: Version) -> Result<Request<()>, HeadError> {
     let mut request = Request::new(());
     *request.version_mut() = version;
     *request.method_mut() = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
-        .map_err(|_| HeadError::Invalid("the method is none"))?;
-    *request.uri_mut() = Uri::try_from(parsed.path.unwrap_or_default())
-        .map_err(|_| HeadError::Invalid("the request's target is no URI"))?;
+        .map_err(|_| invalid("the request's method is not a word such as GET"))?;
+    *request.uri_mut() = Uri::try_from(parsed.path.unwrap_or_default()).map_err(|_| {
+        invalid("the request's target is not a path such as /api/notifications/stream")
+    })?;
     let fields = request.headers_mut();
     fields.reserve(parsed.headers.len());
     for field in parsed.headers.iter() {
-        let invalid = HeadError::Invalid("a header field is none");
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| invalid)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| invalid)?;
+        let wrong = |_| HeadError::Invalid(format!("the header {} is not valid", field.name));
+        let name =
+            HeaderName::from_bytes(field.name.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|e| wrong(e.to_string()))?;
         fields.append(name, value);
     }
     // RFC 9112, section 3.2: two of them, and two servers on the way may each
@@ -105,16 +164,63 @@ fn request(parsed: &httparse::Request<'_, '_>, version: Version) -> Result<Reque
     match fields.get_all(header::HOST).iter().count() {
         1 => {}
         0 if version == Version::HTTP_10 => {}
-        _ => return Err(HeadError::Invalid("one Host header is needed")),
+        _ => {
+            return Err(invalid(
+                "the request needs exactly one Host header (RFC 9112, section 3.2)",
+            ));
+        }
     }
     Ok(request)
 }
 
-/// RFC 9112, section 6.3. When in doubt, yes: hyper tells more.
-fn has_body(request: &Request<()>) -> bool {
+fn invalid(reason: &str) -> HeadError {
+    HeadError::Invalid(reason.to_owned())
+}
+
+/// RFC 9112, section 6.3. Where two servers on the way could believe in two
+/// lengths, the next request could be smuggled past one of them: refused.
+fn body_length(request: &Request<()>) -> Result<BodyLength, HeadError> {
     let fields = request.headers();
-    fields.contains_key(header::TRANSFER_ENCODING)
-        || fields.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0")
+    let mut length = None;
+    for value in fields.get_all(header::CONTENT_LENGTH) {
+        // A list of one number several times is allowed (RFC 9110, section 8.6).
+        for number in value.as_bytes().split(|byte| *byte == b',') {
+            let number = content_length(number.trim_ascii()).ok_or_else(|| {
+                invalid("Content-Length is not a number of bytes (RFC 9112, section 6.3)")
+            })?;
+            if length.is_some_and(|other| other != number) {
+                return Err(invalid(
+                    "the request has two Content-Lengths that differ (RFC 9112, section 6.3)",
+                ));
+            }
+            length = Some(number);
+        }
+    }
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next_back() else {
+        return Ok(length.filter(|length| *length > 0).map_or(BodyLength::Zero, BodyLength::Known));
+    };
+    if length.is_some() {
+        return Err(invalid(
+            "the request has a Content-Length and a Transfer-Encoding; only one of them may be \
+             there (RFC 9112, section 6.1)",
+        ));
+    }
+    let last = coding.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if request.version() == Version::HTTP_10 || !is_chunked {
+        return Err(invalid(
+            "the request's Transfer-Encoding does not end with chunked, or the request is \
+             HTTP/1.0, which has none (RFC 9112, section 6.3)",
+        ));
+    }
+    Ok(BodyLength::Unread)
+}
+
+/// Digits and nothing else: `+5` and `0x5` are a number for some servers only.
+fn content_length(text: &[u8]) -> Option<usize> {
+    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
 }
 
 fn persistence(request: &Request<()>) -> Persistence {
@@ -142,8 +248,8 @@ mod tests {
 
     fn request(text: &str) -> (Request<()>, Persistence) {
         match parse_all(text.as_bytes()) {
-            Ok(Some(Head::Request(request, persistence))) => (*request, persistence),
-            Ok(_) => panic!("no request: {text}"),
+            Ok(Some(Head::Request(request, persistence, _))) => (*request, persistence),
+            Ok(_) => panic!("not a request: {text}"),
             Err(error) => panic!("{error:?}: {text}"),
         }
     }
@@ -152,9 +258,11 @@ mod tests {
     fn a_request_is_read_and_what_follows_it_is_left() {
         let text = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\nAccept: a\r\naccept: b\r\n\r\nGET";
         let mut buffer = BytesMut::from(&text[..]);
-        let Ok(Some(Head::Request(request, persistence))) = parse(&mut buffer, 0, true) else {
-            panic!("no request");
+        let Ok(Some(Head::Request(request, persistence, body))) = parse(&mut buffer, 0, true)
+        else {
+            panic!("not a request");
         };
+        assert_eq!(body, BodyLength::Zero);
         assert_eq!((request.uri().path(), request.uri().query()), ("/a", Some("b=c")));
         assert_eq!(request.headers().get_all("accept").iter().count(), 2);
         assert_eq!(persistence, Persistence::KeepAlive);
@@ -172,15 +280,53 @@ mod tests {
         assert_eq!(after("GET / HTTP/1.0\r\n\r\n"), Persistence::Close);
     }
 
-    #[test]
-    fn what_has_a_body_is_left_for_hyper() {
-        for field in ["content-length: 1", "content-length: +0", "transfer-encoding: chunked"] {
-            let text = format!("POST / HTTP/1.1\r\nhost: x\r\n{field}\r\n\r\n");
-            let mut buffer = BytesMut::from(text.as_bytes());
-            assert!(matches!(parse(&mut buffer, 0, true), Ok(Some(Head::Body))), "{field}");
-            assert_eq!(buffer.len(), text.len());
+    fn body(method: &str, fields: &str) -> Result<BodyLength, HeadError> {
+        let text = format!("{method} / HTTP/1.1\r\nhost: x\r\n{fields}\r\n\r\n");
+        match parse_all(text.as_bytes())? {
+            Some(Head::Request(_, _, body)) => Ok(body),
+            _ => panic!("not a request: {text}"),
         }
-        request("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_body_has_one_length_or_the_request_is_refused() {
+        for (fields, length) in [
+            ("content-length: 0", BodyLength::Zero),
+            ("content-length: 12", BodyLength::Known(12)),
+            ("content-length: 12, 12", BodyLength::Known(12)),
+            ("content-length: 12\r\ncontent-length: 12", BodyLength::Known(12)),
+            ("transfer-encoding: chunked", BodyLength::Unread),
+            ("transfer-encoding: gzip, Chunked", BodyLength::Unread),
+        ] {
+            assert_eq!(body("POST", fields), Ok(length), "{fields}");
+            let on_get = if length == BodyLength::Zero { length } else { BodyLength::Unread };
+            assert_eq!(body("GET", fields), Ok(on_get), "{fields}");
+        }
+        for fields in [
+            "content-length: abc",
+            "content-length:",
+            "content-length: -1",
+            "content-length: +0",
+            "content-length: 0x5",
+            "content-length: 5 5",
+            "content-length: 5,",
+            "content-length: 5, 6",
+            "content-length: 5\r\ncontent-length: 6",
+            "content-length: 0\r\ncontent-length: 6",
+            "content-length: 99999999999999999999999",
+            "content-length: 5\r\ntransfer-encoding: chunked",
+            "content-length: 0\r\ntransfer-encoding: chunked",
+            "transfer-encoding: gzip",
+            "transfer-encoding: chunked, gzip",
+            "transfer-encoding: chunked\r\ntransfer-encoding: identity",
+        ] {
+            for method in ["GET", "POST", "HEAD", "OPTIONS"] {
+                let outcome = body(method, fields);
+                assert!(matches!(outcome, Err(HeadError::Invalid(_))), "{method} {fields}");
+            }
+        }
+        let old = b"GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert!(matches!(parse_all(old), Err(HeadError::Invalid(_))));
     }
 
     #[test]
@@ -192,17 +338,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told_so_as_soon_as_it_shows() {
+    fn bytes_that_are_not_a_request_are_told_why_as_soon_as_it_shows() {
         for (bytes, what) in [
-            (&b"\x16\x03\x01\x02\x00"[..], "a TLS handshake"),
-            (b"GET /\r\n", "HTTP/0.9"),
-            (b"GET / HTTP/2.0\r\n", "a version"),
-            (b"GET / HTTP/1.1\r\na b: c\r\n", "a field's name"),
-            (b"GET / HTTP/1.1\r\n\r\n", "no host"),
-            (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "two hosts"),
-            (b"GET / HTTP/1.1\r\nhost: a\r\n x: folded\r\n\r\n", "a folded line"),
+            (&b"\x16\x03\x01\x02\x00"[..], "TLS"),
+            (b"GET /\r\n", "GET /path HTTP/1.1"),
+            (b"GET / HTTP/2.0\r\n", "neither 1.0 nor 1.1"),
+            (b"GET / HTTP/1.1\r\na b: c\r\n", "line 2"),
+            (
+                b"GET / HTTP/1.1\r\nhost: x\r\na: b\r\nnothing\r\n",
+                "line 4 of the request has no colon",
+            ),
+            (b"GET / HTTP/1.1\r\nhost : x\r\n", "a space before the colon"),
+            (b"GET / HTTP/1.1\r\nhost: \x01\r\n", "control character"),
+            (b"GET / HTTP/1.1\r\n\r\n", "one Host header"),
+            (b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "one Host header"),
+            (b"GET / HTTP/1.1\r\nhost: a\r\n x: folded\r\n\r\n", "line 3"),
         ] {
-            assert!(matches!(parse_all(bytes), Err(HeadError::Invalid(_))), "{what}");
+            let outcome = parse_all(bytes);
+            let Err(HeadError::Invalid(reason)) = outcome else { panic!("{what}") };
+            assert!(reason.contains(what), "{what}: {reason}");
         }
         let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(100));
         assert!(matches!(parse_all(many.as_bytes()), Err(HeadError::TooLarge)));
@@ -242,7 +396,7 @@ mod tests {
                     fresh = buffer.len();
                 }
             }
-            let Some(Head::Request(request, _)) = found else { panic!("no request") };
+            let Some(Head::Request(request, ..)) = found else { panic!("not a request") };
             prop_assert_eq!(request.headers()["last-event-id"].as_bytes(), b"abc");
         }
     }

@@ -1,13 +1,12 @@
-//! HTTP/1.1 for requests without a body (RFC 9112): all that browsers, proxies
-//! and curl open a stream with.
+//! HTTP/1.1 (RFC 9112), for requests with no body or a short one: all that
+//! browsers, proxies and curl open a stream with.
 //!
 //! It is our own because of what a stream costs while nothing happens: hyper
 //! holds 16 KiB of buffers for each, here it is the socket and what the body
-//! holds itself. What has a body goes to hyper.
+//! holds itself.
 
 use std::{
     cell::RefCell,
-    convert::Infallible,
     future::poll_fn,
     io::{self, Write as _},
     pin::Pin,
@@ -15,18 +14,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut as _, BytesMut};
-use http::{HeaderMap, Method, Response, StatusCode, Version, header, response};
-use hyper::service::Service;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, StatusCode, Version, header, response};
+use http_body_util::Full;
+use hyper::body::Body as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, HEAD_TIMEOUT, Peer, RequestBody, ServerRequest,
-    head::{self, Head, HeadError, MAX_HEAD_BYTES, Persistence},
+    Answer, Application, Connection, HEAD_TIMEOUT, MAX_BODY_BYTES, RequestBody, ServerRequest,
+    head::{self, BodyLength, Head, HeadError, MAX_HEAD_BYTES, Persistence},
 };
 use crate::problem::Problem;
 
@@ -44,30 +43,26 @@ pub(super) enum Next {
     Close,
     /// As HTTP/2; these bytes have been read.
     Http2(BytesMut),
-    /// As HTTP/1.1 with a body; these bytes have been read.
-    Body(BytesMut),
 }
 
-/// Answers requests until the connection ends or is for somebody else.
-pub(super) async fn serve<I, S, B>(
-    stream: &mut I,
-    service: &S,
-    peer: &Peer,
-    shutdown: &CancellationToken,
-) -> io::Result<Next>
+/// Answers requests until the connection ends or turns out to be HTTP/2.
+pub(super) async fn serve<I, S>(stream: &mut I, connection: &Connection<S>) -> io::Result<Next>
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    B: Answer,
+    S: Application,
 {
+    let Connection { peer, place, service, shutdown } = connection;
     let mut buffer = BytesMut::new();
     let mut is_first = true;
     loop {
+        let idle = place.idle();
         let head = tokio::select! {
             biased;
-            head = timeout(HEAD_TIMEOUT, read_head(stream, &mut buffer, is_first)) => head,
+            head = timeout(HEAD_TIMEOUT, read_request(stream, &mut buffer, is_first)) => head,
             () = shutdown.cancelled() => return Ok(Next::Close),
+            () = idle.cut() => return Ok(Next::Close),
         };
+        drop(idle);
         is_first = false;
         let head = match head {
             Ok(Ok(Some(head))) => head,
@@ -80,10 +75,8 @@ where
             Err(_) if buffer.is_empty() => return Ok(Next::Close),
             Err(_) => return Box::pin(refuse(stream, too_slow())).await,
         };
-        let (mut request, persistence) = match head {
-            Head::Request(request, persistence) => (*request, persistence),
-            Head::Body => return Ok(Next::Body(buffer)),
-            Head::Http2 => return Ok(Next::Http2(buffer)),
+        let Asked::Request(mut request, persistence) = head else {
+            return Ok(Next::Http2(buffer));
         };
         let is_head = request.method() == Method::HEAD;
         // What does not know chunks gets a body that ends with its connection.
@@ -92,7 +85,7 @@ where
             _ => Framing::Chunked,
         };
         request.extensions_mut().insert(peer.clone());
-        let Ok(answer) = service.call(request.map(|()| RequestBody::Empty)).await;
+        let Ok(answer) = service.call(*request).await;
         let (parts, body) = answer.into_parts();
         let is_done = if body.size_hint().exact().is_some() {
             let persistence = persistence.unless(shutdown.is_cancelled());
@@ -115,6 +108,34 @@ where
 enum ReadError {
     Io(io::Error),
     Head(HeadError),
+}
+
+/// What a connection goes on with.
+enum Asked {
+    Request(Box<ServerRequest>, Persistence),
+    Http2,
+}
+
+/// The next request, its bytes taken out of `buffer`; none if the peer has gone.
+async fn read_request<I: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut I,
+    buffer: &mut BytesMut,
+    is_first: bool,
+) -> Result<Option<Asked>, ReadError> {
+    let Some(head) = read_head(stream, buffer, is_first).await? else { return Ok(None) };
+    let Head::Request(request, persistence, length) = head else { return Ok(Some(Asked::Http2)) };
+    let body = match length {
+        BodyLength::Zero => RequestBody::Empty,
+        BodyLength::Unread => RequestBody::Unread,
+        BodyLength::Known(length) if length > MAX_BODY_BYTES => RequestBody::Unread,
+        BodyLength::Known(length) => {
+            let body = read_body(stream, buffer, &request, length).await.map_err(ReadError::Io)?;
+            RequestBody::Full(Full::new(body))
+        }
+    };
+    // What is not read stands before the next request.
+    let persistence = persistence.unless(matches!(body, RequestBody::Unread));
+    Ok(Some(Asked::Request(Box::new(request.map(|()| body)), persistence)))
 }
 
 /// The next head, its bytes taken out of `buffer`; none if the peer has gone.
@@ -140,22 +161,42 @@ async fn read_head<I: AsyncRead + Unpin>(
     }
 }
 
+async fn read_body<I: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut I,
+    buffer: &mut BytesMut,
+    request: &Request<()>,
+    length: usize,
+) -> io::Result<Bytes> {
+    if buffer.len() < length && request.headers().contains_key(header::EXPECT) {
+        // The client waits for a word first (RFC 9110, section 10.1.1).
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        stream.flush().await?;
+    }
+    while buffer.len() < length {
+        buffer.reserve(length - buffer.len());
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(buffer.split_to(length).freeze())
+}
+
 fn problem(error: &HeadError) -> Problem {
     match error {
         HeadError::TooLarge => Problem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            format!("a request head has at most {MAX_HEAD_BYTES} bytes and 100 fields"),
+            format!("a request head may have {MAX_HEAD_BYTES} bytes and 100 header lines"),
         ),
-        HeadError::Invalid(reason) => Problem::new(StatusCode::BAD_REQUEST, *reason),
+        HeadError::Invalid(reason) => Problem::new(StatusCode::BAD_REQUEST, reason.clone()),
     }
 }
 
 fn too_slow() -> Problem {
-    let detail = format!("a request head takes at most {} seconds", HEAD_TIMEOUT.as_secs());
+    let detail = format!("the request did not arrive within {} seconds", HEAD_TIMEOUT.as_secs());
     Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
 }
 
-/// The answer to what is no request, and the end.
+/// The answer to bytes that are not a request, and the end.
 async fn refuse<I: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut I,
     problem: Problem,
@@ -222,7 +263,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
     B: Answer,
 {
-    let mut outgoing = Outgoing { framing, unsent: Vec::new() };
+    let mut outgoing = Outgoing { framing, unsent: Bytes::new() };
     let (mut head, mut is_over) = (Some(head), false);
     poll_fn(|cx| {
         if let Poll::Ready(gone) = poll_gone(stream, cx, &mut discarded) {
@@ -230,7 +271,11 @@ where
         }
         // The head leaves with the first event, or alone.
         loop {
-            ready!(outgoing.poll_unsent(stream, cx))?;
+            if outgoing.poll_unsent(stream, cx)?.is_pending() {
+                // While the peer takes nothing the body is asked for nothing:
+                // it can still say that its time is over.
+                return body.poll_over(cx).map(|()| Err(io::ErrorKind::ConnectionAborted.into()));
+            }
             if is_over {
                 return Poll::Ready(Ok(()));
             }
@@ -238,7 +283,7 @@ where
             match outgoing.poll_event(stream, cx, before, &mut body) {
                 Poll::Ready(is_more) => is_over = !is_more?,
                 Poll::Pending if before.is_empty() => return Poll::Pending,
-                Poll::Pending => outgoing.unsent = before.to_vec(),
+                Poll::Pending => outgoing.unsent = Bytes::copy_from_slice(before),
             }
         }
     })
@@ -246,8 +291,8 @@ where
     Ok(discarded == 0)
 }
 
-/// Ready when the peer has closed its side, for which nobody has a reason who
-/// still reads. Bytes that come otherwise are thrown away, up to a limit.
+/// Ready when the peer has closed its side, which no client does that still
+/// reads. Bytes that come otherwise are thrown away, up to a limit.
 fn poll_gone<I: AsyncRead + Unpin>(
     stream: &mut I,
     cx: &mut Context<'_>,
@@ -328,8 +373,9 @@ const SIZE_BYTES: usize = 18;
 /// Events on their way to the socket.
 struct Outgoing {
     framing: Framing,
-    /// What the socket did not take; mostly nothing.
-    unsent: Vec<u8>,
+    /// What the socket did not take; mostly nothing. A socket may take it in
+    /// many small pieces: the rest is not moved for any of them.
+    unsent: Bytes,
 }
 
 impl Outgoing {
@@ -351,7 +397,7 @@ impl Outgoing {
             let is_more = ready!(body.poll_fill(cx, scratch));
             let framed = self.frame(scratch, is_more);
             if !before.is_empty() {
-                self.unsent = [before, framed].concat();
+                self.unsent = [before, framed].concat().into();
                 return Poll::Ready(Ok(is_more));
             }
             // Not waited for: what is left is sent before the next.
@@ -360,7 +406,7 @@ impl Outgoing {
                 Poll::Pending => 0,
             };
             if written < framed.len() {
-                self.unsent = framed[written..].to_vec();
+                self.unsent = Bytes::copy_from_slice(&framed[written..]);
             }
             scratch.shrink_to(MAX_SCRATCH);
             Poll::Ready(Ok(is_more))
@@ -400,19 +446,19 @@ impl Outgoing {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unsent.drain(..written);
+            self.unsent.advance(written);
         }
         // What was sent is not kept until the next event.
-        self.unsent = Vec::new();
+        self.unsent = Bytes::new();
         Pin::new(stream).poll_flush(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, convert::Infallible, task::Waker};
 
-    use bytes::Bytes;
+    use http::Response;
     use http_body::{Body, Frame};
     use proptest::prelude::*;
 
@@ -484,6 +530,103 @@ mod tests {
         }
     }
 
+    /// Takes a byte a time and notes where each was.
+    struct Drip(Vec<usize>);
+
+    impl AsyncWrite for Drip {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.as_ptr().addr());
+            Poll::Ready(Ok(1))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_narrow_socket_is_never_moved() {
+        const BYTES: usize = 100_000;
+        let mut outgoing = Outgoing { framing: Framing::None, unsent: vec![b'x'; BYTES].into() };
+        let mut stream = Drip(Vec::new());
+        let sent = outgoing.poll_unsent(&mut stream, &mut Context::from_waker(Waker::noop()));
+        assert!(matches!(sent, Poll::Ready(Ok(()))));
+        // Each byte is sent from where it has been from the start.
+        let first = stream.0[0];
+        assert_eq!(stream.0, (first..first + BYTES).collect::<Vec<_>>());
+    }
+
+    /// Never takes anything.
+    struct Shut;
+
+    impl AsyncWrite for Shut {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncRead for Shut {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// A body with something to say, whose time may be over.
+    struct Timed(bool);
+
+    impl Body for Timed {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    impl Answer for Timed {
+        fn poll_over(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+            if self.0 { Poll::Ready(()) } else { Poll::Pending }
+        }
+    }
+
+    #[test]
+    fn a_body_whose_time_is_over_ends_its_connection_though_the_socket_takes_nothing() {
+        for is_over in [false, true] {
+            let mut shut = Shut;
+            let writing = write_stream(&mut shut, b"", Timed(is_over), Framing::Chunked, 0);
+            let mut writing = std::pin::pin!(writing);
+            let outcome = writing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(outcome.is_ready(), is_over);
+        }
+    }
+
     /// RFC 9112, section 7.1.
     fn dechunk(mut bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -518,7 +661,7 @@ mod tests {
             {
                 let writing = write_stream(&mut stream, &head, body, Framing::Chunked, 0);
                 let mut writing = std::pin::pin!(writing);
-                let mut cx = Context::from_waker(std::task::Waker::noop());
+                let mut cx = Context::from_waker(Waker::noop());
                 // It is woken once for each refusal, and once more.
                 let outcome = (0..=refusals).find_map(|_| match writing.as_mut().poll(&mut cx) {
                     Poll::Ready(outcome) => Some(outcome),

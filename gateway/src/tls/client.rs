@@ -1,4 +1,4 @@
-//! TLS as a client: whom to believe, and as whom to come.
+//! TLS as a client: which servers are believed, and what they are shown.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::{
     client::{
         ResolvesClientCert, WantsClientCert,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
+        verify_server_cert_signed_by_trust_anchor, verify_server_name,
     },
     crypto::{
         CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
@@ -17,17 +17,16 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{Identity, Roots, TlsError, provider};
+use super::{Identity, Roots, TlsError, certificate::Parsed, provider};
 
-/// Whom a client believes to be the server.
+/// Which servers a client believes.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// Whoever answers: the connection is secret, and from whom it is, nobody
-    /// knows.
+    /// Any that answers: the connection is encrypted, and nobody knows to whom.
     Anybody,
-    /// Whoever has a certificate from one of these.
+    /// Those with a certificate from one of these, or with one of these.
     Issuer(Roots),
-    /// Who has a certificate from one of these in the name that was asked for.
+    /// The same, where the certificate is in the name that was asked for.
     Name(Roots),
 }
 
@@ -51,16 +50,16 @@ fn trusting(
     trust: Trust,
 ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let issuers = match trust {
-        Trust::Name(roots) => return builder.with_root_certificates(roots.0),
-        Trust::Issuer(roots) => Some(roots),
+        Trust::Name(roots) => Some((roots, Names::Checked)),
+        Trust::Issuer(roots) => Some((roots, Names::Ignored)),
         Trust::Anybody => None,
     };
-    let verifier = Nameless { issuers, provider: provider() };
+    let verifier = Verifier { issuers, provider: provider() };
     builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
 }
 
-/// Shows the same certificate whoever asks: which authorities a server names is
-/// its advice, and some name none that is there.
+/// Shows the same certificate to every server: the authorities that a server
+/// names are advice, and some servers name one that issued nothing here.
 #[derive(Debug)]
 struct Always(Identity);
 
@@ -78,17 +77,24 @@ impl ResolvesClientCert for Always {
     }
 }
 
-/// libpq's `require` and `verify-ca`: the name is not looked at.
+/// Whether a certificate has to be in the name that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Checked,
+    Ignored,
+}
+
+/// Believes what libpq's `require`, `verify-ca` and `verify-full` believe.
 /// <https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS>
 #[derive(Debug)]
-struct Nameless {
-    issuers: Option<Roots>,
+struct Verifier {
+    issuers: Option<(Roots, Names)>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Nameless {
-    /// Whoever is believed whatever the certificate says need not prove that it
-    /// is theirs; and Postgres servers have been given certificates of X.509 v1,
+impl Verifier {
+    /// Where any certificate is believed, its owner need not prove that it is
+    /// theirs; and Postgres servers have been given certificates of X.509 v1,
     /// which cannot be read here.
     fn verify(
         &self,
@@ -99,25 +105,57 @@ impl Nameless {
             Some(_) => verify(&self.provider.signature_verification_algorithms),
         }
     }
+
+    fn verify_issuer(
+        &self,
+        roots: &Roots,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        // The file names this very certificate. As an authority's it may not be
+        // used by a server, for which rustls refuses it and libpq does not.
+        if roots.named.iter().any(|named| named == end_entity) {
+            return Parsed::new(end_entity)?.check_validity(now);
+        }
+        verify_server_cert_signed_by_trust_anchor(
+            &ParsedCertificate::try_from(end_entity)?,
+            &roots.store,
+            intermediates,
+            now,
+            self.provider.signature_verification_algorithms.all,
+        )
+    }
 }
 
-impl ServerCertVerifier for Nameless {
+fn verify_name(
+    roots: &Roots,
+    end_entity: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+) -> Result<(), Error> {
+    let verified = verify_server_name(&ParsedCertificate::try_from(end_entity)?, name);
+    // Only where the operator chose whom to believe: a public authority does not
+    // vouch for common names.
+    let by_common_name = || {
+        !roots.named.is_empty() && Parsed::new(end_entity).is_ok_and(|c| c.has_common_name(name))
+    };
+    verified.or_else(|error| if by_common_name() { Ok(()) } else { Err(error) })
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(Roots(roots)) = &self.issuers {
-            verify_server_cert_signed_by_trust_anchor(
-                &ParsedCertificate::try_from(end_entity)?,
-                roots,
-                intermediates,
-                now,
-                self.provider.signature_verification_algorithms.all,
-            )?;
+        if let Some((roots, names)) = &self.issuers {
+            self.verify_issuer(roots, end_entity, intermediates, now)?;
+            if *names == Names::Checked {
+                verify_name(roots, end_entity, server_name)?;
+            }
         }
         Ok(ServerCertVerified::assertion())
     }

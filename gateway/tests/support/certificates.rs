@@ -59,8 +59,14 @@ impl Authority {
     }
 
     pub(crate) fn write(&self, name: &str, content: &str) -> String {
-        let path: PathBuf = self.directory.path().join(name);
+        let path = self.path(name);
         fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Where [`Authority::write`] writes.
+    pub(crate) fn path(&self, name: &str) -> String {
+        let path: PathBuf = self.directory.path().join(name);
         path.to_str().unwrap().to_owned()
     }
 

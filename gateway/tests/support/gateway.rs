@@ -98,9 +98,7 @@ impl TestGateway {
 
     /// The value of one line of `/metrics`.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = request(self.admin, "GET", "/metrics", &[]).await.text().await;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+        super::metric(self.admin, name).await
     }
 
     /// What SIGTERM does.

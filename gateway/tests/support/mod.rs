@@ -7,10 +7,11 @@ mod gateway;
 mod key_host;
 mod network;
 mod pgbouncer;
+mod nginx;
 mod process;
 mod sse;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, net::SocketAddr, time::Duration};
 
 pub(crate) use browser::{Browser, Page};
 pub(crate) use certificates::Authority;
@@ -19,12 +20,20 @@ pub(crate) use gateway::{SECRET, TestGateway, config, token, token_for};
 pub(crate) use key_host::{KeyHost, Signer};
 pub(crate) use network::Network;
 pub(crate) use pgbouncer::PgBouncer;
+pub(crate) use nginx::Nginx;
 pub(crate) use process::Process;
 pub(crate) use sse::{EventSource, Http2, request};
 
 /// Longer than anything here takes on a busy machine. It bounds a failure, not
 /// a success.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The value of one line of `/metrics`.
+pub(crate) async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let text = request(admin, "GET", "/metrics", &[]).await.text().await;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+}
 
 /// Waits for the thing itself, which nothing announces: asks until it is so.
 pub(crate) async fn eventually<F, Fut>(what: &str, mut is_so: F)

@@ -27,9 +27,24 @@ impl Process {
     /// `notify-gateway serve`, on free ports, ready. Without a `--jwt-…` flag it
     /// knows the tests' secret.
     pub(crate) async fn start(database_url: &str, flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_notify-gateway"));
+        let command = Command::new(env!("CARGO_BIN_EXE_notify-gateway"));
+        Self::start_as(command, database_url, flags).await
+    }
+
+    /// The same with a limit on open files.
+    pub(crate) async fn start_with_files(files: u32, database_url: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""));
+        command.arg(env!("CARGO_BIN_EXE_notify-gateway"));
+        Self::start_as(command, database_url, flags).await
+    }
+
+    async fn start_as(mut command: Command, database_url: &str, flags: &[&str]) -> Self {
         command.args(["--database-url", database_url, "--log-format", "json"]);
-        command.args(["--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--bind") {
+            command.args(["--bind", "127.0.0.1:0"]);
+        }
+        command.args(["--admin-bind", "127.0.0.1:0"]).args(flags);
         if !flags.iter().any(|flag| flag.starts_with("--jwt-")) {
             command.args(["--jwt-secret", SECRET]);
         }
@@ -58,6 +73,11 @@ impl Process {
         })
         .await;
         process
+    }
+
+    /// The value of one line of `/metrics`.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        super::metric(self.admin, name).await
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 const PAGE: &str = include_str!("page.html");
 
-/// A form's worth; the stream carries far more, this form does not.
-const MAX_FORM_BYTES: usize = 64 * 1024;
+/// A form's worth, and what the server reads of a body.
+const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// A user of the demo, as the page gets it.
 #[derive(Debug, Serialize)]
@@ -150,8 +150,8 @@ struct Reader {
 }
 
 async fn form<T: for<'a> Deserialize<'a>>(request: ServerRequest) -> Result<T, DemoError> {
-    // A page of another origin cannot send this type without asking first, and
-    // nobody here says yes.
+    // A page of another origin cannot send this type without a preflight, which
+    // the demo never grants.
     let is_json = request
         .headers()
         .get(CONTENT_TYPE)

@@ -207,7 +207,9 @@ pub(super) async fn exceed(
 
 fn decode(payload: &str) -> Result<Row, StoreError> {
     match Payload::decode(payload) {
-        Ok(Payload::Row(row)) => Ok(Row { key: row.key, event: sse::notification(row.data) }),
+        Ok(Payload::Row(row)) => {
+            Ok(Row { key: row.key, event: sse::notification(row.data), made_at: None })
+        }
         _ => Err(StoreError::Payload),
     }
 }

@@ -1,30 +1,31 @@
-//! What hyper does: HTTP/2, and HTTP/1.1 with a body.
+//! HTTP/2, which hyper speaks.
 
 use std::{
     convert::Infallible,
     error::Error,
     io::Cursor,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::Request;
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     server::conn,
-    service::{Service, service_fn},
+    service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio_util::sync::CancellationToken;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    sync::Notify,
+};
 
 use super::{
-    Answer, DEAD_PEER_TIMEOUT, HEAD_TIMEOUT, Peer, RequestBody, ServerRequest, head::MAX_HEAD_BYTES,
+    Answer, Application, Connection, DEAD_PEER_TIMEOUT, HEAD_TIMEOUT, Peer, RequestBody,
+    ServerRequest, head::MAX_HEAD_BYTES, places::Place,
 };
 
 /// Streams one HTTP/2 connection may have open: a browser has one a tab.
@@ -43,27 +44,21 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// protocol knows (RFC 9113, section 6.9.2).
 const RECEIVE_WINDOW: u32 = 65_535;
 
-type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
-
 /// Serves HTTP/2, of which `read` has been read.
 ///
 /// hyper answers one PING and one SETTINGS at a time and reads no more until
 /// the answer is written: a flood of them costs its sender.
-pub(super) async fn http2<I, S, B>(
+pub(super) async fn serve<I, S>(
     read: BytesMut,
     stream: I,
-    peer: Peer,
-    service: S,
-    shutdown: CancellationToken,
-) -> Outcome
+    connection: Connection<S>,
+) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    S: Send + Sync + 'static,
-    S::Future: Send + 'static,
-    B: Answer + Send + 'static,
+    S: Application,
 {
-    let activity = Arc::new(Activity::default());
+    let Connection { peer, place, service, shutdown } = connection;
+    let activity = Arc::new(Activity::new(place));
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = Open::new(&requests);
@@ -90,6 +85,7 @@ where
     loop {
         tokio::select! {
             result = connection.as_mut() => return Ok(result?),
+            () = activity.cut.notified() => return Ok(()),
             _ = idle.tick(), if !draining => match activity.since_last_asked() {
                 Since::Start => return Ok(()),
                 Since::Idle => {
@@ -99,7 +95,7 @@ where
                 Since::Busy => {}
             },
             () = shutdown.cancelled(), if !draining => {
-                if activity.requests.load(Ordering::Relaxed) == 0 {
+                if activity.counts.lock().requests == 0 {
                     return Ok(());
                 }
                 draining = true;
@@ -110,11 +106,21 @@ where
 }
 
 /// What an HTTP/2 connection is used for.
-#[derive(Default)]
 struct Activity {
-    requests: AtomicUsize,
-    seen: AtomicUsize,
-    open: AtomicUsize,
+    place: Place,
+    /// Notified when the connection has to make room, which it may have to
+    /// while nothing is asked.
+    cut: Arc<Notify>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: usize,
+    seen: usize,
+    open: usize,
+    /// While none is open: where this connection stands among the idle ones.
+    idle: Option<u64>,
 }
 
 enum Since {
@@ -126,13 +132,28 @@ enum Since {
 }
 
 impl Activity {
+    fn new(place: Place) -> Self {
+        let cut = Arc::new(Notify::new());
+        let counts = Counts { idle: Some(place.rest(&cut)), ..Counts::default() };
+        Self { place, cut, counts: Mutex::new(counts) }
+    }
+
     fn since_last_asked(&self) -> Since {
-        let requests = self.requests.load(Ordering::Relaxed);
-        let is_quiet = self.seen.swap(requests, Ordering::Relaxed) == requests;
-        match (requests, is_quiet && self.open.load(Ordering::Relaxed) == 0) {
+        let mut counts = self.counts.lock();
+        let is_quiet = counts.seen == counts.requests;
+        counts.seen = counts.requests;
+        match (counts.requests, is_quiet && counts.open == 0) {
             (0, _) => Since::Start,
             (_, true) => Since::Idle,
             (_, false) => Since::Busy,
+        }
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        if let Some(id) = self.counts.get_mut().idle.take() {
+            self.place.busy(id);
         }
     }
 }
@@ -142,15 +163,24 @@ struct Open(Arc<Activity>);
 
 impl Open {
     fn new(activity: &Arc<Activity>) -> Self {
-        activity.requests.fetch_add(1, Ordering::Relaxed);
-        activity.open.fetch_add(1, Ordering::Relaxed);
+        let mut counts = activity.counts.lock();
+        counts.requests += 1;
+        counts.open += 1;
+        if let Some(id) = counts.idle.take() {
+            activity.place.busy(id);
+        }
+        drop(counts);
         Self(Arc::clone(activity))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        let mut counts = self.0.counts.lock();
+        counts.open -= 1;
+        if counts.open == 0 {
+            counts.idle = Some(self.0.place.rest(&self.0.cut));
+        }
     }
 }
 
@@ -177,42 +207,6 @@ impl<B: Answer> Body for Guarded<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Serves HTTP/1.1, of which `read` has been read.
-pub(super) async fn http1<I, S, B>(
-    read: BytesMut,
-    stream: I,
-    peer: Peer,
-    service: S,
-    shutdown: CancellationToken,
-) -> Outcome
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    S::Future: Send + 'static,
-    B: Answer + Send + 'static,
-{
-    let service = service_fn(move |request| service.call(with_peer(request, &peer)));
-    let connection = conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        // A client that has closed its half is gone: nobody sends a request
-        // and then reads for hours from a socket it has shut down.
-        .half_close(false)
-        .serve_connection(TokioIo::new(unread(read, stream)), service);
-    let mut connection = std::pin::pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => return Ok(result?),
-            () = shutdown.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
     }
 }
 
