@@ -23,7 +23,7 @@ use crate::{notification::UserId, secret::Secret};
 use keys::{Rules, VerifyingKey};
 
 /// Who a valid token speaks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user whose rows the stream carries.
     pub user: UserId,
@@ -159,12 +159,7 @@ impl Verifier {
     }
 
     fn identity(&self, claims: &Map<String, Value>) -> Result<Identity, TokenError> {
-        let user = claims
-            .get(&self.user_claim)
-            .and_then(Value::as_str)
-            .and_then(|user| user.parse().ok())
-            .map(UserId)
-            .ok_or(TokenError::User)?;
+        let user = claims.get(&self.user_claim).and_then(user_id).ok_or(TokenError::User)?;
         let expires_at = claims.get("exp").and_then(numeric_date).ok_or(TokenError::Expiry)?;
         let issued_at = claims.get("iat").and_then(numeric_date);
         Ok(Identity { user, issued_at, expires_at, ends_at: expires_at + self.leeway })
@@ -174,6 +169,15 @@ impl Verifier {
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
+/// A user is a text or a whole number; the row's user is compared as text.
+fn user_id(claim: &Value) -> Option<UserId> {
+    match claim {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) if !number.is_f64() => number.to_string().parse().ok(),
+        _ => None,
     }
 }
 
@@ -218,8 +222,8 @@ pub enum TokenError {
     /// Issued before its user's tokens were revoked.
     #[error("the token has been revoked")]
     Revoked,
-    /// The user claim is missing or no UUID.
-    #[error("the token's user claim is not a UUID")]
+    /// The user claim is missing, or is neither a text nor a whole number.
+    #[error("the token's user claim is not a text or a whole number of at most 255 bytes")]
     User,
 }
 
@@ -249,7 +253,7 @@ impl From<jsonwebtoken::errors::Error> for TokenError {
 /// When the signing library refuses; it has no reason to.
 pub fn sign(
     config: &AuthConfig,
-    user: UserId,
+    user: &UserId,
     lifetime: Duration,
 ) -> Result<String, jsonwebtoken::errors::Error> {
     let secret = config.secret.as_ref().map_or("", Secret::expose);
@@ -322,10 +326,26 @@ mod tests {
             (json!({"sub": USER, "exp": now() - 60}), TokenError::Expired),
             (json!({"sub": USER, "exp": later, "nbf": now() + 60}), TokenError::NotYetValid),
             (json!({"exp": later}), TokenError::User),
-            (json!({"sub": 7, "exp": later}), TokenError::User),
-            (json!({"sub": "me", "exp": later}), TokenError::User),
+            (json!({"sub": "", "exp": later}), TokenError::User),
+            (json!({"sub": 7.5, "exp": later}), TokenError::User),
+            (json!({"sub": "x".repeat(256), "exp": later}), TokenError::User),
         ] {
             assert_eq!(verify(&claims), Err(error), "{claims}");
+        }
+    }
+
+    #[test]
+    fn the_user_is_a_text_a_whole_number_or_a_uuid_in_any_notation() {
+        for (sub, user) in [
+            (json!("auth0|abc"), "auth0|abc"),
+            (json!(7), "7"),
+            (json!(u64::MAX), "18446744073709551615"),
+            (json!(USER.to_uppercase()), USER),
+            (json!(USER.replace('-', "")), USER),
+        ] {
+            let identity = verify(&json!({"sub": sub, "exp": now() + 60})).unwrap();
+            assert_eq!(identity.user, user.parse().unwrap(), "{sub}");
+            assert_eq!(identity.user.to_string(), user);
         }
     }
 
@@ -465,8 +485,8 @@ mod tests {
     #[test]
     fn the_user_claim_is_a_setting() {
         let config = AuthConfig { user_claim: "uid".into(), ..config() };
-        let user = UserId(USER.parse().unwrap());
-        let token = sign(&config, user, Duration::from_secs(60)).unwrap();
+        let user: UserId = USER.parse().unwrap();
+        let token = sign(&config, &user, Duration::from_secs(60)).unwrap();
         assert_eq!(outcome(&Verifier::new(&config), &token).unwrap().user, user);
     }
 

@@ -170,21 +170,21 @@ impl Dispatcher {
         }
         match Payload::decode(payload) {
             Ok(Payload::Row(row)) => {
-                if self.known.insert_row(row.key, row.user) {
+                if self.known.insert_row(row.key, &row.user) {
                     self.hub.set_dirty();
                     let event = || Row {
                         key: row.key,
                         event: sse::notification(row.data),
                         made_at: row.made_at,
                     };
-                    self.hub.publish(row.user, event);
+                    self.hub.publish(&row.user, event);
                 }
             }
             Ok(Payload::Ring { xact, user }) => {
                 // In the place of the row: what comes after it in its
                 // transaction is queued behind what the stream reads now.
-                self.known.insert_ring(xact, user);
-                self.hub.lose(user);
+                self.known.insert_ring(xact, &user);
+                self.hub.lose(&user);
             }
             Ok(Payload::BareRing) => self.hub.sweep_wanted.notify_one(),
             Err(error) => self.refuse(error, payload.len()),
@@ -209,10 +209,12 @@ impl Dispatcher {
         match pending.sweep.unseen.take() {
             Some(unseen) => {
                 for (key, user) in unseen {
-                    let is_rung = self.known.rings.contains(&(key.xact, user));
-                    if !is_rung && self.known.insert_row(key, user) {
+                    let ring = (key.xact, user);
+                    let is_rung = self.known.rings.contains(&ring);
+                    let (_, user) = ring;
+                    if !is_rung && self.known.insert_row(key, &user) {
                         self.metrics.swept_row();
-                        self.hub.lose(user);
+                        self.hub.lose(&user);
                     }
                 }
             }
@@ -248,14 +250,14 @@ impl Dispatcher {
 
 impl Known {
     /// Whether the row is new.
-    fn insert_row(&mut self, key: RowKey, user: UserId) -> bool {
+    fn insert_row(&mut self, key: RowKey, user: &UserId) -> bool {
         self.make_room();
-        self.rows.insert((key, user))
+        self.rows.insert((key, user.clone()))
     }
 
-    fn insert_ring(&mut self, xact: u64, user: UserId) {
+    fn insert_ring(&mut self, xact: u64, user: &UserId) {
         self.make_room();
-        self.rings.insert((xact, user));
+        self.rings.insert((xact, user.clone()));
     }
 
     fn make_room(&mut self) {

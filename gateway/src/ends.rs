@@ -26,12 +26,12 @@ struct State {
 
 impl RecentEnds {
     /// A stream of `user` ended so.
-    pub fn record(&self, user: UserId, end: StreamEnd) {
+    pub fn record(&self, user: &UserId, end: StreamEnd) {
         let mut state = self.lock();
-        if state.by_user.insert(user, end).is_some() {
+        if state.by_user.insert(user.clone(), end).is_some() {
             return;
         }
-        state.oldest_first.push_back(user);
+        state.oldest_first.push_back(user.clone());
         if state.oldest_first.len() > MAX_USERS
             && let Some(oldest) = state.oldest_first.pop_front()
         {
@@ -40,8 +40,8 @@ impl RecentEnds {
     }
 
     /// How `user`'s last stream here ended.
-    pub fn last(&self, user: UserId) -> Option<StreamEnd> {
-        self.lock().by_user.get(&user).copied()
+    pub fn last(&self, user: &UserId) -> Option<StreamEnd> {
+        self.lock().by_user.get(user).copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -58,14 +58,14 @@ mod tests {
     #[test]
     fn the_last_end_counts_and_the_memory_is_bounded() {
         let ends = RecentEnds::default();
-        let user = |n| UserId(Uuid::from_u128(n));
-        ends.record(user(0), StreamEnd::Disconnected);
-        ends.record(user(0), StreamEnd::Closed(crate::sse::Closing::Shutdown));
-        assert_eq!(ends.last(user(0)).map(StreamEnd::reason), Some("shutdown"));
+        let user = |n| UserId::uuid(Uuid::from_u128(n));
+        ends.record(&user(0), StreamEnd::Disconnected);
+        ends.record(&user(0), StreamEnd::Closed(crate::sse::Closing::Shutdown));
+        assert_eq!(ends.last(&user(0)).map(StreamEnd::reason), Some("shutdown"));
         for n in 1..=MAX_USERS as u128 {
-            ends.record(user(n), StreamEnd::Disconnected);
+            ends.record(&user(n), StreamEnd::Disconnected);
         }
-        assert_eq!(ends.last(user(0)), None);
+        assert_eq!(ends.last(&user(0)), None);
         assert_eq!(ends.lock().by_user.len(), MAX_USERS);
     }
 }

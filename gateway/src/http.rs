@@ -164,26 +164,26 @@ impl Inner {
         let identity = self.authenticate(request, &query).await?;
         // While nobody is connected nothing is read: now it is.
         self.freshness.ensure().await;
-        if self.revocations.refuse(identity.user, identity.issued_at) {
+        if self.revocations.refuse(&identity.user, identity.issued_at) {
             return Err(self.unauthorized(TokenError::Revoked));
         }
         let resumed = last_event_id(request.headers(), &query);
         // A bad token was told so: what follows is for those who may come in.
-        if is_flooded || self.admission.is_flooded_for(identity.user) {
+        if is_flooded || self.admission.is_flooded_for(&identity.user) {
             return self.refuse(request, Closing::RateLimited);
         }
         if !self.health.has_been_ready() || !self.hub.has_horizon() {
             return self.refuse(request, Closing::Starting);
         }
-        match self.hub.subscribe(identity.user, identity.issued_at) {
+        match self.hub.subscribe(identity.user.clone(), identity.issued_at) {
             Ok(subscription) => {
                 // Only now: a revocation that comes from here on finds the
                 // stream in the hub.
-                if self.revocations.refuse(identity.user, identity.issued_at) {
+                if self.revocations.refuse(&identity.user, identity.issued_at) {
                     return Err(self.unauthorized(TokenError::Revoked));
                 }
                 if resumed.is_some() {
-                    self.metrics.reconnected(self.streams.ends.last(identity.user));
+                    self.metrics.reconnected(self.streams.ends.last(&identity.user));
                 }
                 let resumed =
                     resumed.map(|cursor| Cursor::parse(cursor).map_err(|_| Resync::Malformed));

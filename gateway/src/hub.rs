@@ -128,20 +128,20 @@ impl Hub {
             self.stirred.notify_waiters();
         }
         streams.open += 1;
-        streams.by_user.entry(user).or_default().push(Arc::clone(&outbox));
+        streams.by_user.entry(user.clone()).or_default().push(Arc::clone(&outbox));
         Ok(Subscription { hub: Arc::clone(self), user, outbox })
     }
 
     /// Queues a row for every stream of `user`, encoded once and only if there
     /// is one. Never waits for any of them.
-    pub fn publish(&self, user: UserId, encode: impl FnOnce() -> Row) {
+    pub fn publish(&self, user: &UserId, encode: impl FnOnce() -> Row) {
         let row = LazyCell::new(|| Arc::new(LiveRow::new(encode(), self.horizon())));
         self.for_each_of(user, |outbox| outbox.push(&row, self.limits.queued_rows));
     }
 
     /// The table has rows of `user` that no notification brought: its streams
     /// read them there.
-    pub fn lose(&self, user: UserId) {
+    pub fn lose(&self, user: &UserId) {
         self.for_each_of(user, Outbox::lose);
     }
 
@@ -151,8 +151,8 @@ impl Hub {
     }
 
     /// Ends the streams that a revocation ends.
-    pub fn revoke(&self, revocation: Revocation) {
-        self.for_each_of(revocation.user, |outbox| {
+    pub fn revoke(&self, revocation: &Revocation) {
+        self.for_each_of(&revocation.user, |outbox| {
             revocation.refuses(outbox.issued_at).then(|| outbox.end(Closing::Revoked)).flatten()
         });
     }
@@ -250,8 +250,8 @@ impl Hub {
     }
 
     /// How many streams `user` has open here.
-    pub fn connections(&self, user: UserId) -> usize {
-        self.streams.lock().by_user.get(&user).map_or(0, Vec::len)
+    pub fn connections(&self, user: &UserId) -> usize {
+        self.streams.lock().by_user.get(user).map_or(0, Vec::len)
     }
 
     /// Whether nobody is connected.
@@ -259,9 +259,9 @@ impl Hub {
         self.streams.lock().by_user.is_empty()
     }
 
-    fn for_each_of(&self, user: UserId, act: impl Fn(&Outbox) -> Option<Waker>) {
+    fn for_each_of(&self, user: &UserId, act: impl Fn(&Outbox) -> Option<Waker>) {
         let mut wakers = Wakers::default();
-        for outbox in self.streams.lock().by_user.get(&user).into_iter().flatten() {
+        for outbox in self.streams.lock().by_user.get(user).into_iter().flatten() {
             wakers.add(act(outbox));
         }
         wakers.wake();
@@ -275,12 +275,12 @@ impl Hub {
         wakers.wake();
     }
 
-    fn leave(&self, user: UserId, outbox: &Arc<Outbox>) {
+    fn leave(&self, user: &UserId, outbox: &Arc<Outbox>) {
         let mut streams = self.streams.lock();
-        if let Some(outboxes) = streams.by_user.get_mut(&user) {
+        if let Some(outboxes) = streams.by_user.get_mut(user) {
             outboxes.retain(|other| !Arc::ptr_eq(other, outbox));
             if outboxes.is_empty() {
-                streams.by_user.remove(&user);
+                streams.by_user.remove(user);
             }
             streams.open -= 1;
         }
@@ -393,19 +393,19 @@ impl Subscription {
     }
 
     /// The user whose rows these are.
-    pub fn user(&self) -> UserId {
-        self.user
+    pub fn user(&self) -> &UserId {
+        &self.user
     }
 
     /// How many streams the user has open here, this one included.
     pub fn connections(&self) -> usize {
-        self.hub.connections(self.user)
+        self.hub.connections(&self.user)
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.leave(self.user, &self.outbox);
+        self.hub.leave(&self.user, &self.outbox);
     }
 }
 
@@ -483,8 +483,8 @@ mod tests {
     use super::*;
     use crate::cursor::RowKey;
 
-    const ADA: UserId = UserId(uuid::Uuid::from_u128(1));
-    const BOB: UserId = UserId(uuid::Uuid::from_u128(2));
+    const ADA: UserId = UserId::uuid(uuid::Uuid::from_u128(1));
+    const BOB: UserId = UserId::uuid(uuid::Uuid::from_u128(2));
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -521,7 +521,7 @@ mod tests {
     fn a_row_reaches_every_stream_of_its_user_and_no_other() {
         let hub = hub(8);
         let [a1, a2, b] = [ADA, ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
-        hub.publish(ADA, || row("x"));
+        hub.publish(&ADA, || row("x"));
         assert_eq!(receive(&a1), ["x"]);
         assert_eq!(receive(&a2), ["x"]);
         assert!(receive(&b).is_empty());
@@ -551,7 +551,7 @@ mod tests {
                 .is_pending()
         );
         for text in ["a", "b", "c"] {
-            hub.publish(ADA, || row(text));
+            hub.publish(&ADA, || row(text));
         }
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
         assert_eq!(receive(&stream), ["a", "b", "c"]);
@@ -563,12 +563,12 @@ mod tests {
         let slow = hub.subscribe(ADA, None).unwrap();
         let quick = hub.subscribe(ADA, None).unwrap();
         for text in ["a", "b", "c", "d"] {
-            hub.publish(ADA, || row(text));
+            hub.publish(&ADA, || row(text));
             assert_eq!(receive(&quick), [text]);
         }
         assert_eq!(receive(&slow), ["lost"]);
         slow.restart();
-        hub.publish(ADA, || row("e"));
+        hub.publish(&ADA, || row("e"));
         assert_eq!(receive(&slow), ["e"]);
     }
 
@@ -578,10 +578,10 @@ mod tests {
         let stream = hub.subscribe(ADA, None).unwrap();
         let key = RowKey { xact: 1, seq: 1 };
         let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1], made_at: None };
-        hub.publish(ADA, huge);
+        hub.publish(&ADA, huge);
         assert_eq!(receive(&stream)[0].len(), MAX_QUEUED_BYTES + 1);
-        hub.publish(ADA, || row("y"));
-        hub.publish(ADA, huge);
+        hub.publish(&ADA, || row("y"));
+        hub.publish(&ADA, huge);
         assert_eq!(receive(&stream), ["lost"]);
     }
 
@@ -590,14 +590,14 @@ mod tests {
         let hub = hub(8);
         let stream = hub.subscribe(ADA, None).unwrap();
         assert!(stream.horizon_if_idle().is_some());
-        hub.publish(ADA, || row("x"));
+        hub.publish(&ADA, || row("x"));
         assert!(stream.horizon_if_idle().is_none());
         receive(&stream);
         assert!(stream.horizon_if_idle().is_some());
         let stopping = hub.subscribe(BOB, None).unwrap();
         stopping.outbox.end(Closing::Shutdown);
         assert!(stopping.horizon_if_idle().is_none());
-        hub.lose(ADA);
+        hub.lose(&ADA);
         assert!(stream.horizon_if_idle().is_none());
     }
 
@@ -616,7 +616,7 @@ mod tests {
     fn a_closed_hub_ends_its_streams_and_opens_none() {
         let hub = hub(8);
         let stream = hub.subscribe(ADA, None).unwrap();
-        hub.publish(ADA, || row("last"));
+        hub.publish(&ADA, || row("last"));
         hub.close(Closing::Shutdown);
         assert_eq!(receive(&stream), ["last"]);
         assert_eq!(receive(&stream), ["closed"]);

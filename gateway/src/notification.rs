@@ -4,6 +4,8 @@
 //! checked to be JSON, never taken apart, so that what Postgres wrote is byte
 //! for byte what the browser gets.
 
+mod user;
+
 use std::{
     fmt,
     time::{Duration, SystemTime},
@@ -11,22 +13,13 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use uuid::Uuid;
+
+pub use user::{UserId, UserIdError};
 
 use crate::cursor::RowKey;
 
-/// Whose notification: the row's `user_id`, the token's user claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(pub Uuid);
-
-impl fmt::Display for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// One committed row of the table.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Notification<'a> {
     /// Who sees it. Nobody else ever does.
     pub user: UserId,
@@ -51,7 +44,7 @@ impl fmt::Debug for Notification<'_> {
 }
 
 /// What a trigger has to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// The row itself.
     Row(Notification<'a>),
@@ -85,7 +78,7 @@ impl<'a> Payload<'a> {
         let envelope: Envelope<'a> = serde_json::from_str(payload)
             .map_err(|e| if e.is_data() { PayloadError::Envelope } else { PayloadError::Json })?;
         let xact = envelope.xact_id.parse().map_err(|_| PayloadError::Envelope)?;
-        let user = UserId(envelope.user_id);
+        let user = envelope.user_id;
         match (envelope.seq, envelope.data) {
             (Some(seq), Some(data)) if data.get().starts_with('{') => {
                 let data = data.get();
@@ -106,7 +99,7 @@ struct Envelope<'a> {
     #[serde(borrow)]
     xact_id: &'a str,
     seq: Option<i64>,
-    user_id: Uuid,
+    user_id: UserId,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     /// Seconds since 1970.
@@ -158,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_ring_names_its_user_or_nobody() {
-        let user = UserId(USER.parse().unwrap());
+        let user: UserId = USER.parse().unwrap();
         let text = format!(r#"{{"xact_id":"745","user_id":"{USER}"}}"#);
         assert_eq!(Payload::decode(&text), Ok(Payload::Ring { xact: 745, user }));
         assert_eq!(Payload::decode(""), Ok(Payload::BareRing));
@@ -170,7 +163,7 @@ mod tests {
         let text = payload(data);
         let row = row(&text);
         assert_eq!(row.data, data);
-        assert_eq!(row.user, UserId(USER.parse().unwrap()));
+        assert_eq!(row.user, USER.parse().unwrap());
         assert_eq!(row.key, RowKey { xact: 745, seq: 12 });
     }
 
@@ -196,7 +189,9 @@ mod tests {
             (payload("{").as_str(), PayloadError::Json),
             (&payload("{}").replace("745", "-1"), PayloadError::Envelope),
             (&payload("{}").replace("745", "99999999999999999999"), PayloadError::Envelope),
-            (&payload("{}").replace(USER, "me"), PayloadError::Envelope),
+            (&payload("{}").replace(USER, ""), PayloadError::Envelope),
+            (&payload("{}").replace(USER, &"x".repeat(256)), PayloadError::Envelope),
+            (&payload("{}").replace(&format!("\"{USER}\""), "7"), PayloadError::Envelope),
             (&payload("{}").replace(":12,", ":\"12\","), PayloadError::Envelope),
             (&format!("{} {{}}", payload("{}")), PayloadError::Json),
         ] {

@@ -322,7 +322,7 @@ impl Reading<'_> {
     }
 
     fn page_request(&self) -> PageRequest<'_> {
-        PageRequest { user: self.request.user, cursor: &self.cursor }
+        PageRequest { user: &self.request.user, cursor: &self.cursor }
     }
 
     fn reply(self, horizon: &Arc<Horizon>, metrics: &Metrics) -> Reply {

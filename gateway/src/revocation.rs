@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use crate::notification::UserId;
 
 /// Tokens of `user` that were issued before `before` are refused.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Revocation {
     /// Whose.
     pub user: UserId,
@@ -25,10 +25,14 @@ impl Revocation {
     /// Whether a token of this user, issued then, is refused. One that does not
     /// say when it was issued may be as old as any.
     pub fn refuses(&self, issued_at: Option<SystemTime>) -> bool {
-        let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
-        let issued_at = issued_at.and_then(since_1970).map(|since| since.as_secs_f64());
-        issued_at.is_none_or(|issued_at| issued_at < self.before)
+        is_before(issued_at, self.before)
     }
+}
+
+fn is_before(issued_at: Option<SystemTime>, before: f64) -> bool {
+    let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+    let issued_at = issued_at.and_then(since_1970).map(|since| since.as_secs_f64());
+    issued_at.is_none_or(|issued_at| issued_at < before)
 }
 
 /// All revocations, the latest of each user.
@@ -40,9 +44,9 @@ pub struct Revocations {
 impl Revocations {
     /// Adds one; an earlier one of the same user changes nothing. Whether it
     /// was news.
-    pub fn add(&self, revocation: Revocation) -> bool {
+    pub fn add(&self, revocation: &Revocation) -> bool {
         let mut by_user = self.by_user.write();
-        let before = by_user.entry(revocation.user).or_insert(f64::NEG_INFINITY);
+        let before = by_user.entry(revocation.user.clone()).or_insert(f64::NEG_INFINITY);
         let is_news = revocation.before > *before;
         *before = before.max(revocation.before);
         is_news
@@ -52,18 +56,18 @@ impl Revocations {
     /// that were news.
     pub fn replace(&self, all: &[Revocation]) -> Vec<Revocation> {
         let fresh: HashMap<UserId, f64> =
-            all.iter().map(|revocation| (revocation.user, revocation.before)).collect();
+            all.iter().map(|each| (each.user.clone(), each.before)).collect();
         let before = std::mem::replace(&mut *self.by_user.write(), fresh);
         let is_news = |revocation: &&Revocation| {
             before.get(&revocation.user).is_none_or(|before| revocation.before > *before)
         };
-        all.iter().filter(is_news).copied().collect()
+        all.iter().filter(is_news).cloned().collect()
     }
 
     /// Whether a token of `user`, issued then, is refused.
-    pub fn refuse(&self, user: UserId, issued_at: Option<SystemTime>) -> bool {
-        let before = self.by_user.read().get(&user).copied();
-        before.is_some_and(|before| Revocation { user, before }.refuses(issued_at))
+    pub fn refuse(&self, user: &UserId, issued_at: Option<SystemTime>) -> bool {
+        let before = self.by_user.read().get(user).copied();
+        before.is_some_and(|before| is_before(issued_at, before))
     }
 }
 
@@ -73,8 +77,8 @@ mod tests {
 
     use super::*;
 
-    const ADA: UserId = UserId(uuid::Uuid::from_u128(1));
-    const BOB: UserId = UserId(uuid::Uuid::from_u128(2));
+    const ADA: UserId = UserId::uuid(uuid::Uuid::from_u128(1));
+    const BOB: UserId = UserId::uuid(uuid::Uuid::from_u128(2));
 
     fn at(seconds: u64) -> Option<SystemTime> {
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
@@ -83,24 +87,24 @@ mod tests {
     #[test]
     fn the_latest_counts_and_only_for_its_user() {
         let revocations = Revocations::default();
-        assert!(!revocations.refuse(ADA, None));
-        assert!(revocations.add(Revocation { user: ADA, before: 100.0 }));
-        assert!(!revocations.add(Revocation { user: ADA, before: 50.0 }));
-        assert!(revocations.refuse(ADA, at(99)) && revocations.refuse(ADA, None));
-        assert!(!revocations.refuse(ADA, at(100)));
-        assert!(!revocations.refuse(BOB, at(1)));
-        assert!(revocations.add(Revocation { user: ADA, before: f64::INFINITY }));
-        assert!(revocations.refuse(ADA, at(u64::from(u32::MAX))));
+        assert!(!revocations.refuse(&ADA, None));
+        assert!(revocations.add(&Revocation { user: ADA, before: 100.0 }));
+        assert!(!revocations.add(&Revocation { user: ADA, before: 50.0 }));
+        assert!(revocations.refuse(&ADA, at(99)) && revocations.refuse(&ADA, None));
+        assert!(!revocations.refuse(&ADA, at(100)));
+        assert!(!revocations.refuse(&BOB, at(1)));
+        assert!(revocations.add(&Revocation { user: ADA, before: f64::INFINITY }));
+        assert!(revocations.refuse(&ADA, at(u64::from(u32::MAX))));
     }
 
     #[test]
     fn what_is_gone_from_the_table_is_undone_and_what_is_new_is_told() {
         let revocations = Revocations::default();
         let of = |user, before| Revocation { user, before };
-        revocations.add(of(ADA, 100.0));
+        revocations.add(&of(ADA, 100.0));
         assert_eq!(revocations.replace(&[of(ADA, 50.0), of(BOB, 70.0)]), [of(BOB, 70.0)]);
-        assert!(revocations.refuse(ADA, at(49)) && !revocations.refuse(ADA, at(50)));
+        assert!(revocations.refuse(&ADA, at(49)) && !revocations.refuse(&ADA, at(50)));
         assert_eq!(revocations.replace(&[of(ADA, 60.0)]), [of(ADA, 60.0)]);
-        assert!(!revocations.refuse(BOB, at(1)));
+        assert!(!revocations.refuse(&BOB, at(1)));
     }
 }

@@ -47,20 +47,20 @@ impl Closing {
 pub fn connected(
     out: &mut Vec<u8>,
     id: Option<&Cursor>,
-    user: UserId,
+    user: &UserId,
     connections: usize,
     expires_at: SystemTime,
     retry: Duration,
 ) {
     #[derive(Serialize)]
-    struct Connected {
-        user_id: uuid::Uuid,
+    struct Connected<'a> {
+        user_id: &'a UserId,
         timestamp: String,
         connections: usize,
         expires_at: String,
     }
     let data = Connected {
-        user_id: user.0,
+        user_id: user,
         timestamp: rfc3339(SystemTime::now()),
         connections,
         expires_at: rfc3339(expires_at),
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn connected_names_the_user_and_when_the_token_ends() {
-        let user = UserId(uuid::Uuid::from_u128(7));
+        let user = UserId::uuid(uuid::Uuid::from_u128(7));
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
         let retry = Duration::from_millis(1500);
-        let text = text(|out| connected(out, Some(&cursor()), user, 2, end, retry));
+        let text = text(|out| connected(out, Some(&cursor()), &user, 2, end, retry));
         assert!(text.starts_with("event: connected\nretry: 1500\ndata: {\"user_id\":\""), "{text}");
         let rest = r#""connections":2,"expires_at":"2030-03-17T17:46:40.000Z"}"#;
         assert!(text.contains(rest), "{text}");

@@ -272,7 +272,7 @@ impl EventStream {
         self.subscription.restart();
         let cursor = self.feed.read().clone();
         let user = self.subscription.user();
-        self.page = Some(self.context.replays.ask(user, cursor, self.replay_limit));
+        self.page = Some(self.context.replays.ask(user.clone(), cursor, self.replay_limit));
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
@@ -393,9 +393,9 @@ impl Drop for EventStream {
             None if self.stalled.is_set() => StreamEnd::SlowConsumer,
             None => StreamEnd::Disconnected,
         };
-        let user = self.subscription.user();
         let lived = self.opened.elapsed();
         self.set_lagging(false);
+        let user = self.subscription.user();
         self.context.metrics.stream_ended(end, lived);
         self.context.ends.record(user, end);
         tracing::debug!(

@@ -144,8 +144,8 @@ async fn an_answer_for_many_streams_is_bounded_in_bytes_and_none_of_them_is_forg
     let config = config(&database.url, &[]);
     let connector = Arc::new(Connector::new(config.database));
     let store = Store::new(connector, 3, config.table, "probes".into()).unwrap();
-    let requests: Vec<_> =
-        users.iter().map(|user| PageRequest { user: UserId(*user), cursor: &cursor }).collect();
+    let ids: Vec<UserId> = users.iter().copied().map(UserId::uuid).collect();
+    let requests: Vec<_> = ids.iter().map(|user| PageRequest { user, cursor: &cursor }).collect();
     let mut transaction = store.begin().await.unwrap();
     let pages = transaction.pages(&requests).await.unwrap();
     let bytes: usize =

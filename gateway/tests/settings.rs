@@ -70,7 +70,6 @@ fn each_wrong_setting_is_one_line_that_names_it() {
         ),
         (&["nonsense"], &["nonsense"]),
         (&["token"], &["--user"]),
-        (&["token", "--user", "me"], &["--user", "me"]),
     ] {
         let (code, stderr) = gateway(arguments);
         assert_eq!(code, 2, "{arguments:?}: {stderr}");

@@ -150,7 +150,7 @@ impl Target {
             Users::Signed(auth) => (0..count)
                 .map(|user| {
                     let id = user_id(user);
-                    let token = auth::sign(auth, UserId(id), TOKEN_LIFETIME)?;
+                    let token = auth::sign(auth, &UserId::uuid(id), TOKEN_LIFETIME)?;
                     Ok((id.to_string(), token))
                 })
                 .collect(),

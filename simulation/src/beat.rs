@@ -273,7 +273,7 @@ impl Beat {
             let Self { nonce, number, .. } = self;
             format!("gateway {nonce}: sweep {number} of {snapshot} finds rows {unseen:?}")
         });
-        let key = |row: &usize| (postgres.written[*row].key, postgres.written[*row].user);
+        let key = |row: &usize| (postgres.written[*row].key, postgres.written[*row].user.clone());
         let is_long = unseen.len() > scene.plan.max_unseen;
         let unseen = (!is_long).then(|| unseen.iter().map(key).collect());
         let sweep = Sweep { number: self.number, snapshot: Arc::new(snapshot), unseen };

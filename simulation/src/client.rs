@@ -30,7 +30,7 @@ impl Client {
 
     /// Reads an event.
     pub fn read(&mut self, event: Event, postgres: &Postgres, book: &mut Book) {
-        let (number, user, at) = (self.number, self.user, event.at);
+        let (number, user, at) = (self.number, self.user.clone(), event.at);
         let begin = || Lineage::new(format!("client {number}"), user, at);
         self.lineage.get_or_insert_with(begin).read(&event, postgres, book);
         if let Some(id) = event.id {

@@ -194,7 +194,7 @@ impl World {
         let user = user(self.scene.dice.usize(0..self.scene.plan.users));
         let large = self.scene.chance(self.scene.plan.large_rows);
         let silent = self.scene.chance(self.scene.plan.silent_rows);
-        let row = self.postgres.insert(id, user, large, silent);
+        let row = self.postgres.insert(id, &user, large, silent);
         self.scene.tell(|| {
             let key = self.postgres.written[row].key;
             format!("{id:?} inserts row {row} for {user}: {key:?}, large {large}, silent {silent}")
@@ -386,7 +386,7 @@ impl World {
             let Client { number, user, .. } = client;
             format!("client {number} of {user} opens stream {id} on gateway {}", gateway.nonce)
         });
-        if gateway.open(id, client.user, client.last_id.as_deref(), &self.scene).is_none() {
+        if gateway.open(id, client.user.clone(), client.last_id.as_deref(), &self.scene).is_none() {
             return false;
         }
         self.next_stream += 1;
@@ -568,5 +568,5 @@ impl World {
 }
 
 fn user(number: usize) -> UserId {
-    UserId(Uuid::from_u128(number as u128))
+    UserId::uuid(Uuid::from_u128(number as u128))
 }

@@ -103,7 +103,7 @@ impl Lineage {
                     let text = format!("{}: {}, epoch {epoch}", self.name, reason.reason());
                     book.violations.push((Violation::Resynced, text));
                 }
-                *self = Self::new(self.name.clone(), self.user, event.at);
+                *self = Self::new(self.name.clone(), self.user.clone(), event.at);
             }
             EventKind::Connected | EventKind::Heartbeat | EventKind::Closing => {}
         }

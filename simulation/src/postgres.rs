@@ -269,7 +269,7 @@ impl Postgres {
     /// more.
     pub fn page(
         &self,
-        user: UserId,
+        user: &UserId,
         cursor: &Cursor,
         max_rows: usize,
         max_size: usize,
@@ -295,23 +295,23 @@ impl Postgres {
     }
 
     /// How many rows of `user` are beyond `cursor`.
-    pub fn count(&self, user: UserId, cursor: &Cursor) -> usize {
+    pub fn count(&self, user: &UserId, cursor: &Cursor) -> usize {
         let count = |range: notify_gateway::cursor::Unread| {
             self.range(user, range.after, range.before).count()
         };
         cursor.unread().into_iter().map(count).sum()
     }
 
-    fn range(&self, user: UserId, after: RowKey, before: u64) -> impl Iterator<Item = usize> {
+    fn range(&self, user: &UserId, after: RowKey, before: u64) -> impl Iterator<Item = usize> {
         self.table.iter().copied().filter(move |row| {
             let row = &self.written[*row];
-            row.user == user && row.key > after && row.key.xact < before
+            row.user == *user && row.key > after && row.key.xact < before
         })
     }
 
     /// `notify_gateway.payload(row)`.
     fn payload(&self, row: usize) -> String {
-        let Written { user, key: RowKey { xact, seq }, .. } = self.written[row];
+        let Written { user, key: RowKey { xact, seq }, .. } = &self.written[row];
         format!(r#"{{"xact_id":"{xact}","seq":{seq},"user_id":"{user}","data":{{"id":{row}}}}}"#)
     }
 
@@ -389,7 +389,7 @@ impl Postgres {
 
     /// A row for `user`; a large one is told by a ring that names the user, a
     /// silent one not at all. Returns the row's number.
-    pub fn insert(&mut self, id: TransactionId, user: UserId, large: bool, silent: bool) -> usize {
+    pub fn insert(&mut self, id: TransactionId, user: &UserId, large: bool, silent: bool) -> usize {
         let place = self.place(id);
         let xact = self.number(place);
         if self.next_seq >= self.logged_seq {
@@ -400,12 +400,15 @@ impl Postgres {
         self.next_seq += 1;
         self.wal.push(Record::Number(xact));
         let row = self.written.len();
+        let user = user.clone();
         self.written.push(Written { user, key, transaction: id.0, visible: None, vanished: false });
         let notice = match self.transactions[place].mode {
             _ if silent => None,
             Mode::Silent => None,
             Mode::Ring => Some(String::new()),
-            Mode::Rows if large => Some(format!(r#"{{"xact_id":"{xact}","user_id":"{user}"}}"#)),
+            Mode::Rows if large => {
+                Some(format!(r#"{{"xact_id":"{xact}","user_id":"{}"}}"#, self.written[row].user))
+            }
             Mode::Rows => Some(self.payload(row)),
         };
         let told = &mut self.told[id.0];

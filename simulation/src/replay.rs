@@ -210,7 +210,7 @@ impl Batch {
                 for (wish, reading) in wishes.iter().zip(&mut readings) {
                     if reading.refused.is_none() {
                         let Reading { cursor, .. } = reading;
-                        reading.page = postgres.page(wish.user, cursor, max_rows, max_size);
+                        reading.page = postgres.page(&wish.user, cursor, max_rows, max_size);
                     }
                 }
                 Phase::Pages(session, readings)
@@ -237,7 +237,7 @@ impl Batch {
                 }
                 for (wish, reading) in wishes.iter().zip(&mut readings) {
                     if let Some(most) = wish.limit.filter(|_| reading.page.more) {
-                        let exceeds = postgres.count(wish.user, &reading.cursor) > most;
+                        let exceeds = postgres.count(&wish.user, &reading.cursor) > most;
                         reading.refused = exceeds.then_some(Resync::TooFarBack);
                     }
                 }

@@ -135,7 +135,7 @@ impl Stream {
                         if !self.feed.is_live() {
                             break;
                         }
-                        let key = (self.subscription.user(), live.row.key);
+                        let key = (self.subscription.user().clone(), live.row.key);
                         if scene.is_without(Sabotage::SharedRecents) && !shared.insert(key) {
                             continue;
                         }
@@ -179,7 +179,7 @@ impl Stream {
             self.subscription.restart();
         }
         let cursor = self.feed.read().clone();
-        let user = self.subscription.user();
+        let user = self.subscription.user().clone();
         replays.wish(Wish { stream: self.id, user, cursor, limit: self.limit });
         self.page = PageState::Asked;
     }

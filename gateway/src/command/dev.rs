@@ -19,7 +19,6 @@ use notify_gateway::{
     config::{Config, LogFormat, Settings},
     gateway::Gateway,
     http::STREAM_PATH,
-    notification::UserId,
     schema, telemetry,
     throwaway::{self, Postgres},
 };
@@ -69,11 +68,12 @@ async fn run_beside(arguments: &Arguments, postgres: &Postgres) -> Result<(), Fa
     let health = gateway.health();
     let mut users = Vec::new();
     for name in ["Ada", "Grace"] {
-        let user = UserId(Uuid::new_v4());
-        let token = auth::sign(&auth, user, TOKEN_LIFETIME).context("cannot sign a token")?;
+        let user = Uuid::new_v4();
+        let token =
+            auth::sign(&auth, &user.into(), TOKEN_LIFETIME).context("cannot sign a token")?;
         users.push(DemoUser {
             name,
-            user_id: user.0,
+            user_id: user,
             curl: format!(
                 "curl -N -H 'Authorization: Bearer {token}' http://{address}{STREAM_PATH}"
             ),
@@ -122,7 +122,7 @@ fn config(arguments: &Arguments, database_url: &str) -> Result<Config, Failure> 
     Ok(settings.into_config()?)
 }
 
-fn psql_line(postgres: &Postgres, user: UserId) -> String {
+fn psql_line(postgres: &Postgres, user: Uuid) -> String {
     // Where psql is not on the PATH it is beside the server's own binaries.
     let on_path = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("psql").exists()));

@@ -4,15 +4,14 @@ use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
 use notify_gateway::{auth, config::AuthSettings, notification::UserId};
-use uuid::Uuid;
 
 use super::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Whose notifications the token opens
-    #[arg(long, value_name = "UUID")]
-    user: Uuid,
+    /// Whose notifications the token opens: the user's id as the table has it
+    #[arg(long, value_name = "ID")]
+    user: UserId,
     /// How long it is valid
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration,
           value_name = "DURATION")]
@@ -27,8 +26,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let reason = "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE) is needed to sign a token";
         return Err(Failure::Usage(reason.into()));
     }
-    let token = auth::sign(&config, UserId(arguments.user), arguments.lifetime)
-        .context("cannot sign a token")?;
+    let token =
+        auth::sign(&config, &arguments.user, arguments.lifetime).context("cannot sign a token")?;
     writeln!(std::io::stdout(), "{token}").context("cannot print the token")?;
     Ok(())
 }

@@ -31,8 +31,8 @@ impl Admission {
     }
 
     /// Likewise of this user.
-    pub(super) fn is_flooded_for(&self, user: UserId) -> bool {
-        self.by_user.as_ref().is_some_and(|limit| limit.exceeds(&user))
+    pub(super) fn is_flooded_for(&self, user: &UserId) -> bool {
+        self.by_user.as_ref().is_some_and(|limit| limit.exceeds(user))
     }
 }
 

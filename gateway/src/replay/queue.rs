@@ -207,7 +207,7 @@ mod tests {
 
     fn ask(replays: &Arc<Replays>) -> PendingPage {
         let cursor = Cursor::new(1, Arc::new(Snapshot::empty()));
-        replays.ask(UserId(uuid::Uuid::nil()), cursor, None)
+        replays.ask(UserId::uuid(uuid::Uuid::nil()), cursor, None)
     }
 
     fn waiting(replays: &Replays) -> usize {
@@ -272,8 +272,9 @@ mod tests {
         let holes: Vec<String> = (0..1000).map(|hole| (2 * hole + 3).to_string()).collect();
         let snapshot: Snapshot = format!("3:10000:{}", holes.join(",")).parse().unwrap();
         let forged = Cursor::new(1, Arc::new(snapshot));
-        let user = UserId(uuid::Uuid::nil());
-        let _waiting: Vec<_> = (0..5).map(|_| replays.ask(user, forged.clone(), None)).collect();
+        let user = UserId::uuid(uuid::Uuid::nil());
+        let _waiting: Vec<_> =
+            (0..5).map(|_| replays.ask(user.clone(), forged.clone(), None)).collect();
         assert_eq!(replays.take_batch(Instant::now()).0.len(), 2);
     }
 

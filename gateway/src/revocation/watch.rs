@@ -96,10 +96,10 @@ impl RevocationWatch {
         let news = if read.is_whole {
             self.revocations.replace(&read.found)
         } else {
-            read.found.iter().copied().filter(|found| self.revocations.add(*found)).collect()
+            read.found.iter().filter(|found| self.revocations.add(found)).cloned().collect()
         };
         for revocation in news {
-            self.hub.revoke(revocation);
+            self.hub.revoke(&revocation);
         }
     }
 

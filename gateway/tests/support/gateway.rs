@@ -8,7 +8,6 @@ use notify_gateway::{
     config::{Config, Settings},
     gateway::{Gateway, RunError},
     http::STREAM_PATH,
-    notification::UserId,
     secret::Secret,
 };
 use tokio::task::JoinHandle;
@@ -154,5 +153,5 @@ pub(crate) fn token(user: Uuid) -> String {
 
 pub(crate) fn token_for(user: Uuid, lifetime: Duration) -> String {
     let config = AuthConfig { secret: Some(Secret::new(SECRET.into())), ..AuthConfig::default() };
-    auth::sign(&config, UserId(user), lifetime).unwrap()
+    auth::sign(&config, &user.into(), lifetime).unwrap()
 }

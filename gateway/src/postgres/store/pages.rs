@@ -26,7 +26,7 @@ const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
 /// A stream's request for a page.
 pub struct PageRequest<'a> {
     /// Whose rows.
-    pub user: UserId,
+    pub user: &'a UserId,
     /// What it has.
     pub cursor: &'a Cursor,
 }
@@ -46,7 +46,8 @@ pub struct PageRows {
 struct Ranges {
     first: Vec<i32>,
     last: Vec<i32>,
-    user: Vec<Uuid>,
+    /// NULL for a user that is no UUID, who has no rows in a column of that type.
+    user: Vec<Option<Uuid>>,
     after_xact: Vec<String>,
     after_seq: Vec<i64>,
     before: Vec<String>,
@@ -93,7 +94,7 @@ impl Ranges {
                 ranges.before.push(unread.before.to_string());
             }
             ranges.last.push(place(&ranges).map_err(|_| StoreError::Number)?);
-            ranges.user.push(request.user.0);
+            ranges.user.push(request.user.as_uuid());
         }
         Ok(ranges)
     }

@@ -2,9 +2,10 @@
 
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::{StoreError, column, query, texts};
-use crate::{cursor::Snapshot, notification::UserId, revocation::Revocation};
+use crate::{cursor::Snapshot, revocation::Revocation};
 
 /// What one look at the table found.
 #[derive(Clone, Debug)]
@@ -70,8 +71,8 @@ fn decode(rows: &[tokio_postgres::Row], is_whole: bool) -> Result<RevocationsRea
     let first = rows.first().ok_or(StoreError::Number)?;
     let mut found = Vec::new();
     for row in rows {
-        if let Some(user) = column::<Option<uuid::Uuid>>(row, 2)? {
-            found.push(Revocation { user: UserId(user), before: column(row, 3)? });
+        if let Some(user) = column::<Option<Uuid>>(row, 2)? {
+            found.push(Revocation { user: user.into(), before: column(row, 3)? });
         }
     }
     let snapshot = column::<&str>(first, 0)?.parse()?;

@@ -3,6 +3,7 @@
 
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::{StoreError, column, query, texts, xact};
 use crate::{
@@ -73,7 +74,7 @@ pub(super) async fn unseen(
     }
     let key = |row: &tokio_postgres::Row| -> Result<_, StoreError> {
         let key = RowKey { xact: xact(column(row, 0)?)?, seq: column(row, 1)? };
-        Ok((key, UserId(column(row, 2)?)))
+        Ok((key, column::<Uuid>(row, 2)?.into()))
     };
     rows.iter().map(key).collect::<Result<_, _>>().map(Some)
 }
