@@ -413,8 +413,8 @@ fn database(
         .map_err(|source| ConfigError::DatabaseUrl { setting, source })
 }
 
-/// A value, else a file's content. An empty value is none: that is what a
-/// compose file with an unset variable passes.
+/// A value, else a file's content. An empty value counts as not set: that is
+/// what a compose file with an unset variable passes.
 fn secret(
     value: Option<Secret>,
     file: Option<&Path>,
@@ -431,10 +431,10 @@ fn secret(
                 file: file.to_owned(),
                 source,
             })?;
-            // Editors end a file with a line end that nobody means.
+            // Editors end a file with a line end that is not part of the secret.
             let text = text.trim_end_matches(['\r', '\n']);
             if text.is_empty() {
-                // An empty key would verify everybody's tokens.
+                // An empty secret would verify anyone's tokens.
                 return Err(ConfigError::Empty { setting, file: file.to_owned() });
             }
             Ok(Some(Secret::new(text.to_owned())))
@@ -463,7 +463,7 @@ fn non_empty(value: &Option<String>) -> Option<String> {
 /// A setting that is wrong or missing. One line, naming it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A required setting is not there.
+    /// A required setting is missing.
     #[error("{setting} is missing; set it, for example to: {example}")]
     Missing {
         /// The setting's names.
@@ -487,7 +487,7 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: KeyError,
     },
-    /// A secret's file holds none.
+    /// A secret's file is empty.
     #[error("{setting}: {} is empty", file.display())]
     Empty {
         /// The setting's names.
@@ -641,7 +641,7 @@ fn check_identifier(s: &str) -> Result<(), String> {
 }
 
 fn parse_duration(s: &str) -> Result<Duration, String> {
-    // A timer of years is a slip of the unit; the clocks below overflow on it.
+    // A timer of years is a slip of the unit, and would overflow the clocks.
     const MAX: Duration = Duration::from_secs(24 * 60 * 60);
     const MIN: Duration = Duration::from_millis(10);
     let duration = humantime::parse_duration(s)

@@ -29,11 +29,12 @@ use super::{
 };
 use crate::problem::Problem;
 
-/// What a peer may send while it is answered; nobody has a reason to.
+/// Bytes that a peer may send while it is answered. No client has a reason to
+/// send any, and more than this end the connection.
 const MAX_DISCARDED: usize = 64 * 1024;
 
-/// How long the last bytes of a peer that is refused are read and thrown away:
-/// with them unread the kernel resets the connection, and the peer never sees
+/// How long bytes are read and thrown away after the last answer. While bytes
+/// are unread, closing a socket resets the connection, and the peer never sees
 /// the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -79,7 +80,7 @@ where
             return Ok(Next::Http2(buffer));
         };
         let is_head = request.method() == Method::HEAD;
-        // What does not know chunks gets a body that ends with its connection.
+        // HTTP/1.0 has no chunks: there a body ends with its connection.
         let framing = match request.version() {
             Version::HTTP_10 => Framing::None,
             _ => Framing::Chunked,
@@ -133,7 +134,7 @@ async fn read_request<I: AsyncRead + AsyncWrite + Unpin>(
             RequestBody::Full(Full::new(body))
         }
     };
-    // What is not read stands before the next request.
+    // A body that is not read would be taken for the next request.
     let persistence = persistence.unless(matches!(body, RequestBody::Unread));
     Ok(Some(Asked::Request(Box::new(request.map(|()| body)), persistence)))
 }
@@ -312,7 +313,7 @@ fn poll_gone<I: AsyncRead + Unpin>(
 /// How the end of a body is told (RFC 9112, section 6.3).
 #[derive(Clone, Copy)]
 enum Framing {
-    /// There is none, or the end of the connection tells.
+    /// There is no body, or the end of the connection is its end.
     None,
     Length(usize),
     Chunked,
@@ -348,7 +349,7 @@ fn write_head(parts: &response::Parts, persistence: Persistence, framing: Framin
 
 fn put_fields(out: &mut BytesMut, fields: &HeaderMap) {
     for (name, value) in fields {
-        // How the connection goes on is known here alone.
+        // Only the server knows whether the connection goes on.
         if name != header::CONNECTION {
             out.put_slice(name.as_str().as_bytes());
             out.put_slice(b": ");
@@ -364,10 +365,10 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A page of a replay does not keep its memory for good.
+/// The buffer keeps at most this much memory after a large page of a replay.
 const MAX_SCRATCH: usize = 256 * 1024;
 
-/// Of a 64-bit number in hexadecimal and a line end.
+/// Room for a 64-bit number in hexadecimal and a line end.
 const SIZE_BYTES: usize = 18;
 
 /// Events on their way to the socket.
