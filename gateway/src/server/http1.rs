@@ -52,29 +52,24 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Application,
 {
-    let Connection { peer, place, service, shutdown } = connection;
+    let Connection { peer, service, shutdown, .. } = connection;
     let mut buffer = BytesMut::new();
     let mut is_first = true;
     loop {
-        let idle = place.idle();
-        let head = tokio::select! {
-            biased;
-            head = timeout(HEAD_TIMEOUT, read_request(stream, &mut buffer, is_first)) => head,
-            () = shutdown.cancelled() => return Ok(Next::Close),
-            () = idle.cut() => return Ok(Next::Close),
-        };
-        drop(idle);
+        // Boxed: what reading takes is given back while the answer is written,
+        // which for a stream is most of its life.
+        let head = Box::pin(next_request(stream, &mut buffer, is_first, connection)).await;
         is_first = false;
         let head = match head {
-            Ok(Ok(Some(head))) => head,
-            Ok(Ok(None)) => return Ok(Next::Close),
-            Ok(Err(ReadError::Io(error))) => return Err(error),
-            Ok(Err(ReadError::Head(error))) => {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(Next::Close),
+            Err(ReadError::Io(error)) => return Err(error),
+            Err(ReadError::Head(error)) => {
                 return Box::pin(refuse(stream, problem(&error))).await;
             }
             // Nothing was asked: there is nothing to answer.
-            Err(_) if buffer.is_empty() => return Ok(Next::Close),
-            Err(_) => return Box::pin(refuse(stream, too_slow())).await,
+            Err(ReadError::TooSlow) if buffer.is_empty() => return Ok(Next::Close),
+            Err(ReadError::TooSlow) => return Box::pin(refuse(stream, too_slow())).await,
         };
         let Asked::Request(mut request, persistence) = head else {
             return Ok(Next::Http2(buffer));
@@ -108,6 +103,7 @@ where
 
 enum ReadError {
     Io(io::Error),
+    TooSlow,
     Head(HeadError),
 }
 
@@ -115,6 +111,28 @@ enum ReadError {
 enum Asked {
     Request(Box<ServerRequest>, Persistence),
     Http2,
+}
+
+/// The next request; none if the peer has gone, if the gateway stops, or if the
+/// connection has to make room for another one.
+async fn next_request<I, S>(
+    stream: &mut I,
+    buffer: &mut BytesMut,
+    is_first: bool,
+    connection: &Connection<S>,
+) -> Result<Option<Asked>, ReadError>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let idle = connection.place.idle();
+    tokio::select! {
+        biased;
+        request = timeout(HEAD_TIMEOUT, read_request(stream, buffer, is_first)) => {
+            request.unwrap_or(Err(ReadError::TooSlow))
+        }
+        () = connection.shutdown.cancelled() => Ok(None),
+        () = idle.cut() => Ok(None),
+    }
 }
 
 /// The next request, its bytes taken out of `buffer`; none if the peer has gone.
