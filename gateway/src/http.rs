@@ -33,6 +33,7 @@ use crate::{
     health::Health,
     horizon::Resync,
     hub::Hub,
+    looks::Freshness,
     metrics::Metrics,
     problem::Problem,
     revocation::Revocations,
@@ -64,6 +65,7 @@ struct Inner {
     credentials: CredentialSources,
     verifier: Arc<Verifier>,
     revocations: Arc<Revocations>,
+    freshness: Freshness,
     hub: Arc<Hub>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
@@ -77,6 +79,7 @@ impl Routes {
         config: &Config,
         verifier: Arc<Verifier>,
         revocations: Arc<Revocations>,
+        freshness: Freshness,
         hub: Arc<Hub>,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
@@ -93,6 +96,7 @@ impl Routes {
             },
             verifier,
             revocations,
+            freshness,
             hub,
             health,
             metrics,
@@ -158,6 +162,11 @@ impl Inner {
             address.is_some_and(|address| self.admission.is_flooded_by(address))
         });
         let identity = self.authenticate(request, &query).await?;
+        // While nobody is connected nothing is read: now it is.
+        self.freshness.ensure().await;
+        if self.revocations.refuse(identity.user, identity.issued_at) {
+            return Err(self.unauthorized(TokenError::Revoked));
+        }
         let resumed = last_event_id(request.headers(), &query);
         // A bad token was told so: what follows is for those who may come in.
         if is_flooded || self.admission.is_flooded_for(identity.user) {

@@ -201,8 +201,14 @@ impl Hub {
         self.dirty.load(Ordering::Relaxed)
     }
 
-    /// Whether a cursor has grown too long since this was asked last: only a
-    /// new watermark makes it short.
+    /// Asks for a new watermark before its time.
+    pub fn want_watermark(&self) {
+        self.watermark_wanted.store(true, Ordering::Relaxed);
+        self.sweep_wanted.notify_one();
+    }
+
+    /// Whether somebody did since this was asked last: a cursor has grown too
+    /// long, and only a new watermark makes it short.
     pub fn take_watermark_wanted(&self) -> bool {
         self.watermark_wanted.swap(false, Ordering::Relaxed)
     }
@@ -383,8 +389,7 @@ impl Subscription {
 
     /// Asks for a new watermark before its time.
     pub fn want_watermark(&self) {
-        self.hub.watermark_wanted.store(true, Ordering::Relaxed);
-        self.hub.sweep_wanted.notify_one();
+        self.hub.want_watermark();
     }
 
     /// The user whose rows these are.

@@ -34,11 +34,11 @@ pub mod revocation;
 pub mod metrics;
 pub mod telemetry;
 pub mod health;
-pub mod looks;
 pub mod ends;
 pub mod limits;
 // The streams' side, and where the two halves meet.
 pub mod hub;
+pub mod looks;
 pub mod dispatch;
 // The road to Postgres.
 pub mod postgres;

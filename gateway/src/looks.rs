@@ -4,9 +4,14 @@
 //! comes first has to wait until it has been asked: whether the token is
 //! revoked, and how far the rows have been offered.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{Notify, watch};
+
+use crate::hub::Hub;
 
 /// How long anybody waits for a look. A database that is asleep takes some
 /// seconds to wake up; one that gives no answer at all is away, and streams are
@@ -84,6 +89,34 @@ impl Default for Looks {
     }
 }
 
+/// What has to be known before a stream is opened.
+pub struct Freshness {
+    /// Where one sees whether anybody is connected.
+    pub hub: Arc<Hub>,
+    /// The looks at the revocations.
+    pub revocations: Arc<Looks>,
+    /// The sweeps.
+    pub sweeps: Arc<Looks>,
+    /// How old a sweep may be while somebody is.
+    pub sweep_age: Duration,
+}
+
+/// How old a look at the revocations may be while somebody is connected. They
+/// are read twice as often then.
+const REVOCATIONS_AGE: Duration = Duration::from_secs(1);
+
+impl Freshness {
+    /// Waits until all of it is known, unless the database is away.
+    pub async fn ensure(&self) {
+        // While nobody is connected nothing is looked at, and what was seen a
+        // moment ago may be the last for long.
+        let is_idle = self.hub.is_empty();
+        let age = |age| if is_idle { Duration::ZERO } else { age };
+        let revocations = self.revocations.fresh(age(REVOCATIONS_AGE));
+        tokio::join!(revocations, self.sweeps.fresh(age(self.sweep_age)));
+    }
+}
+
 /// Somebody who waits, however the wait ends.
 struct Waiting<'a>(&'a watch::Sender<State>);
 
@@ -102,8 +135,6 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 pub use queue::{PendingPage, Replays};
 
 use crate::{
-    cursor::Cursor,
+    cursor::{Cursor, Snapshot},
     error::{LogGate, chain},
     feed::Page,
     health::Health,
@@ -104,6 +104,12 @@ impl Worker {
     async fn answer(&self, batch: Vec<Request>) {
         let Replayer { replays, metrics, .. } = &self.replayer;
         let began = Instant::now();
+        let (aside, batch): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|request| request.unreadable.is_some());
+        aside.into_iter().for_each(|request| self.step_aside(request));
+        if batch.is_empty() {
+            return;
+        }
         let answers = match self.read(&batch).await {
             Ok(answers) => answers,
             Err(error) => return self.failed(batch, error).await,
@@ -134,17 +140,25 @@ impl Worker {
             // Perhaps one of them is the cause: they are tried in smaller company.
             batch.iter_mut().for_each(|request| request.failures += 1);
         }
-        match <[Request; 1]>::try_from(batch) {
-            Ok([alone]) if fault == Fault::Refused && self.is_readable().await => {
-                self.step_aside(alone, &error);
-            }
-            Ok([alone]) => {
-                self.open(fault, &error);
-                self.replayer.replays.postpone(alone);
-            }
+        let mut alone = match <[Request; 1]>::try_from(batch) {
+            Ok([alone]) => alone,
             Err(together) => {
                 self.open(fault, &error);
-                self.replayer.replays.give_back(together);
+                return self.replayer.replays.give_back(together);
+            }
+        };
+        let readable = if fault == Fault::Refused { self.readable().await.ok() } else { None };
+        match readable {
+            Some(snapshot) => {
+                // The database has answered.
+                self.succeeded();
+                self.unreadable(&alone, &error);
+                alone.unreadable = Some(snapshot);
+                self.step_aside(alone);
+            }
+            None => {
+                self.open(fault, &error);
+                self.replayer.replays.postpone(alone);
             }
         }
     }
@@ -157,21 +171,17 @@ impl Worker {
     }
 
     /// Whether the statement works where it has no rows to read: then it is a
-    /// row that cannot be read, and not a right or a table that is missing.
-    async fn is_readable(&self) -> bool {
-        let reading = async {
-            let mut transaction = self.replayer.store.begin().await?;
-            transaction.pages(&[]).await?;
-            transaction.commit().await
-        };
-        reading.await.is_ok()
+    /// row that cannot be read, and not a right or a table that is missing. The
+    /// snapshot sees that row.
+    async fn readable(&self) -> Result<Snapshot, StoreError> {
+        let mut transaction = self.replayer.store.begin().await?;
+        transaction.pages(&[]).await?;
+        let standing = transaction.standing().await?;
+        transaction.commit().await?;
+        Ok(standing.snapshot)
     }
 
-    /// One of this user's rows cannot be made an event. The user goes on behind
-    /// it: it would fail again, and the rows after it would never come.
-    fn step_aside(&self, request: Request, error: &StoreError) {
-        // The database has answered.
-        self.succeeded();
+    fn unreadable(&self, request: &Request, error: &StoreError) {
         self.replayer.metrics.replay_unreadable();
         if self.unreadable_logged.opens() {
             tracing::error!(
@@ -180,7 +190,19 @@ impl Worker {
                 "a row of this user cannot be read; the user's page is told to fetch its list"
             );
         }
-        let _gone_meanwhile = request.answer.send(Err(Resync::Unreadable));
+    }
+
+    /// One of this user's rows cannot be made an event, and would fail again and
+    /// again. The user goes on behind it, once the watermark has passed it.
+    fn step_aside(&self, request: Request) {
+        let watermark = &self.replayer.hub.horizon().watermark;
+        if request.unreadable.as_ref().is_some_and(|snapshot| watermark.contains(snapshot)) {
+            // A stream that has gone meanwhile needs no answer.
+            drop(request.answer.send(Err(Resync::Unreadable)));
+        } else {
+            self.replayer.hub.want_watermark();
+            self.replayer.replays.postpone(request);
+        }
     }
 
     async fn read(&self, batch: &[Request]) -> Result<Vec<Reply>, StoreError> {

@@ -173,8 +173,8 @@ impl Sweeper {
         // there is. A table that rings all the time moves it once an interval.
         let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
-        let is_wanted = || self.looks.are_awaited() || self.hub.take_watermark_wanted();
-        let flush = is_changed && (is_due || is_wanted());
+        let flush =
+            self.hub.take_watermark_wanted() || is_changed && (is_due || self.looks.are_awaited());
         let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
         self.dispatch.take(Signal::Swept(sweep));
         self.health.probe_sent(number);

@@ -4,7 +4,7 @@ use notify_gateway::{http::STREAM_PATH, throwaway::Postgres};
 use uuid::Uuid;
 
 use crate::support::{
-    Database, EventSource, TestGateway, default_schema, eventually, request, token,
+    Database, EventSource, Network, TestGateway, default_schema, eventually, request, token,
 };
 
 async fn server() -> Postgres {
@@ -103,6 +103,47 @@ async fn a_restart_of_postgres_leaves_streams_open_and_lets_new_ones_in() {
     for stream in [&mut before, &mut during] {
         assert_eq!(stream.next_but_heartbeat().await.title(), "back");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_gives_no_answer_at_all_is_told_while_it_is_waited_for() {
+    let server = server().await;
+    let database = Database::new_on(&server).await;
+    let network = Network::to(server.port()).await;
+    let gateway = TestGateway::start(&network.url(&database.url), &[]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+
+    network.freeze();
+
+    // Long before a statement's own time-out.
+    eventually("it is said", async || {
+        let (status, said) = gateway.readyz_strict().await;
+        status == 503 && said.contains("no answer for 3 s")
+    })
+    .await;
+    let (status, said) = gateway.readyz().await;
+    assert!(status == 200 && said.contains("\"ready\":true,\"degraded\":true"), "{said}");
+    database.insert(user, "meanwhile").await;
+    network.thaw();
+    assert_eq!(stream.titles(1).await.0, ["meanwhile"]);
+    eventually("it is well again", async || gateway.readyz_strict().await.0 == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_listen_from_the_start_streams_are_served_by_the_sweep() {
+    let database = Database::new().await;
+    let network = Network::to(1).await;
+    let direct = network.url(&database.url);
+    let flags = ["--listen-database-url", &direct, "--sweep-interval", "100ms"];
+    let gateway = TestGateway::start_unready(&database.url, &flags).await;
+    eventually("it takes streams", async || gateway.readyz().await.0 == 200).await;
+    let (status, said) = gateway.readyz_strict().await;
+    assert!(status == 503 && said.contains("listening"), "{said}");
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    database.insert(user, "by the sweep").await;
+    assert_eq!(stream.titles(1).await.0, ["by the sweep"]);
 }
 
 #[tokio::test]

@@ -63,3 +63,65 @@ async fn a_user_can_be_locked_out_for_good() {
     assert_eq!(stream.next().await.json()["reason"], "revoked");
     assert_eq!(status(&gateway, &token(user)).await, 401);
 }
+
+const REVOKE: &str = "INSERT INTO notify_gateway.revocation (user_id, before) VALUES";
+
+#[tokio::test]
+async fn an_idle_gateway_knows_of_it_before_it_lets_anyone_in() {
+    let database = Database::new().await;
+    // It would not look by itself for an hour.
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "1h"]).await;
+    let user = Uuid::new_v4();
+    let cursor = gateway.cursor(user).await;
+    eventually("nobody is connected", async || gateway.metric("sse_connections_total").await < 0.5)
+        .await;
+    database.insert(user, "not for the thief").await;
+    database.psql(&format!("{REVOKE} ('{user}', 'infinity')")).await;
+    let bearer = format!("Bearer {}", token(user));
+    let headers = [("authorization", bearer.as_str()), ("last-event-id", &cursor)];
+    let response = request(gateway.address, "GET", STREAM_PATH, &headers).await;
+    assert_eq!(response.status, 401);
+    // Nor is it let in by a look of just now.
+    for _ in 0..20 {
+        let next = Uuid::new_v4();
+        database.psql(&format!("{REVOKE} ('{next}', 'infinity')")).await;
+        assert_eq!(status(&gateway, &token(next)).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_locked_does_not_hold_it_up() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "100ms"]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    let locker = database.session().await;
+    locker.batch_execute("BEGIN; LOCK TABLE notifications IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    database.psql(&format!("{REVOKE} ('{user}', 'infinity')")).await;
+    let closing = stream.next_but_heartbeat().await;
+    assert_eq!(closing.json()["reason"], "revoked");
+    // While the lock is still held.
+    locker.batch_execute("ROLLBACK").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_is_deleted_or_changed_is_undone() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "20ms"]).await;
+    let (deleted, changed, kept) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    for user in [deleted, changed, kept] {
+        database.psql(&format!("{REVOKE} ('{user}', 'infinity')")).await;
+        assert_eq!(status(&gateway, &token(user)).await, 401);
+    }
+    let table = "notify_gateway.revocation";
+    database.psql(&format!("DELETE FROM {table} WHERE user_id = '{deleted}'")).await;
+    database
+        .psql(&format!("UPDATE {table} SET before = '2020-01-01' WHERE user_id = '{changed}'"))
+        .await;
+    // Somebody has to be connected: else nothing is looked for until someone is.
+    let _connected = gateway.connect(Uuid::new_v4()).await;
+    for user in [deleted, changed] {
+        eventually("it is undone", async || status(&gateway, &token(user)).await == 200).await;
+    }
+    assert_eq!(status(&gateway, &token(kept)).await, 401);
+}

@@ -14,7 +14,7 @@ use crate::{
     health::Health,
     http::{Admin, Routes},
     hub::Hub,
-    looks::Looks,
+    looks::{Freshness, Looks},
     metrics::Metrics,
     postgres::{
         connector::Connector,
@@ -185,6 +185,12 @@ impl Core {
             config,
             Arc::clone(verifier),
             Arc::clone(&self.revocations),
+            Freshness {
+                hub: Arc::clone(hub),
+                revocations: Arc::clone(&self.revocation_looks),
+                sweeps: Arc::clone(&self.sweeps),
+                sweep_age: 2 * config.sweep_interval,
+            },
             Arc::clone(hub),
             Arc::clone(health),
             Arc::clone(metrics),

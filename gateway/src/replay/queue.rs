@@ -15,7 +15,11 @@ use tokio::{
 };
 
 use super::Answer;
-use crate::{backoff::Backoff, cursor::Cursor, notification::UserId};
+use crate::{
+    backoff::Backoff,
+    cursor::{Cursor, Snapshot},
+    notification::UserId,
+};
 
 /// Streams served by one query.
 pub(super) const MAX_BATCH: usize = 256;
@@ -55,6 +59,9 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Answer>,
     /// How many statements it was a part of have failed.
     pub(super) failures: u32,
+    /// Set once one of its rows was found that cannot be read: a snapshot that
+    /// sees the row.
+    pub(super) unreadable: Option<Snapshot>,
     ticket: u64,
     backoff: Backoff,
 }
@@ -101,7 +108,9 @@ impl Replays {
         let mut state = self.state.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
-        let request = Request { user, cursor, limit, answer, failures: 0, ticket, backoff };
+        let (failures, unreadable) = (0, None);
+        let request =
+            Request { user, cursor, limit, answer, failures, unreadable, ticket, backoff };
         state.ready.insert(ticket, request);
         drop(state);
         self.asked.notify_one();
@@ -195,7 +204,6 @@ impl Replays {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::Snapshot;
 
     fn ask(replays: &Arc<Replays>) -> PendingPage {
         let cursor = Cursor::new(1, Arc::new(Snapshot::empty()));

@@ -25,9 +25,10 @@ const MAX_INTERVAL: Duration = Duration::from_millis(500);
 /// many times as far apart.
 const IDLE_FACTOR: u32 = 10;
 
-/// How often the whole table is read, which finds rows that were deleted or
-/// changed: within a minute, as is promised.
-const WHOLE_INTERVAL: Duration = Duration::from_secs(45);
+/// How often the whole table is read, in sweeps and at the least: it finds rows
+/// that were deleted or changed, within a minute as is promised.
+const WHOLE_SWEEPS: u32 = 45;
+const MAX_WHOLE_INTERVAL: Duration = Duration::from_secs(45);
 
 /// Watches the table.
 pub struct RevocationWatch {
@@ -51,11 +52,12 @@ impl RevocationWatch {
         let mut mark: Option<RevocationsMark> = None;
         let mut whole_at = Instant::now();
         let mut is_failing = false;
+        let whole_interval = (self.sweep_interval * WHOLE_SWEEPS).min(MAX_WHOLE_INTERVAL);
         loop {
             let began = Instant::now();
             // A failure forgets what was read: the server may have crashed, and
             // give out transaction numbers again.
-            let since = mark.take().filter(|_| whole_at.elapsed() < WHOLE_INTERVAL);
+            let since = mark.take().filter(|_| whole_at.elapsed() < whole_interval);
             match self.read(since.as_ref()).await {
                 Ok(read) => {
                     self.apply(&read);

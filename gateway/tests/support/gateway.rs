@@ -118,7 +118,8 @@ impl Drop for TestGateway {
     }
 }
 
-fn config(database_url: &str, flags: &[&str]) -> Config {
+/// The settings of a gateway of the tests.
+pub(crate) fn config(database_url: &str, flags: &[&str]) -> Config {
     #[derive(clap::Parser)]
     struct Command {
         #[command(flatten)]

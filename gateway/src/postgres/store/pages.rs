@@ -116,7 +116,8 @@ pub(super) async fn read(
     requests: &[PageRequest<'_>],
 ) -> Result<Vec<Option<PageRows>>, StoreError> {
     // What fits is chosen by sizes, which Postgres knows without reading a large
-    // value; only then is a payload made.
+    // value; only then is a payload made. (As in `Ranges::rows`, an equality of
+    // three columns would let Postgres choose the index on one of them.)
     let sql = format!(
         "SELECT picked.request, picked.number, picked.found,
                 CASE WHEN picked.bytes_of_all < $9 THEN notify_gateway.payload(n) END
@@ -134,8 +135,9 @@ pub(super) async fn read(
              ) page
              WHERE page.number <= $7 AND page.bytes_before < $8
          ) picked
-         JOIN {table} n ON n.user_id = picked.user_id
-              AND n.xact_id = picked.xact_id AND n.seq = picked.seq
+         JOIN {table} n
+           ON (n.user_id, n.xact_id, n.seq) >= (picked.user_id, picked.xact_id, picked.seq)
+          AND (n.user_id, n.xact_id, n.seq) <= (picked.user_id, picked.xact_id, picked.seq)
          ORDER BY picked.request, picked.number",
         requests = Ranges::REQUESTS,
         rows = Ranges::rows(

@@ -1,0 +1,92 @@
+//! The gateway's own statements, as Postgres runs them: ranges of an index, and
+//! no row that is not wanted, however much lies beside it.
+
+use notify_gateway::{cursor::Cursor, cursor::Snapshot, throwaway::Postgres};
+use uuid::Uuid;
+
+use crate::support::{Database, EventSource, TestGateway, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_and_a_replay_read_only_what_is_wanted_even_for_a_forged_cursor() {
+    let options = [
+        "fsync=off",
+        "session_preload_libraries=auto_explain",
+        "auto_explain.log_min_duration=0",
+        "auto_explain.log_analyze=on",
+        "auto_explain.log_timing=off",
+        "enable_seqscan=off",
+    ];
+    let server = tokio::task::spawn_blocking(move || Postgres::start(&options).unwrap());
+    let server = server.await.unwrap();
+    let database = Database::new_on(&server).await;
+    let (user, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "100ms"]).await;
+    let cursor = gateway.cursor(user).await;
+    let epoch = Cursor::parse(&cursor).unwrap().epoch();
+
+    // Many transactions of one row each, one of very many rows, and one that stays open beside
+    // them all.
+    let open = database.session().await;
+    open.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let single = format!(
+        "DO $$ BEGIN FOR n IN 1..1500 LOOP
+             INSERT INTO notifications (user_id, title, message) VALUES ('{user}', n, 'm');
+             COMMIT;
+         END LOOP; END $$"
+    );
+    database.client.batch_execute(&single).await.unwrap();
+    let bulk = format!(
+        "INSERT INTO notifications (user_id, title, message)
+         SELECT CASE n % 20 WHEN 0 THEN '{user}'::uuid ELSE '{other}'::uuid END, n, 'm'
+         FROM generate_series(1, 20000) n"
+    );
+    database.client.batch_execute(&bulk).await.unwrap();
+    database.client.batch_execute("ANALYZE notifications").await.unwrap();
+
+    // An honest cursor, and one with as many holes as fit into it.
+    let snapshot = database.psql("SELECT pg_current_snapshot()").await;
+    let xmax: u64 = snapshot.split(':').nth(1).unwrap().parse().unwrap();
+    let holes: Vec<String> = (0..800).map(|n| (xmax - 1700 + 2 * n).to_string()).collect();
+    let forged: Snapshot = format!("{}:{xmax}:{}", holes[0], holes.join(",")).parse().unwrap();
+    let mut text = Vec::new();
+    assert!(Cursor::new(epoch, forged.into()).encode(&mut text));
+    let log = server.data_directory().with_file_name("log");
+    let before = std::fs::metadata(&log).unwrap().len();
+    for id in [cursor, String::from_utf8(text).unwrap()] {
+        let mut stream: EventSource = gateway.resume(user, &id).await;
+        let event = stream.next_but_heartbeat().await;
+        assert!(["notification", "resync"].contains(&event.name.as_str()), "{}", event.name);
+    }
+    let plans = async || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text[usize::try_from(before).unwrap()..].to_owned()
+    };
+    let is_replay = |plan: &&str| plan.contains("notify_gateway.payload");
+    let is_sweep = |plan: &&str| plan.contains("xact_id::text, seq");
+    let of_gateway = |text: &str| -> Vec<String> {
+        text.split("Query Text:").skip(1).map(ToOwned::to_owned).collect()
+    };
+    eventually("both are in the server's log", async || {
+        let plans = of_gateway(&plans().await);
+        plans.iter().filter(|plan| is_replay(&plan.as_str())).count() >= 2
+            && plans.iter().any(|plan| is_sweep(&plan.as_str()))
+    })
+    .await;
+    for plan in of_gateway(&plans().await) {
+        if is_replay(&plan.as_str()) || is_sweep(&plan.as_str()) {
+            // One more than a page takes is read, to know whether there are more.
+            let removed = plan
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("Rows Removed by Filter: "))
+                .filter(|count| count.trim() != "1")
+                .count();
+            assert_eq!(removed, 0, "rows were read for nothing:\n{plan}");
+            assert!(!plan.contains("Seq Scan on notifications"), "{plan}");
+        }
+        if is_replay(&plan.as_str()) {
+            assert!(plan.contains("notify_gateway_user_xact_seq"), "{plan}");
+            assert!(!plan.contains("notify_gateway_xact on"), "{plan}");
+        }
+    }
+    open.batch_execute("ROLLBACK").await.unwrap();
+}

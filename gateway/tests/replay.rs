@@ -1,0 +1,159 @@
+//! What streams have missed is read from the table: by bounded queries, and
+//! whatever a right, a row or a lock does to them.
+
+use std::sync::Arc;
+
+use notify_gateway::{
+    cursor::Cursor,
+    notification::UserId,
+    postgres::{
+        connector::Connector,
+        store::{PageRequest, Store},
+    },
+};
+use uuid::Uuid;
+
+use crate::support::{Database, Process, TestGateway, config, eventually, request};
+
+async fn start(database: &Database) -> (TestGateway, Uuid, String) {
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "100ms"]).await;
+    let user = Uuid::new_v4();
+    let cursor = gateway.cursor(user).await;
+    (gateway, user, cursor)
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_said_once_and_streams_go_on_when_it_is_given() {
+    let database = Database::new().await;
+    let process = Process::start(&database.url, &["--user-connect-rate", "0"]).await;
+    let user = Uuid::new_v4();
+    let mut first = crate::support::EventSource::open(process.address, user).await;
+    let cursor = first.next().await.id.unwrap();
+    database.insert(user, "missed").await;
+    assert_eq!(first.titles(1).await.0, ["missed"]);
+    let payload = "FUNCTION notify_gateway.payload(notifications)";
+    database.psql(&format!("REVOKE EXECUTE ON {payload} FROM notify_gateway")).await;
+
+    let bearer = format!("Bearer {}", crate::support::token(user));
+    let headers = [("authorization", bearer.as_str()), ("last-event-id", cursor.as_str())];
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let target = notify_gateway::http::STREAM_PATH;
+        let mut stream =
+            crate::support::EventSource::open_with(process.address, target, &headers).await;
+        assert_eq!(stream.next().await.name, "connected");
+        streams.push(stream);
+    }
+    let strict = async || request(process.admin, "GET", "/readyz?strict", &[]).await;
+    eventually("it is degraded", async || {
+        let response = strict().await;
+        response.status == 503 && response.text().await.contains("permission denied")
+    })
+    .await;
+    // For load balancers it is as good as before.
+    assert_eq!(request(process.admin, "GET", "/readyz", &[]).await.status, 200);
+    database.psql(&format!("GRANT EXECUTE ON {payload} TO notify_gateway")).await;
+    for stream in &mut streams {
+        assert_eq!(stream.titles(1).await.0, ["missed"]);
+    }
+    eventually("it is well again", async || strict().await.status == 200).await;
+    let told = process.log().matches("permission denied").count();
+    assert_eq!(told, 1, "one line for one cause:\n{}", process.log());
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_a_resync_for_its_user_and_nothing_for_others() {
+    let database = Database::new().await;
+    // An owner's cast to json that fails for one value.
+    database
+        .psql(
+            "CREATE TYPE mood AS ENUM ('fine', 'broken');
+             CREATE FUNCTION mood_json(mood) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$
+             BEGIN
+                 IF $1 = 'broken' THEN RAISE 'no json for you'; END IF;
+                 RETURN '\"fine\"';
+             END $$;
+             CREATE CAST (mood AS json) WITH FUNCTION mood_json(mood);
+             ALTER TABLE notifications ALTER status DROP DEFAULT,
+                 ALTER status TYPE mood USING 'fine', ALTER status SET DEFAULT 'fine';",
+        )
+        .await;
+    let (gateway, unlucky, unlucky_cursor) = start(&database).await;
+    let other = Uuid::new_v4();
+    let other_cursor = gateway.cursor(other).await;
+    for user in [unlucky, other] {
+        database.insert(user, "before").await;
+    }
+    database
+        .psql(&format!(
+            "INSERT INTO notifications (user_id, title, message, status)
+             VALUES ('{unlucky}', 'broken', 'm', 'broken')"
+        ))
+        .await;
+    let mut stream = gateway.resume(unlucky, &unlucky_cursor).await;
+    let mut of_other = gateway.resume(other, &other_cursor).await;
+    assert_eq!(of_other.titles(1).await.0, ["before"]);
+    let resync = stream.next_but_heartbeat().await;
+    assert_eq!(
+        (resync.name.as_str(), resync.json()["reason"].as_str()),
+        ("resync", Some("unreadable_row"))
+    );
+    // The stream is not stopped: it goes on live behind the row. (Until the watermark has
+    // passed the row it may be told so again.)
+    database.insert(unlucky, "after").await;
+    loop {
+        let event = stream.next_but_heartbeat().await;
+        if event.name == "notification" {
+            assert_eq!(event.title(), "after");
+            break;
+        }
+        assert_eq!(event.name, "resync");
+    }
+    assert!(gateway.metric("notify_gateway_replay_unreadable_total").await > 0.5);
+}
+
+#[tokio::test]
+async fn a_table_that_is_locked_opens_the_breaker() {
+    let database = Database::new().await;
+    let (gateway, user, cursor) = start(&database).await;
+    database.insert(user, "missed").await;
+    let locker = database.session().await;
+    locker.batch_execute("BEGIN; LOCK TABLE notifications IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut stream = gateway.resume(user, &cursor).await;
+    eventually("replays wait, and it is said", async || {
+        gateway.readyz_strict().await.1.contains("replays wait")
+    })
+    .await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(stream.titles(1).await.0, ["missed"]);
+}
+
+#[tokio::test]
+async fn an_answer_for_many_streams_is_bounded_in_bytes_and_none_of_them_is_forgotten() {
+    let database = Database::new().await;
+    let (_gateway, user, cursor) = start(&database).await;
+    let cursor = Cursor::parse(&cursor).unwrap();
+    let users: Vec<Uuid> = (0..40).map(|_| Uuid::new_v4()).collect();
+    for user in users.iter().chain([&user]) {
+        let insert = format!(
+            "INSERT INTO notifications (user_id, title, message)
+             SELECT '{user}', n, repeat('x', 500000) FROM generate_series(1, 2) n"
+        );
+        database.client.batch_execute(&insert).await.unwrap();
+    }
+    let config = config(&database.url, &[]);
+    let connector = Arc::new(Connector::new(config.database));
+    let store = Store::new(connector, 3, config.table, "probes".into()).unwrap();
+    let requests: Vec<_> =
+        users.iter().map(|user| PageRequest { user: UserId(*user), cursor: &cursor }).collect();
+    let mut transaction = store.begin().await.unwrap();
+    let pages = transaction.pages(&requests).await.unwrap();
+    let bytes: usize =
+        pages.iter().flatten().flat_map(|page| &page.rows).map(|row| row.event.len()).sum();
+    assert!(bytes < 6 * 1024 * 1024, "{bytes} bytes in one answer");
+    let answered = pages.iter().filter(|page| page.is_some()).count();
+    assert!(answered >= 4 && pages[..answered].iter().all(Option::is_some), "{answered}");
+    // Each has two, and says that there is more.
+    assert!(pages.iter().flatten().all(|page| page.rows.len() == 1 && page.more));
+    transaction.commit().await.unwrap();
+}
