@@ -71,7 +71,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 pub struct Peer {
     /// The address it connects from, perhaps a proxy's.
     pub address: SocketAddr,
-    /// Whether it has been given up because it read nothing.
+    /// Whether it has been given up because it read nothing, or over HTTP/2 the
+    /// stream of this request.
     pub stalled: Stalled,
 }
 
@@ -234,8 +235,9 @@ pub async fn serve<S: Application>(
                 let Some(place) = places.enter(address.ip()) else { continue };
                 let peer = Peer { address, stalled: Stalled::default() };
                 let (service, shutdown) = (service.clone(), shutdown.clone());
-                let connection = Connection { peer, place, service, shutdown };
-                connections.spawn(connection.serve(stream, tls.clone(), patience.stall));
+                let stall = patience.stall;
+                let connection = Connection { peer, stall, place, service, shutdown };
+                connections.spawn(connection.serve(stream, tls.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -271,18 +273,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// What a connection is served with, whatever protocol it speaks.
 struct Connection<S> {
     peer: Peer,
+    /// How long the peer may read nothing.
+    stall: Duration,
     place: Place,
     service: S,
     shutdown: CancellationToken,
 }
 
 impl<S: Application> Connection<S> {
-    async fn serve(self, stream: TcpStream, tls: Option<Acceptor>, stall: Duration) {
-        if let Err(error) = tune(&stream, stall) {
+    async fn serve(self, stream: TcpStream, tls: Option<Acceptor>) {
+        if let Err(error) = tune(&stream, self.stall) {
             tracing::debug!(%error, "cannot set socket options");
         }
         // Below TLS: what counts is that the socket takes bytes.
-        let stream = StallGuard::new(stream, stall, self.peer.stalled.clone());
+        let stream = StallGuard::new(stream, self.stall, self.peer.stalled.clone());
         match tls {
             None => self.http(stream).await,
             // Boxed: this future is large and unused when a proxy terminates TLS.

@@ -68,6 +68,30 @@ async fn ends(gateway: &TestGateway, reason: &str) {
     assert!(gateway.metric("notify_gateway_lagging_streams").await < 0.5);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_2_a_stream_that_takes_nothing_is_closed_and_not_its_connection() {
+    let database = Database::new().await;
+    let flags = ["--stall-timeout", "500ms", "--heartbeat", "50ms"];
+    let gateway = TestGateway::start(&database.url, &flags).await;
+    let (user, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut http2 = Http2::connect(gateway.address).await;
+    let mut stopped = http2.open(user).await;
+    let mut neighbour = http2.open(other).await;
+    assert_eq!(stopped.next().await.name, "connected");
+    assert_eq!(neighbour.next().await.name, "connected");
+    overflow(&gateway, &database, user).await;
+    let slow = "notify_gateway_stream_ends_total{reason=\"slow_consumer\"}";
+    // The neighbour reads meanwhile: the connection is not idle.
+    let reading = async {
+        while gateway.metric(slow).await < 0.5 {
+            assert_eq!(neighbour.next().await.name, "heartbeat");
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.unwrap();
+    database.insert(other, "still here").await;
+    assert_eq!(neighbour.titles(1).await.0, ["still here"]);
+}
+
 /// What the kernel had taken before, and the end.
 async fn rest(mut stream: TcpStream) -> String {
     let mut rest = Vec::new();

@@ -549,6 +549,45 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_client_that_waits_to_send_its_body_is_told_to_go_on_and_a_long_body_is_not_read() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        let head = |length: usize| {
+            format!(
+                "POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+                 content-length: {length}\r\n\r\n"
+            )
+        };
+        let client = async {
+            theirs.write_all(head(5).as_bytes()).await.unwrap();
+            let mut word = [0; 25];
+            theirs.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+            theirs.write_all(b"hello").await.unwrap();
+            theirs.write_all(head(MAX_BODY_BYTES + 1).as_bytes()).await.unwrap();
+        };
+        let mut buffer = BytesMut::new();
+        let server = async {
+            let mut found = Vec::new();
+            for _ in 0..2 {
+                let asked = read_request(&mut ours, &mut buffer, false).await;
+                let Ok(Some(Asked::Request(request, persistence))) = asked else {
+                    panic!("not a request");
+                };
+                found.push((request.into_body(), persistence));
+            }
+            found
+        };
+        let ((), mut found) = tokio::join!(client, server);
+        let (long, persistence) = found.pop().unwrap();
+        assert!(matches!(long, RequestBody::Unread) && persistence == Persistence::Close);
+        let (short, persistence) = found.pop().unwrap();
+        let RequestBody::Full(short) = short else { panic!("not a body") };
+        assert_eq!(persistence, Persistence::KeepAlive);
+        let bytes = http_body_util::BodyExt::collect(short).await.unwrap().to_bytes();
+        assert_eq!(&bytes[..], b"hello");
+    }
+
     /// Takes a byte a time and notes where each was.
     struct Drip(Vec<usize>);
 

@@ -60,18 +60,20 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Application,
 {
-    let Connection { peer, place, service, shutdown } = connection;
+    let Connection { peer, stall, place, service, shutdown } = connection;
     let activity = Arc::new(Activity::new(place));
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = Open::new(&requests);
-        let answer = service.call(with_peer(request, &peer));
+        let peer = Peer { stalled: peer.stalled.of_stream(), ..peer };
+        let stalled = peer.stalled.clone();
+        let answer = service.call(with_peer(request, peer));
         async move {
-            let guarded = |body| Shared::new(Guarded { body, _open: guard });
+            let guarded = |body| Shared::new(Guarded { body, _open: guard }, stalled);
             Ok::<_, Infallible>(answer.await?.map(guarded))
         }
     });
-    let connection = conn::http2::Builder::new(Streams)
+    let connection = conn::http2::Builder::new(Streams { stall })
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_STREAMS)
@@ -222,9 +224,9 @@ impl<B: Answer> Answer for Guarded<B> {
     }
 }
 
-fn with_peer(request: Request<Incoming>, peer: &Peer) -> ServerRequest {
+fn with_peer(request: Request<Incoming>, peer: Peer) -> ServerRequest {
     let mut request = request.map(RequestBody::Incoming);
-    request.extensions_mut().insert(peer.clone());
+    request.extensions_mut().insert(peer);
     request
 }
 

@@ -19,8 +19,8 @@ pub(crate) use database::{Database, connect, default_schema};
 pub(crate) use gateway::{SECRET, TestGateway, config, token, token_for};
 pub(crate) use key_host::{KeyHost, Signer};
 pub(crate) use network::Network;
-pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use nginx::Nginx;
+pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use process::Process;
 pub(crate) use sse::{EventSource, Http2, request};
 
