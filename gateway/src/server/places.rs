@@ -107,8 +107,9 @@ impl Places {
                 max_connections = self.bounds.connections,
                 max_connections_per_address = self.bounds.per_address,
                 "there are as many connections as there may be, in all or of one address \
-                 (--max-connections, ulimit -n): the oldest that asks for nothing makes room; \
-                 more in the next minute are only counted"
+                 (--max-connections, ulimit -n; a proxy that is not in --trusted-proxies is one \
+                 address): the oldest that asks for nothing makes room; more in the next minute \
+                 are only counted"
             );
         }
     }
