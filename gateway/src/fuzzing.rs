@@ -1,4 +1,4 @@
-//! What has to hold for any bytes that a stranger sends. The fuzz targets in
+//! What has to hold for any bytes that a stranger sends or an operator writes. The fuzz targets in
 //! `fuzz/` look for bytes for which it does not; the tests below try random
 //! ones and the seeds.
 

@@ -79,6 +79,11 @@ impl Gateway {
         self.parts.hub.limits().streams
     }
 
+    /// How many connections its public port takes.
+    pub fn max_connections(&self) -> usize {
+        capacity(&self.config).connections
+    }
+
     /// How it is: for who wants to wait until it is ready.
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.parts.health)

@@ -75,6 +75,7 @@ struct Inner {
 
 impl Routes {
     /// The routes of a gateway with these settings and parts.
+    #[allow(clippy::too_many_arguments, reason = "each part of a gateway once, at one place")]
     pub fn new(
         config: &Config,
         verifier: Arc<Verifier>,

@@ -67,7 +67,8 @@ impl EventType {
     ];
 }
 
-/// The gateway's numbers, each a handle that is cheap to touch.
+/// All metrics of a gateway. Counting is an atomic addition, so it is cheap
+/// enough for every event.
 pub struct Metrics {
     register: Register,
     open_streams: Gauge,
@@ -98,7 +99,7 @@ pub struct Metrics {
 pub struct Refusals {
     /// No token, or not a valid one.
     pub unauthorized: Counter,
-    /// No valid request.
+    /// A request that is not valid.
     pub bad_request: Counter,
     /// A cookie from a foreign origin.
     pub forbidden: Counter,
@@ -274,7 +275,7 @@ impl Metrics {
         }
     }
 
-    /// The text of `/metrics`. Reads files of the kernel's.
+    /// The text of `/metrics`. Reads files in `/proc`, which may take a while.
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         self.register.render(&mut out);
@@ -381,7 +382,7 @@ impl Metrics {
         self.notify_queue_usage.set(ratio);
     }
 
-    /// Somebody typed something into the channel.
+    /// A notification came that is not a row.
     pub fn payload_error(&self, error: PayloadError) {
         if let Some(i) = PayloadError::ALL.iter().position(|e| *e == error) {
             self.payload_errors[i].increment(1);

@@ -38,22 +38,23 @@ pub use stall::Stalled;
 
 use crate::tls::Acceptor;
 
-/// Handshakes the kernel finishes for us while we accept. With the usual 128 a
-/// rush of reconnects overflows it, and a dropped SYN costs its client a second.
-/// The kernel caps it at `net.core.somaxconn`.
+/// TCP handshakes that the kernel finishes before the gateway accepts them. With
+/// the usual 128 a rush of reconnects overflows the queue, and each dropped SYN
+/// costs its client a second. The kernel caps this at `net.core.somaxconn`.
 const LISTEN_BACKLOG: u32 = 4096;
 
 /// A client gets this long to make its first request, and an HTTP/1 client to
 /// send each head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes a peer may leave unacknowledged for this long before the kernel gives
-/// it up: with a heartbeat to carry them, a dead peer is gone by then.
+/// How long a peer may leave bytes unacknowledged before the kernel closes its
+/// connection. The heartbeat sends such bytes, so a dead peer is gone after one
+/// heartbeat and this time.
 const DEAD_PEER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes the kernel takes of us that the peer has no room for. By itself it would
-/// take some megabytes for a reader that has stopped, read from the table for
-/// nobody; this is what a replay hands over at a time.
+/// Bytes that the kernel takes although the peer has no room for them. Without
+/// this limit it would take some megabytes for a reader that has stopped, all of
+/// them read from the table in vain. A page of a replay is about as large.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 
@@ -61,16 +62,17 @@ const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 /// has none.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// How long the accept loop rests when the process is out of file descriptors:
-/// they come back only when a connection ends.
+/// How long the accept loop waits when the process is out of file descriptors:
+/// one becomes free only when a connection ends.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// Who is at the other end of a connection: in the extensions of each request.
+/// The other end of a connection; each request has it in its extensions.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address.
+    /// The address it connects from, perhaps a proxy's.
     pub address: SocketAddr,
-    /// Whether it has been given up because it read nothing.
+    /// Whether it has been given up because it read nothing, or over HTTP/2 the
+    /// stream of this request.
     pub stalled: Stalled,
 }
 
@@ -223,7 +225,7 @@ pub async fn serve<S: Application>(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            // One that has ended gives its memory back.
+            // The memory of connections that have ended is given back.
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
@@ -233,8 +235,9 @@ pub async fn serve<S: Application>(
                 let Some(place) = places.enter(address.ip()) else { continue };
                 let peer = Peer { address, stalled: Stalled::default() };
                 let (service, shutdown) = (service.clone(), shutdown.clone());
-                let connection = Connection { peer, place, service, shutdown };
-                connections.spawn(connection.serve(stream, tls.clone(), patience.stall));
+                let stall = patience.stall;
+                let connection = Connection { peer, stall, place, service, shutdown };
+                connections.spawn(connection.serve(stream, tls.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -242,7 +245,6 @@ pub async fn serve<S: Application>(
                     tracing::error!(%error, "cannot accept connections");
                     exhausted_since = Some(Instant::now());
                 }
-                // Descriptors come back only when a connection ends.
                 places.make_room();
                 tokio::time::sleep(ACCEPT_REST).await;
             }
@@ -257,7 +259,8 @@ pub async fn serve<S: Application>(
     }
 }
 
-/// The peer went away between its handshake and our accept: its loss, not ours.
+/// Whether the peer went away between its handshake and our accept. Then there
+/// is nothing to log, and the next accept may succeed.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -270,18 +273,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// What a connection is served with, whatever protocol it speaks.
 struct Connection<S> {
     peer: Peer,
+    /// How long the peer may read nothing.
+    stall: Duration,
     place: Place,
     service: S,
     shutdown: CancellationToken,
 }
 
 impl<S: Application> Connection<S> {
-    async fn serve(self, stream: TcpStream, tls: Option<Acceptor>, stall: Duration) {
-        if let Err(error) = tune(&stream, stall) {
+    async fn serve(self, stream: TcpStream, tls: Option<Acceptor>) {
+        if let Err(error) = tune(&stream, self.stall) {
             tracing::debug!(%error, "cannot set socket options");
         }
         // Below TLS: what counts is that the socket takes bytes.
-        let stream = StallGuard::new(stream, stall, self.peer.stalled.clone());
+        let stream = StallGuard::new(stream, self.stall, self.peer.stalled.clone());
         match tls {
             None => self.http(stream).await,
             // Boxed: this future is large and unused when a proxy terminates TLS.

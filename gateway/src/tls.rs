@@ -24,7 +24,7 @@ use rustls::{
 pub use client::{Trust, client_config};
 pub use server::Acceptor;
 
-/// The one cryptography of the process, whoever asks for it.
+/// The one cryptographic library of the process.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -73,11 +73,11 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Those of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// The authorities of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     ///
     /// # Errors
     ///
-    /// There are none.
+    /// The system has no authorities.
     pub fn system() -> Result<Self, TlsError> {
         let found = rustls_native_certs::load_native_certs();
         let mut store = RootCertStore::empty();
@@ -88,7 +88,7 @@ impl Roots {
         Ok(Self { store: Arc::new(store), named: Arc::default() })
     }
 
-    /// Those of a PEM file.
+    /// The certificates of a PEM file.
     ///
     /// # Errors
     ///
@@ -137,9 +137,9 @@ pub enum TlsError {
     /// Two files that are used together.
     #[error("{} and {} cannot be used together: {problem}", certificate.display(), key.display())]
     Identity {
-        /// The certificate's file.
+        /// The file of the certificate.
         certificate: PathBuf,
-        /// The key's.
+        /// The file of the key.
         key: PathBuf,
         /// What is wrong with them.
         problem: Box<Error>,

@@ -9,7 +9,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::support::{Database, PATIENCE, TestGateway, eventually, token_for};
+use crate::support::{Database, Http2, PATIENCE, TestGateway, eventually, token_for};
 
 /// A stream whose reader has stopped, and whose rows wait for it.
 async fn stopped(gateway: &TestGateway, database: &Database, user: Uuid, token: &str) -> TcpStream {
@@ -21,6 +21,12 @@ async fn stopped(gateway: &TestGateway, database: &Database, user: Uuid, token: 
     let mut status = [0; 12];
     stream.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 200");
+    overflow(gateway, database, user).await;
+    stream
+}
+
+/// Writes more rows than a reader that has stopped has room for.
+async fn overflow(gateway: &TestGateway, database: &Database, user: Uuid) {
     let insert = format!(
         "INSERT INTO notifications (user_id, title, message)
          SELECT '{user}', n, repeat('x', 2000) FROM generate_series(1, 3000) n"
@@ -30,7 +36,29 @@ async fn stopped(gateway: &TestGateway, database: &Database, user: Uuid, token: 
         gateway.metric("notify_gateway_lagging_streams").await > 0.5
     })
     .await;
-    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_2_a_revocation_ends_the_stream_and_not_the_others_of_its_connection() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--stall-timeout", "1h"]).await;
+    let (user, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut http2 = Http2::connect(gateway.address).await;
+    let mut stopped = http2.open(user).await;
+    let mut neighbour = http2.open(other).await;
+    assert_eq!(stopped.next().await.name, "connected");
+    assert_eq!(neighbour.next().await.name, "connected");
+    overflow(&gateway, &database, user).await;
+    database
+        .psql(&format!("INSERT INTO notify_gateway.revocation (user_id) VALUES ('{user}')"))
+        .await;
+    eventually("it ends", async || {
+        gateway.metric("notify_gateway_stream_ends_total{reason=\"revoked\"}").await > 0.5
+    })
+    .await;
+    assert!((gateway.metric("sse_connections_total").await - 1.0).abs() < 0.1);
+    database.insert(other, "still here").await;
+    assert_eq!(neighbour.titles(1).await.0, ["still here"]);
 }
 
 async fn ends(gateway: &TestGateway, reason: &str) {
@@ -38,6 +66,30 @@ async fn ends(gateway: &TestGateway, reason: &str) {
     eventually("it ends", async || gateway.metric(&metric).await > 0.5).await;
     assert!(gateway.metric("sse_connections_total").await < 0.5);
     assert!(gateway.metric("notify_gateway_lagging_streams").await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_2_a_stream_that_takes_nothing_is_closed_and_not_its_connection() {
+    let database = Database::new().await;
+    let flags = ["--stall-timeout", "500ms", "--heartbeat", "50ms"];
+    let gateway = TestGateway::start(&database.url, &flags).await;
+    let (user, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut http2 = Http2::connect(gateway.address).await;
+    let mut stopped = http2.open(user).await;
+    let mut neighbour = http2.open(other).await;
+    assert_eq!(stopped.next().await.name, "connected");
+    assert_eq!(neighbour.next().await.name, "connected");
+    overflow(&gateway, &database, user).await;
+    let slow = "notify_gateway_stream_ends_total{reason=\"slow_consumer\"}";
+    // The neighbour reads meanwhile: the connection is not idle.
+    let reading = async {
+        while gateway.metric(slow).await < 0.5 {
+            assert_eq!(neighbour.next().await.name, "heartbeat");
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.unwrap();
+    database.insert(other, "still here").await;
+    assert_eq!(neighbour.titles(1).await.0, ["still here"]);
 }
 
 /// What the kernel had taken before, and the end.

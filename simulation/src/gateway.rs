@@ -49,6 +49,9 @@ impl Gateway {
         scene.tell(|| format!("gateway {nonce}: starts"));
         let queued_rows = scene.plan.queue_events;
         let hub = Hub::new(HubLimits { queued_rows, streams: 1000, streams_per_user: 1000 });
+        let health = Health::new();
+        // Nobody is revoked here, and streams are opened only once that is known.
+        health.revocations_are_known();
         Self {
             nonce,
             streams: Vec::new(),
@@ -58,7 +61,7 @@ impl Gateway {
             is_closing: false,
             dispatcher: Dispatcher::new(Arc::clone(&hub), Arc::clone(metrics)),
             hub,
-            health: Health::new(),
+            health,
             signals: VecDeque::new(),
             shared: Shared::default(),
         }

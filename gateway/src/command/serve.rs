@@ -41,11 +41,12 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         let gateway = Gateway::bind(config).map_err(anyhow::Error::from)?;
         let address = gateway.local_addr().context("the public port")?;
         let admin = gateway.admin_addr().context("the admin port")?;
-        let max_streams = gateway.max_streams();
+        let (max_streams, max_connections) = (gateway.max_streams(), gateway.max_connections());
         tracing::info!(
             %address,
             %admin,
             max_streams,
+            max_connections,
             version = env!("CARGO_PKG_VERSION"),
             "started"
         );

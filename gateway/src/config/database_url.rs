@@ -123,7 +123,7 @@ pub enum DatabaseUrlError {
          written %26"
     )]
     NoValue,
-    /// The parser's own words.
+    /// The parser of tokio-postgres refuses it.
     #[error("the URL is not valid: {0}")]
     Invalid(String),
     /// A parameter that would be unsafe or wrong to leave out.
@@ -145,7 +145,7 @@ pub enum DatabaseUrlError {
     /// A certificate without its key, or the other way round.
     #[error("sslcert and sslkey are needed both, or neither")]
     HalfIdentity,
-    /// The name of a server that anybody may be.
+    /// Any server could have a certificate that would be believed.
     #[error(
         "with the system's certificate authorities only sslmode=verify-full makes sure of \
          anything; use that, or name the authority: sslrootcert=FILE"

@@ -26,7 +26,8 @@ impl Connector {
         Self { database: ArcSwap::from_pointee(database) }
     }
 
-    /// Connects as these settings say from now on; what is connected stays.
+    /// Connects as these settings say from now on. Connections that are open stay
+    /// open.
     pub fn replace(&self, database: Database) {
         self.database.store(Arc::new(database));
     }
@@ -35,7 +36,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// Postgres', or TLS'.
+    /// No connection, no TLS, or a refusal of Postgres.
     pub async fn connect(&self) -> Result<(Client, PostgresConnection), Error> {
         let database = self.database.load_full();
         let tls = MakeRustlsConnect::new(database.tls.as_ref().clone());
@@ -43,7 +44,7 @@ impl Connector {
     }
 }
 
-/// For the pool, which knows no other settings than these.
+/// Makes the connections of the pool.
 pub(super) struct Pooled(pub(super) Arc<Connector>);
 
 impl Connect for Pooled {

@@ -63,8 +63,9 @@ pub(crate) fn parse(
             return Ok((length == HTTP2_PREFACE.len()).then_some(Head::Http2));
         }
     }
-    // A head ends with a line: in between there is nothing to find out, and who
-    // sends it byte by byte would have it read from the start each time.
+    // A head ends with a line, so parsing is worthwhile only when a line has
+    // ended: a client that sends byte by byte would otherwise have the whole
+    // head parsed again for each byte.
     let is_worthwhile = fresh == 0 || buffer[fresh..].contains(&b'\n');
     if buffer.is_empty() || !is_worthwhile {
         return Ok(None);

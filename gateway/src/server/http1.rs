@@ -29,11 +29,12 @@ use super::{
 };
 use crate::problem::Problem;
 
-/// What a peer may send while it is answered; nobody has a reason to.
+/// Bytes that a peer may send while it is answered. No client has a reason to
+/// send any, and more than this end the connection.
 const MAX_DISCARDED: usize = 64 * 1024;
 
-/// How long the last bytes of a peer that is refused are read and thrown away:
-/// with them unread the kernel resets the connection, and the peer never sees
+/// How long bytes are read and thrown away after the last answer. While bytes
+/// are unread, closing a socket resets the connection, and the peer never sees
 /// the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -51,35 +52,30 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Application,
 {
-    let Connection { peer, place, service, shutdown } = connection;
+    let Connection { peer, service, shutdown, .. } = connection;
     let mut buffer = BytesMut::new();
     let mut is_first = true;
     loop {
-        let idle = place.idle();
-        let head = tokio::select! {
-            biased;
-            head = timeout(HEAD_TIMEOUT, read_request(stream, &mut buffer, is_first)) => head,
-            () = shutdown.cancelled() => return Ok(Next::Close),
-            () = idle.cut() => return Ok(Next::Close),
-        };
-        drop(idle);
+        // Boxed: what reading takes is given back while the answer is written,
+        // which for a stream is most of its life.
+        let head = Box::pin(next_request(stream, &mut buffer, is_first, connection)).await;
         is_first = false;
         let head = match head {
-            Ok(Ok(Some(head))) => head,
-            Ok(Ok(None)) => return Ok(Next::Close),
-            Ok(Err(ReadError::Io(error))) => return Err(error),
-            Ok(Err(ReadError::Head(error))) => {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(Next::Close),
+            Err(ReadError::Io(error)) => return Err(error),
+            Err(ReadError::Head(error)) => {
                 return Box::pin(refuse(stream, problem(&error))).await;
             }
             // Nothing was asked: there is nothing to answer.
-            Err(_) if buffer.is_empty() => return Ok(Next::Close),
-            Err(_) => return Box::pin(refuse(stream, too_slow())).await,
+            Err(ReadError::TooSlow) if buffer.is_empty() => return Ok(Next::Close),
+            Err(ReadError::TooSlow) => return Box::pin(refuse(stream, too_slow())).await,
         };
         let Asked::Request(mut request, persistence) = head else {
             return Ok(Next::Http2(buffer));
         };
         let is_head = request.method() == Method::HEAD;
-        // What does not know chunks gets a body that ends with its connection.
+        // HTTP/1.0 has no chunks: there a body ends with its connection.
         let framing = match request.version() {
             Version::HTTP_10 => Framing::None,
             _ => Framing::Chunked,
@@ -107,6 +103,7 @@ where
 
 enum ReadError {
     Io(io::Error),
+    TooSlow,
     Head(HeadError),
 }
 
@@ -114,6 +111,28 @@ enum ReadError {
 enum Asked {
     Request(Box<ServerRequest>, Persistence),
     Http2,
+}
+
+/// The next request; none if the peer has gone, if the gateway stops, or if the
+/// connection has to make room for another one.
+async fn next_request<I, S>(
+    stream: &mut I,
+    buffer: &mut BytesMut,
+    is_first: bool,
+    connection: &Connection<S>,
+) -> Result<Option<Asked>, ReadError>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let idle = connection.place.idle();
+    tokio::select! {
+        biased;
+        request = timeout(HEAD_TIMEOUT, read_request(stream, buffer, is_first)) => {
+            request.unwrap_or(Err(ReadError::TooSlow))
+        }
+        () = connection.shutdown.cancelled() => Ok(None),
+        () = idle.cut() => Ok(None),
+    }
 }
 
 /// The next request, its bytes taken out of `buffer`; none if the peer has gone.
@@ -133,7 +152,7 @@ async fn read_request<I: AsyncRead + AsyncWrite + Unpin>(
             RequestBody::Full(Full::new(body))
         }
     };
-    // What is not read stands before the next request.
+    // A body that is not read would be taken for the next request.
     let persistence = persistence.unless(matches!(body, RequestBody::Unread));
     Ok(Some(Asked::Request(Box::new(request.map(|()| body)), persistence)))
 }
@@ -312,7 +331,7 @@ fn poll_gone<I: AsyncRead + Unpin>(
 /// How the end of a body is told (RFC 9112, section 6.3).
 #[derive(Clone, Copy)]
 enum Framing {
-    /// There is none, or the end of the connection tells.
+    /// There is no body, or the end of the connection is its end.
     None,
     Length(usize),
     Chunked,
@@ -348,7 +367,7 @@ fn write_head(parts: &response::Parts, persistence: Persistence, framing: Framin
 
 fn put_fields(out: &mut BytesMut, fields: &HeaderMap) {
     for (name, value) in fields {
-        // How the connection goes on is known here alone.
+        // Only the server knows whether the connection goes on.
         if name != header::CONNECTION {
             out.put_slice(name.as_str().as_bytes());
             out.put_slice(b": ");
@@ -364,10 +383,10 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A page of a replay does not keep its memory for good.
+/// The buffer keeps at most this much memory after a large page of a replay.
 const MAX_SCRATCH: usize = 256 * 1024;
 
-/// Of a 64-bit number in hexadecimal and a line end.
+/// Room for a 64-bit number in hexadecimal and a line end.
 const SIZE_BYTES: usize = 18;
 
 /// Events on their way to the socket.
@@ -528,6 +547,45 @@ mod tests {
                 next => Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes)))),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_to_send_its_body_is_told_to_go_on_and_a_long_body_is_not_read() {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        let head = |length: usize| {
+            format!(
+                "POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+                 content-length: {length}\r\n\r\n"
+            )
+        };
+        let client = async {
+            theirs.write_all(head(5).as_bytes()).await.unwrap();
+            let mut word = [0; 25];
+            theirs.read_exact(&mut word).await.unwrap();
+            assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+            theirs.write_all(b"hello").await.unwrap();
+            theirs.write_all(head(MAX_BODY_BYTES + 1).as_bytes()).await.unwrap();
+        };
+        let mut buffer = BytesMut::new();
+        let server = async {
+            let mut found = Vec::new();
+            for _ in 0..2 {
+                let asked = read_request(&mut ours, &mut buffer, false).await;
+                let Ok(Some(Asked::Request(request, persistence))) = asked else {
+                    panic!("not a request");
+                };
+                found.push((request.into_body(), persistence));
+            }
+            found
+        };
+        let ((), mut found) = tokio::join!(client, server);
+        let (long, persistence) = found.pop().unwrap();
+        assert!(matches!(long, RequestBody::Unread) && persistence == Persistence::Close);
+        let (short, persistence) = found.pop().unwrap();
+        let RequestBody::Full(short) = short else { panic!("not a body") };
+        assert_eq!(persistence, Persistence::KeepAlive);
+        let bytes = http_body_util::BodyExt::collect(short).await.unwrap().to_bytes();
+        assert_eq!(&bytes[..], b"hello");
     }
 
     /// Takes a byte a time and notes where each was.

@@ -1,5 +1,7 @@
 //! HTTP/2, which hyper speaks.
 
+mod cuttable;
+
 use std::{
     convert::Infallible,
     error::Error,
@@ -16,13 +18,14 @@ use hyper::{
     server::conn,
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     sync::Notify,
 };
 
+use self::cuttable::{Shared, Streams};
 use super::{
     Answer, Application, Connection, DEAD_PEER_TIMEOUT, HEAD_TIMEOUT, Peer, RequestBody,
     ServerRequest, head::MAX_HEAD_BYTES, places::Place,
@@ -57,15 +60,20 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Application,
 {
-    let Connection { peer, place, service, shutdown } = connection;
+    let Connection { peer, stall, place, service, shutdown } = connection;
     let activity = Arc::new(Activity::new(place));
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = Open::new(&requests);
-        let answer = service.call(with_peer(request, &peer));
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| Guarded { body, _open: guard })) }
+        let peer = Peer { stalled: peer.stalled.of_stream(), ..peer };
+        let stalled = peer.stalled.clone();
+        let answer = service.call(with_peer(request, peer));
+        async move {
+            let guarded = |body| Shared::new(Guarded { body, _open: guard }, stalled);
+            Ok::<_, Infallible>(answer.await?.map(guarded))
+        }
     });
-    let connection = conn::http2::Builder::new(TokioExecutor::new())
+    let connection = conn::http2::Builder::new(Streams { stall })
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_STREAMS)
@@ -210,9 +218,15 @@ impl<B: Answer> Body for Guarded<B> {
     }
 }
 
-fn with_peer(request: Request<Incoming>, peer: &Peer) -> ServerRequest {
+impl<B: Answer> Answer for Guarded<B> {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_over(cx)
+    }
+}
+
+fn with_peer(request: Request<Incoming>, peer: Peer) -> ServerRequest {
     let mut request = request.map(RequestBody::Incoming);
-    request.extensions_mut().insert(peer.clone());
+    request.extensions_mut().insert(peer);
     request
 }
 

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::metrics::Counter;
+use crate::{error::LogGate, metrics::Counter};
 
 /// How many connections a port takes.
 #[derive(Clone, Debug)]
@@ -36,6 +36,7 @@ pub struct Bounds {
 pub(super) struct Places {
     bounds: Bounds,
     taken: Mutex<Taken>,
+    log: LogGate,
 }
 
 #[derive(Default)]
@@ -60,7 +61,7 @@ struct OfClient {
 
 impl Places {
     pub(super) fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { bounds, taken: Mutex::default() })
+        Arc::new(Self { bounds, taken: Mutex::default(), log: LogGate::default() })
     }
 
     /// A place for a connection from `address`. At a bound the oldest idle
@@ -79,7 +80,7 @@ impl Places {
             None => None,
         };
         if let Some(oldest) = oldest {
-            self.bounds.refused.increment(1);
+            self.count();
             taken.cut(oldest?);
         }
         taken.open += 1;
@@ -93,8 +94,23 @@ impl Places {
     pub(super) fn make_room(&self) {
         let mut taken = self.taken.lock();
         if let Some(oldest) = taken.oldest() {
-            self.bounds.refused.increment(1);
+            self.count();
             taken.cut(oldest);
+        }
+    }
+
+    /// Counts a connection that has to go, and tells the operator once a burst.
+    fn count(&self) {
+        self.bounds.refused.increment(1);
+        if self.log.opens() {
+            tracing::warn!(
+                max_connections = self.bounds.connections,
+                max_connections_per_address = self.bounds.per_address,
+                "there are as many connections as there may be, in all or of one address \
+                 (--max-connections, ulimit -n; a proxy that is not in --trusted-proxies is one \
+                 address): the oldest that asks for nothing makes room; more in the next minute \
+                 are only counted"
+            );
         }
     }
 

@@ -22,14 +22,28 @@ use tokio::{
     time::Sleep,
 };
 
-/// Whether a connection has been given up because its peer read nothing.
+/// Whether a connection has been given up because its peer read nothing, or a
+/// stream of HTTP/2 because the peer read nothing of it.
 #[derive(Clone, Debug, Default)]
-pub struct Stalled(Arc<AtomicBool>);
+pub struct Stalled {
+    connection: Arc<AtomicBool>,
+    stream: Option<Arc<AtomicBool>>,
+}
 
 impl Stalled {
     /// Whether it has.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        let is_set = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        is_set(&self.connection) || self.stream.as_deref().is_some_and(is_set)
+    }
+
+    /// One stream of this connection.
+    pub(super) fn of_stream(&self) -> Self {
+        Self { connection: Arc::clone(&self.connection), stream: Some(Arc::default()) }
+    }
+
+    pub(super) fn set(&self) {
+        self.stream.as_ref().unwrap_or(&self.connection).store(true, Ordering::Relaxed);
     }
 }
 
@@ -57,14 +71,14 @@ impl<S> StallGuard<S> {
             // The kernel has lost its patience first.
             let is_timeout = matches!(outcome, Err(e) if e.kind() == io::ErrorKind::TimedOut);
             if self.waiting.take().is_some() && is_timeout {
-                self.stalled.0.store(true, Ordering::Relaxed);
+                self.stalled.set();
             }
             return written;
         }
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(waiting.as_mut().poll(cx));
-        self.stalled.0.store(true, Ordering::Relaxed);
+        self.stalled.set();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing")))
     }
 }

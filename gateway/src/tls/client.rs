@@ -35,7 +35,7 @@ pub enum Trust {
 ///
 /// # Errors
 ///
-/// rustls' own; it has no reason to.
+/// An error of rustls, which does not occur with these arguments.
 pub fn client_config(trust: Trust, identity: Option<&Identity>) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider());
     let builder = trusting(builder.with_safe_default_protocol_versions()?, trust);

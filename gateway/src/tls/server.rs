@@ -14,8 +14,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{Identity, TlsError, provider};
 
-/// Speaks TLS 1.2 and 1.3 as whoever the settings say, and HTTP/2 or HTTP/1.1
-/// as the client prefers (ALPN, RFC 7301).
+/// Speaks TLS 1.2 and 1.3 with the certificate of the settings, and offers HTTP/2
+/// and HTTP/1.1 (ALPN, RFC 7301).
 #[derive(Clone)]
 pub struct Acceptor {
     acceptor: TlsAcceptor,
@@ -27,7 +27,7 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// rustls' own; it has no reason to.
+    /// An error of rustls, which does not occur with these arguments.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         let shown = Arc::new(Shown(ArcSwap::new(identity.certified_key())));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Shown>::clone(&shown);
@@ -36,8 +36,8 @@ impl Acceptor {
             .with_no_client_auth()
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // A client that comes back shows its ticket, which costs no signature:
-        // in a storm of reconnects that is most of the work.
+        // A client that comes back shows its ticket, and then no signature is
+        // needed, which would be most of the work in a storm of reconnects.
         config.ticketer = Ticketer::new()?;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), shown })
     }
@@ -47,11 +47,11 @@ impl Acceptor {
         self.shown.0.store(identity.certified_key());
     }
 
-    /// Shakes hands.
+    /// Does the handshake.
     ///
     /// # Errors
     ///
-    /// The client speaks something else, or nothing that both know.
+    /// The client does not speak TLS, or no version or cipher that both know.
     pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -8,13 +8,13 @@ use super::{
     tls_options::{TlsMode, TlsOptions},
 };
 
-/// The parameters of a URL, sorted by who has a use for them.
+/// The parameters of a URL, sorted by their use.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
     pub(super) tls: TlsOptions,
     /// For tokio-postgres, `key=value` as written.
     pub(super) passed_on: Vec<String>,
-    /// The names of those that nobody here has a use for.
+    /// The names of those that have no use here.
     pub(super) left_out: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ impl Parameters {
         let decoded = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
         let unknown = |expected| DatabaseUrlError::Value { name: key.to_owned(), expected };
         match (key, decoded.as_ref()) {
-            // asyncpg's name for it, which has a boolean besides, as psycopg's.
+            // The name that asyncpg and JDBC have for it, with a boolean besides.
             ("ssl", "true" | "1") => self.tls.mode = Some(TlsMode::Require),
             ("ssl", "false" | "0") => self.tls.mode = Some(TlsMode::Disable),
             ("sslmode" | "ssl", mode) => {
