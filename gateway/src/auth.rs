@@ -3,8 +3,10 @@
 //! JWT: RFC 7519. The algorithms a token may name follow from the kind of each
 //! key (RFC 8725, section 3.1): a secret verifies HMAC tokens and nothing else.
 
+mod claims;
 mod jwks;
 mod keys;
+mod proxy;
 
 use std::{
     fmt,
@@ -13,14 +15,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use jsonwebtoken::errors::ErrorKind;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Header;
 use serde_json::{Map, Value};
 
-pub use jwks::{FetchError, Fetched, JwksSource, KeySet};
-pub use keys::{KeyError, PublicKey};
+pub use claims::{ClaimPath, RequiredClaim};
+pub use jwks::{FetchError, Fetched, JwksSource, KeySet, KeySetError, parse_key_set};
+pub use keys::{KeyError, VerifyingKey};
+pub use proxy::{ProxiedConnector, ProxyError};
 
-use crate::{notification::UserId, secret::Secret};
-use keys::{Rules, VerifyingKey};
+use crate::{notification::UserId, secret::SigningSecret};
+use claims::{Claims, Rules};
 
 /// Who a valid token speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,17 +44,21 @@ pub struct Identity {
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
     /// Verifies HS256, HS384 and HS512.
-    pub secret: Option<Secret>,
-    /// Each verifies what its kind signs.
-    pub public_keys: Vec<PublicKey>,
+    pub secret: Option<SigningSecret>,
+    /// Each verifies what its kind signs; from PEM and from a JWKS file.
+    pub public_keys: Vec<VerifyingKey>,
     /// Where more of them are published.
     pub jwks: Option<JwksSource>,
-    /// The `aud` required, if any.
-    pub audience: Option<String>,
-    /// The `iss` required, if any.
-    pub issuer: Option<String>,
+    /// A token is for one of these audiences; for any, if there are none here.
+    pub audiences: Vec<String>,
+    /// The claim that names the token's audience.
+    pub audience_claim: ClaimPath,
+    /// A token is from one of these issuers; from any, if there are none here.
+    pub issuers: Vec<String>,
+    /// What else a token must say.
+    pub required_claims: Vec<RequiredClaim>,
     /// The claim that names the user.
-    pub user_claim: String,
+    pub user_claim: ClaimPath,
     /// Clock skew forgiven in `exp` and `nbf`; whole seconds.
     pub leeway: Duration,
     /// The cookie that may hold the token.
@@ -64,9 +73,11 @@ impl Default for AuthConfig {
             secret: None,
             public_keys: Vec::new(),
             jwks: None,
-            audience: None,
-            issuer: None,
-            user_claim: "sub".into(),
+            audiences: Vec::new(),
+            audience_claim: ClaimPath::named("aud"),
+            issuers: Vec::new(),
+            required_claims: Vec::new(),
+            user_claim: ClaimPath::named("sub"),
             leeway: Duration::from_secs(5),
             cookie: None,
             query_token: true,
@@ -74,31 +85,36 @@ impl Default for AuthConfig {
     }
 }
 
+impl AuthConfig {
+    /// The keys that the settings hold themselves.
+    fn keys(&self) -> Vec<VerifyingKey> {
+        let secret = self.secret.as_ref().and_then(VerifyingKey::of_secret);
+        secret.into_iter().chain(self.public_keys.iter().cloned()).collect()
+    }
+}
+
 /// Checks tokens against the keys of the settings and those of a key set.
 pub struct Verifier {
     keys: ArcSwap<Vec<VerifyingKey>>,
     key_set: Option<Arc<KeySet>>,
-    leeway: Duration,
-    user_claim: String,
+    rules: Rules,
 }
 
 impl Verifier {
     /// A verifier for the settings; without a key in them it refuses all. A key
     /// set is empty until it is run.
     pub fn new(config: &AuthConfig) -> Self {
-        let key_set = config.jwks.clone().map(|source| KeySet::new(source, Rules::new(config)));
         Self {
-            keys: ArcSwap::from_pointee(VerifyingKey::of(config)),
-            key_set: key_set.map(Arc::new),
-            leeway: config.leeway,
-            user_claim: config.user_claim.clone(),
+            keys: ArcSwap::from_pointee(config.keys()),
+            key_set: config.jwks.clone().map(KeySet::new).map(Arc::new),
+            rules: Rules::new(config),
         }
     }
 
     /// Takes the keys of these settings instead; the rest of them is as it was
     /// at the start.
     pub fn replace_keys(&self, config: &AuthConfig) {
-        self.keys.store(Arc::new(VerifyingKey::of(config)));
+        self.keys.store(Arc::new(config.keys()));
     }
 
     /// The published keys, if the settings name any.
@@ -112,57 +128,55 @@ impl Verifier {
         has_published || !self.keys.load().is_empty()
     }
 
-    /// Checks signature, `exp`, `nbf`, and `aud` and `iss` where set, and reads
-    /// the user claim, which must be a UUID. A token signed with a key that is
-    /// not known may wait until the key set has been asked once more.
+    /// Checks the signature, the times and the claims that the settings ask
+    /// for, and reads the user. A token signed with a key that is not known may
+    /// wait until the key set has been fetched once more.
     ///
     /// # Errors
     ///
     /// See [`TokenError`]; its text may go to the client and holds nothing of
     /// the token.
     pub async fn verify(&self, token: &str) -> Result<Identity, TokenError> {
-        let header = jsonwebtoken::decode_header(token)?;
-        // RFC 7515, section 4.1.11: what is critical and not known is refused.
+        let header = header(token)?;
+        // RFC 7515, section 4.1.11: an extension that is critical and not known
+        // makes the token invalid.
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
         let outcome = self.check(token, &header);
         let Some(key_set) = &self.key_set else { return outcome };
-        // Signed by a key of the set, as far as one can see, and not by one of
-        // those that are known.
-        if outcome == Err(TokenError::Signature) && !key_set.names(header.kid.as_deref()) {
+        // It may be signed by a key of the set that is newer than ours.
+        let is_unknown = outcome.as_ref().is_err_and(TokenError::is_of_key);
+        if is_unknown && !key_set.names(header.kid.as_deref()) {
             key_set.look_again().await;
             return match self.check(token, &header) {
-                Err(TokenError::Signature) if key_set.is_empty() => Err(TokenError::NoKeys),
+                Err(error) if error.is_of_key() && key_set.is_empty() => Err(TokenError::NoKeys),
                 outcome => outcome,
             };
         }
         outcome
     }
 
-    fn check(&self, token: &str, header: &jsonwebtoken::Header) -> Result<Identity, TokenError> {
-        // Only keys of the kind that the token says it is signed with: what the
-        // token says of keys (`jwk`, `jku`, `x5u`) is not looked at, and its
-        // `kid` only chooses among those of the set.
+    fn check(&self, token: &str, header: &Header) -> Result<Identity, TokenError> {
+        // Only keys of the kind that the token says it is signed with. What it
+        // says of keys (`jwk`, `jku`, `x5u`) is not looked at, and its `kid` only
+        // chooses among the keys of the set.
         let (own, published) = (self.keys.load(), self.key_set.as_ref().map(|set| set.keys()));
         let published = published.iter().flat_map(|keys| keys.iter());
-        let fitting = own.iter().chain(published).filter(|key| key.fits(header));
-        let mut outcome = Err(TokenError::Signature);
-        for key in fitting {
-            outcome = key.decode(token);
-            // Another key signed it; all else holds for every key.
-            if outcome != Err(TokenError::Signature) {
-                break;
-            }
+        let of_kind: Vec<_> =
+            own.iter().chain(published).filter(|key| key.allows(header.alg)).collect();
+        if of_kind.is_empty() {
+            return Err(TokenError::Algorithm);
         }
-        self.identity(&outcome?)
-    }
-
-    fn identity(&self, claims: &Map<String, Value>) -> Result<Identity, TokenError> {
-        let user = claims.get(&self.user_claim).and_then(user_id).ok_or(TokenError::User)?;
-        let expires_at = claims.get("exp").and_then(numeric_date).ok_or(TokenError::Expiry)?;
-        let issued_at = claims.get("iat").and_then(numeric_date);
-        Ok(Identity { user, issued_at, expires_at, ends_at: expires_at + self.leeway })
+        let mut named = of_kind.iter().filter(|key| key.may_be(header.kid.as_deref())).peekable();
+        if named.peek().is_none() {
+            return Err(TokenError::UnknownKey);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        if !named.any(|key| key.verifies(header, message, signature)) {
+            return Err(TokenError::Signature);
+        }
+        self.rules.identity(&claims(message)?, SystemTime::now())
     }
 }
 
@@ -172,76 +186,103 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// A user is a text or a whole number; the row's user is compared as text.
-fn user_id(claim: &Value) -> Option<UserId> {
-    match claim {
-        Value::String(text) => text.parse().ok(),
-        Value::Number(number) if !number.is_f64() => number.to_string().parse().ok(),
-        _ => None,
+fn header(token: &str) -> Result<Header, TokenError> {
+    // Before anything is decoded: three parts, no more and no fewer.
+    if token.split('.').count() != 3 {
+        return Err(TokenError::Malformed);
     }
+    jsonwebtoken::decode_header(token).map_err(|_| {
+        // An algorithm that the library does not know, `none` among them.
+        let names_algorithm = part(token).is_some_and(|head: Map<_, _>| head.contains_key("alg"));
+        if names_algorithm { TokenError::Algorithm } else { TokenError::Malformed }
+    })
 }
 
-/// NumericDate (RFC 7519, section 2) may have a fraction. Clamped to the year
-/// 9999, the last that RFC 3339 can write.
-fn numeric_date(date: &Value) -> Option<SystemTime> {
-    const END_OF_9999: f64 = 253_402_300_799.0;
-    let seconds = date.as_f64().filter(|s| s.is_finite() && *s >= 0.0)?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.min(END_OF_9999)))
+/// The claims of a message whose signature has been verified.
+fn claims(message: &str) -> Result<Claims, TokenError> {
+    let (_, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
+    part(claims).ok_or(TokenError::Malformed)
 }
 
-/// Why a token does not open a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// The JSON object of the first part of `parts`.
+fn part(parts: &str) -> Option<Map<String, Value>> {
+    let encoded = parts.split('.').next()?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+}
+
+/// Why a token does not open a stream. The names of claims in it are those of
+/// the settings, never the token's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not three parts of base64url, or not JSON inside.
-    #[error("the token is not a JWT")]
+    #[error("the token is not a JWT: three parts of base64url with dots between are needed")]
     Malformed,
-    /// Signed by another key, or not as that kind of key signs.
-    #[error("the token's signature is not valid")]
+    /// Signed by another key.
+    #[error("the token's signature is not valid: another key has signed it")]
     Signature,
-    /// No key is known yet: the set has not been reached since the start.
-    #[error("no key is known yet to verify tokens with")]
+    /// It names a key that is not there.
+    #[error("the token names a key (kid) that the gateway does not have")]
+    UnknownKey,
+    /// No key is of the kind that could have signed it.
+    #[error("the token's algorithm (alg) is not one that the gateway has a key for")]
+    Algorithm,
+    /// The key set has not been reached since the start.
+    #[error("the gateway has not been able to fetch the keys that verify tokens yet")]
     NoKeys,
     /// It says that one must understand what is not understood here.
-    #[error("the token has critical extensions (crit) that are not known")]
+    #[error("the token has critical extensions (crit), which are not supported")]
     Critical,
     /// Past its `exp`.
-    #[error("the token has expired")]
+    #[error("the token has expired (exp); get a new one")]
     Expired,
-    /// No `exp`, or none that is a time.
-    #[error("the token has no valid exp")]
-    Expiry,
+    /// No `exp`.
+    #[error("the token has no expiry (exp); issue it with one")]
+    ExpiryMissing,
+    /// `exp` or `nbf` is something else than a time.
+    #[error("the token's {0} is not a number of seconds since 1970")]
+    Date(&'static str),
     /// Before its `nbf`.
-    #[error("the token is not valid yet")]
+    #[error("the token is not valid yet (nbf); compare the clocks of issuer and gateway")]
     NotYetValid,
-    /// For another audience, or for none.
-    #[error("the token is for another audience")]
-    Audience,
-    /// From another issuer, or from none.
-    #[error("the token is from another issuer")]
+    /// No audience.
+    #[error("the token has no audience ({0}), and the gateway requires one")]
+    AudienceMissing(String),
+    /// For another audience.
+    #[error("the token is for another audience ({0}) than the gateway requires")]
+    Audience(String),
+    /// No issuer.
+    #[error("the token has no issuer (iss), and the gateway requires one")]
+    IssuerMissing,
+    /// From another issuer.
+    #[error("the token is from another issuer (iss) than the gateway requires")]
     Issuer,
+    /// A claim that the settings require is missing.
+    #[error("the token has no claim {0}, which the gateway requires")]
+    RequiredMissing(String),
+    /// Or it has another value.
+    #[error("the token's claim {0} does not have the value that the gateway requires")]
+    Required(String),
+    /// Nobody is named.
+    #[error("the token has no claim {0}, which should name the user")]
+    UserMissing(String),
+    /// The user claim is of the wrong kind.
+    #[error("the token's claim {0} is not a user: text or a whole number, 1 to 255 bytes")]
+    User(String),
     /// Issued before its user's tokens were revoked.
-    #[error("the token has been revoked")]
+    #[error("the token has been revoked; log in again")]
     Revoked,
-    /// The user claim is missing, or is neither a text nor a whole number.
-    #[error("the token's user claim is not a text or a whole number of at most 255 bytes")]
-    User,
+    /// It does not say whether it was issued before.
+    #[error(
+        "the token does not say when it was issued (iat), and tokens of its user have been \
+         revoked; issue tokens with iat"
+    )]
+    RevokedWithoutIssueTime,
 }
 
-impl From<jsonwebtoken::errors::Error> for TokenError {
-    fn from(error: jsonwebtoken::errors::Error) -> Self {
-        match error.kind() {
-            ErrorKind::ExpiredSignature => Self::Expired,
-            ErrorKind::ImmatureSignature => Self::NotYetValid,
-            ErrorKind::InvalidAudience => Self::Audience,
-            ErrorKind::InvalidIssuer => Self::Issuer,
-            ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
-                "aud" => Self::Audience,
-                "iss" => Self::Issuer,
-                _ => Self::Expiry,
-            },
-            ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => Self::Signature,
-            _ => Self::Malformed,
-        }
+impl TokenError {
+    /// Whether another key might verify the token.
+    fn is_of_key(&self) -> bool {
+        matches!(self, Self::Signature | Self::UnknownKey | Self::Algorithm)
     }
 }
 
@@ -256,22 +297,26 @@ pub fn sign(
     user: &UserId,
     lifetime: Duration,
 ) -> Result<String, jsonwebtoken::errors::Error> {
-    let secret = config.secret.as_ref().map_or("", Secret::expose);
+    let secret = config.secret.as_ref().map_or(&[][..], SigningSecret::expose);
     let now = jsonwebtoken::get_current_timestamp();
     let mut claims = Map::new();
     claims.insert("iat".into(), now.into());
     claims.insert("exp".into(), now.saturating_add(lifetime.as_secs()).into());
-    claims.insert(config.user_claim.clone(), user.to_string().into());
-    if let Some(audience) = &config.audience {
-        claims.insert("aud".into(), audience.as_str().into());
+    // Written as names, which win over paths.
+    for required in &config.required_claims {
+        claims.insert(required.path().to_string(), required.value().into());
     }
-    if let Some(issuer) = &config.issuer {
+    claims.insert(config.user_claim.to_string(), serde_json::to_value(user)?);
+    if let Some(audience) = config.audiences.first() {
+        claims.insert(config.audience_claim.to_string(), audience.as_str().into());
+    }
+    if let Some(issuer) = config.issuers.first() {
         claims.insert("iss".into(), issuer.as_str().into());
     }
     jsonwebtoken::encode(
-        &jsonwebtoken::Header::default(),
+        &Header::default(),
         &claims,
-        &jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()),
+        &jsonwebtoken::EncodingKey::from_secret(secret),
     )
 }
 
@@ -287,7 +332,7 @@ mod tests {
     const USER: &str = "11111111-2222-3333-4444-555555555555";
 
     fn config() -> AuthConfig {
-        AuthConfig { secret: Some(Secret::new(SECRET.into())), ..AuthConfig::default() }
+        AuthConfig { secret: Some(SigningSecret::parse(SECRET).unwrap()), ..AuthConfig::default() }
     }
 
     fn token(algorithm: Algorithm, claims: &Value) -> String {
@@ -321,14 +366,17 @@ mod tests {
     fn the_claims_that_refuse_a_token_each_say_why() {
         let later = now() + 600;
         for (claims, error) in [
-            (json!({"sub": USER}), TokenError::Expiry),
-            (json!({"sub": USER, "exp": "soon"}), TokenError::Expiry),
+            (json!({"sub": USER}), TokenError::ExpiryMissing),
+            (json!({"sub": USER, "exp": null}), TokenError::ExpiryMissing),
+            (json!({"sub": USER, "exp": "soon"}), TokenError::Date("exp")),
+            (json!({"sub": USER, "exp": later, "nbf": "soon"}), TokenError::Date("nbf")),
             (json!({"sub": USER, "exp": now() - 60}), TokenError::Expired),
             (json!({"sub": USER, "exp": later, "nbf": now() + 60}), TokenError::NotYetValid),
-            (json!({"exp": later}), TokenError::User),
-            (json!({"sub": "", "exp": later}), TokenError::User),
-            (json!({"sub": 7.5, "exp": later}), TokenError::User),
-            (json!({"sub": "x".repeat(256), "exp": later}), TokenError::User),
+            (json!({"exp": later}), TokenError::UserMissing("sub".into())),
+            (json!({"sub": [USER], "exp": later}), TokenError::User("sub".into())),
+            (json!({"sub": "", "exp": later}), TokenError::User("sub".into())),
+            (json!({"sub": 7.5, "exp": later}), TokenError::User("sub".into())),
+            (json!({"sub": "x".repeat(256), "exp": later}), TokenError::User("sub".into())),
         ] {
             assert_eq!(verify(&claims), Err(error), "{claims}");
         }
@@ -362,23 +410,51 @@ mod tests {
         assert!(verify(&json!({"sub": USER, "exp": exp, "aud": "x", "iss": "y"})).is_ok());
 
         let strict = Verifier::new(&AuthConfig {
-            audience: Some("bell".into()),
-            issuer: Some("app".into()),
+            audiences: vec!["bell".into(), "app:auth".into()],
+            issuers: vec!["app".into(), "old".into()],
             ..config()
         });
         let check = |claims| outcome(&strict, &token(Algorithm::HS256, &claims));
-        assert!(check(json!({"sub": USER, "exp": exp, "aud": "bell", "iss": "app"})).is_ok());
-        assert!(
-            check(json!({"sub": USER, "exp": exp, "aud": ["a", "bell"], "iss": "app"})).is_ok()
-        );
-        for (claims, error) in [
-            (json!({"sub": USER, "exp": exp, "iss": "app"}), TokenError::Audience),
-            (json!({"sub": USER, "exp": exp, "iss": "app", "aud": "x"}), TokenError::Audience),
-            (json!({"sub": USER, "exp": exp, "aud": "bell"}), TokenError::Issuer),
-            (json!({"sub": USER, "exp": exp, "aud": "bell", "iss": "x"}), TokenError::Issuer),
+        for aud in [json!("bell"), json!("app:auth"), json!(["a", "bell"])] {
+            for iss in ["app", "old"] {
+                assert!(check(json!({"sub": USER, "exp": exp, "aud": aud, "iss": iss})).is_ok());
+            }
+        }
+        let audience = TokenError::Audience("aud".into());
+        for (aud, iss, error) in [
+            (Value::Null, json!("app"), TokenError::AudienceMissing("aud".into())),
+            (json!("x"), json!("app"), audience.clone()),
+            (json!(["x"]), json!("app"), audience.clone()),
+            (json!("bel"), json!("app"), audience.clone()),
+            (json!({"bell": 1}), json!("app"), audience),
+            (json!("bell"), Value::Null, TokenError::IssuerMissing),
+            (json!("bell"), json!("x"), TokenError::Issuer),
         ] {
+            let claims = json!({"sub": USER, "exp": exp, "aud": aud, "iss": iss});
             assert_eq!(check(claims.clone()), Err(error), "{claims}");
         }
+    }
+
+    #[test]
+    fn the_audience_may_be_in_another_claim_and_more_claims_may_be_required() {
+        let verifier = Verifier::new(&AuthConfig {
+            audiences: vec!["app".into()],
+            audience_claim: "client_id".parse().unwrap(),
+            required_claims: vec!["token_use=access".parse().unwrap()],
+            ..config()
+        });
+        let check = |more: Value| {
+            let mut claims = json!({"sub": USER, "exp": now() + 60});
+            claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            outcome(&verifier, &token(Algorithm::HS256, &claims)).map(|_| ())
+        };
+        assert_eq!(check(json!({"client_id": "app", "token_use": "access"})), Ok(()));
+        let missing = TokenError::AudienceMissing("client_id".into());
+        assert_eq!(check(json!({"aud": "app", "token_use": "access"})), Err(missing));
+        let required = TokenError::Required("token_use".into());
+        assert_eq!(check(json!({"client_id": "app", "token_use": "id"})), Err(required));
+        let missing = TokenError::RequiredMissing("token_use".into());
+        assert_eq!(check(json!({"client_id": "app"})), Err(missing));
     }
 
     #[test]
@@ -393,7 +469,10 @@ mod tests {
         let body = good.split('.').nth(1).unwrap();
         // {"alg":"none","typ":"JWT"}
         let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{body}.");
-        assert!(outcome(&verifier, &none).is_err());
+        assert_eq!(outcome(&verifier, &none), Err(TokenError::Algorithm));
+        let rsa = EncodingKey::from_rsa_pem(RSA.0.as_bytes()).unwrap();
+        let rsa = signed(Algorithm::RS256, &rsa);
+        assert_eq!(outcome(&verifier, &rsa), Err(TokenError::Algorithm));
         for garbage in ["", ".", "..", "a.b.c", "🔔.🔔.🔔", &good[..good.len() - 8]] {
             assert!(outcome(&verifier, garbage).is_err(), "{garbage}");
         }
@@ -409,7 +488,7 @@ mod tests {
         (include_str!("../tests/keys/ed25519.pem"), include_str!("../tests/keys/ed25519.pub.pem"));
 
     fn with_keys(pem: &str) -> Verifier {
-        let public_keys = PublicKey::parse_all(pem).unwrap();
+        let public_keys = VerifyingKey::parse_pem(pem).unwrap();
         Verifier::new(&AuthConfig { public_keys, ..AuthConfig::default() })
     }
 
@@ -453,7 +532,7 @@ mod tests {
             for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
                 assert_eq!(
                     outcome(&verifier, &signed(algorithm, &key)),
-                    Err(TokenError::Signature)
+                    Err(TokenError::Algorithm)
                 );
             }
         }
@@ -462,29 +541,28 @@ mod tests {
     #[test]
     fn a_key_that_should_not_be_there_is_named() {
         for (pem, error) in [
-            ("", KeyError::None),
-            ("a secret", KeyError::None),
+            ("", KeyError::Missing),
+            ("a secret", KeyError::Missing),
             (RSA.0, KeyError::Private),
             ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", KeyError::Unknown),
             ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", KeyError::Unknown),
         ] {
-            assert_eq!(PublicKey::parse_all(pem).err(), Some(error), "{pem}");
+            assert_eq!(VerifyingKey::parse_pem(pem).err(), Some(error), "{pem}");
         }
     }
 
     #[test]
     fn without_a_key_or_with_an_empty_one_nobody_is_let_in() {
-        let empty =
-            AuthConfig { secret: Some(Secret::new(String::new())), ..AuthConfig::default() };
+        let empty = AuthConfig { secret: SigningSecret::parse("").ok(), ..AuthConfig::default() };
         let token = signed(Algorithm::HS256, &EncodingKey::from_secret(b""));
         for config in [empty, AuthConfig::default()] {
-            assert_eq!(outcome(&Verifier::new(&config), &token), Err(TokenError::Signature));
+            assert_eq!(outcome(&Verifier::new(&config), &token), Err(TokenError::Algorithm));
         }
     }
 
     #[test]
     fn the_user_claim_is_a_setting() {
-        let config = AuthConfig { user_claim: "uid".into(), ..config() };
+        let config = AuthConfig { user_claim: "user.id".parse().unwrap(), ..config() };
         let user: UserId = USER.parse().unwrap();
         let token = sign(&config, &user, Duration::from_secs(60)).unwrap();
         assert_eq!(outcome(&Verifier::new(&config), &token).unwrap().user, user);

@@ -5,20 +5,21 @@
 //! other, and each [`ConfigError`] names its setting both ways: an operator
 //! with a flag and one with an environment file see the name they used.
 
+mod auth;
 mod database_url;
 mod values;
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use clap::{ArgAction, builder::BoolishValueParser};
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 use ipnet::IpNet;
 
+pub use auth::{AuthSettings, warnings};
 #[cfg(any(test, fuzzing))]
 pub(crate) use database_url::parse as parse_database_url;
 pub use database_url::{Database, DatabaseUrlError};
@@ -26,9 +27,9 @@ pub use values::{List, TableName, parse_channel, quote_identifier};
 use values::{parse_duration, parse_networks, parse_origins};
 
 use crate::{
-    auth::{AuthConfig, JwksSource, KeyError, PublicKey},
-    secret::Secret,
-    tls::{self, Acceptor, Identity, Roots, TlsError, Trust},
+    auth::{AuthConfig, KeyError, KeySetError, ProxyError},
+    secret::{Secret, SecretError},
+    tls::{Acceptor, Identity, TlsError},
 };
 
 /// The settings of `notify-gateway serve`, as written.
@@ -154,44 +155,6 @@ pub struct Settings {
     /// How log lines are written; RUST_LOG says which.
     #[arg(long, env = "GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-}
-
-/// The settings that say who may connect, as written.
-#[derive(Clone, Debug, clap::Args)]
-pub struct AuthSettings {
-    /// The secret that signs tokens by HS256, HS384 or HS512.
-    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
-    pub jwt_secret: Option<Secret>,
-    /// A file that holds the secret.
-    #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
-    pub jwt_secret_file: Option<PathBuf>,
-    /// A file of public keys in PEM, one or several: RSA (RS and PS), EC (ES256,
-    /// ES384), Ed25519 (EdDSA).
-    #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
-    pub jwt_public_key_file: Option<PathBuf>,
-    /// Where the issuer publishes its public keys (RFC 7517).
-    #[arg(long, env = "JWT_JWKS_URL", value_parser = parse_jwks_url, value_name = "URL")]
-    pub jwt_jwks_url: Option<Uri>,
-    /// The `aud` a token must have.
-    #[arg(long, env = "JWT_AUDIENCE", value_name = "NAME")]
-    pub jwt_audience: Option<String>,
-    /// The `iss` a token must have.
-    #[arg(long, env = "JWT_ISSUER", value_name = "NAME")]
-    pub jwt_issuer: Option<String>,
-    /// The claim that holds the user's UUID.
-    #[arg(long, env = "JWT_USER_CLAIM", default_value = "sub", value_name = "NAME")]
-    pub jwt_user_claim: String,
-    /// How far this machine's clock and the token's may be apart.
-    #[arg(long, env = "JWT_LEEWAY", default_value = "5s",
-          value_parser = parse_leeway, value_name = "DURATION")]
-    pub jwt_leeway: Duration,
-    /// The cookie that may hold the token; none unless named.
-    #[arg(long, env = "JWT_COOKIE", value_name = "NAME")]
-    pub jwt_cookie: Option<String>,
-    /// Whether the query parameter `access_token` may hold the token.
-    #[arg(long, env = "GATEWAY_QUERY_TOKEN", default_value = "true",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
-    pub query_token: bool,
 }
 
 /// The settings, checked.
@@ -353,57 +316,6 @@ impl Settings {
     }
 }
 
-impl AuthSettings {
-    /// Who may connect, with the files as they are now.
-    ///
-    /// # Errors
-    ///
-    /// No key, or a file that cannot be read.
-    pub fn config(&self) -> Result<AuthConfig, ConfigError> {
-        let secret = secret(
-            self.jwt_secret.clone(),
-            self.jwt_secret_file.as_deref(),
-            "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE)",
-        )?;
-        let public_keys = match self.jwt_public_key_file.as_deref() {
-            Some(file) => public_keys(file)?,
-            None => Vec::new(),
-        };
-        if secret.is_none() && public_keys.is_empty() && self.jwt_jwks_url.is_none() {
-            return Err(ConfigError::Missing {
-                setting: "a key: --jwt-secret (JWT_SECRET, JWT_SECRET_FILE), \
-                          --jwt-public-key-file (JWT_PUBLIC_KEY_FILE) or \
-                          --jwt-jwks-url (JWT_JWKS_URL)",
-                example: "the secret your application signs its tokens with",
-            });
-        }
-        Ok(AuthConfig {
-            secret,
-            public_keys,
-            jwks: self.jwks()?,
-            audience: non_empty(&self.jwt_audience),
-            issuer: non_empty(&self.jwt_issuer),
-            user_claim: self.jwt_user_claim.clone(),
-            leeway: self.jwt_leeway,
-            cookie: non_empty(&self.jwt_cookie),
-            query_token: self.query_token,
-        })
-    }
-}
-
-impl AuthSettings {
-    fn jwks(&self) -> Result<Option<JwksSource>, ConfigError> {
-        const SETTING: &str = "--jwt-jwks-url (JWT_JWKS_URL)";
-        let Some(url) = self.jwt_jwks_url.clone() else { return Ok(None) };
-        let wrong = |source| ConfigError::Jwks { setting: SETTING, source };
-        let is_https = url.scheme_str() == Some("https");
-        let trust =
-            if is_https { Trust::Name(Roots::system().map_err(wrong)?) } else { Trust::Anybody };
-        let tls = tls::client_config(trust, None).map_err(wrong)?;
-        Ok(Some(JwksSource { url, tls: Arc::new(tls) }))
-    }
-}
-
 fn database(
     value: Option<Secret>,
     file: Option<&Path>,
@@ -444,24 +356,6 @@ fn secret(
     }
 }
 
-fn public_keys(file: &Path) -> Result<Vec<PublicKey>, ConfigError> {
-    const SETTING: &str = "--jwt-public-key-file (JWT_PUBLIC_KEY_FILE)";
-    let pem = std::fs::read_to_string(file).map_err(|source| ConfigError::File {
-        setting: SETTING,
-        file: file.to_owned(),
-        source,
-    })?;
-    PublicKey::parse_all(&pem).map_err(|source| ConfigError::Key {
-        setting: SETTING,
-        file: file.to_owned(),
-        source,
-    })
-}
-
-fn non_empty(value: &Option<String>) -> Option<String> {
-    value.clone().filter(|value| !value.is_empty())
-}
-
 /// A setting that is wrong or missing. One line, naming it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -480,7 +374,7 @@ pub enum ConfigError {
         setting: &'static str,
     },
     /// A file holds no public keys.
-    #[error("{setting}: {}: {source}", file.display())]
+    #[error("{setting}: {} cannot be used: {source}", file.display())]
     Key {
         /// The setting's names.
         setting: &'static str,
@@ -489,8 +383,34 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: KeyError,
     },
+    /// A file is not a key set, or has no key that can be used.
+    #[error("{setting}: {} cannot be used: {source}", file.display())]
+    KeySet {
+        /// The setting's names.
+        setting: &'static str,
+        /// The file it names.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: KeySetError,
+    },
+    /// The secret cannot be decoded.
+    #[error("{setting}: {source}")]
+    Secret {
+        /// The setting's names.
+        setting: &'static str,
+        /// What is wrong with it.
+        source: SecretError,
+    },
+    /// The key set's host is behind a proxy that cannot be used.
+    #[error("{setting}: {source}")]
+    Proxy {
+        /// The setting's names.
+        setting: &'static str,
+        /// What is wrong with it.
+        source: ProxyError,
+    },
     /// A secret's file is empty.
-    #[error("{setting}: {} is empty", file.display())]
+    #[error("{setting}: {} is empty; write the secret into it", file.display())]
     Empty {
         /// The setting's names.
         setting: &'static str,
@@ -540,21 +460,6 @@ pub enum LogFormat {
     Json,
 }
 
-fn parse_jwks_url(s: &str) -> Result<Uri, String> {
-    let expected = || "a URL such as https://id.example.com/.well-known/jwks.json".to_owned();
-    let uri: Uri = s.parse().map_err(|_| expected())?;
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    if is_http && uri.host().is_some() { Ok(uri) } else { Err(expected()) }
-}
-
-fn parse_leeway(s: &str) -> Result<Duration, String> {
-    const MAX: Duration = Duration::from_secs(10 * 60);
-    humantime::parse_duration(s)
-        .ok()
-        .filter(|leeway| leeway.subsec_nanos() == 0 && *leeway <= MAX)
-        .ok_or_else(|| "a leeway is in whole seconds, at most 10m, such as 5s".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -592,7 +497,8 @@ mod tests {
         assert_eq!(config.sweep_interval, Duration::from_secs(1));
         assert_eq!(config.drain, Duration::from_secs(5));
         assert_eq!(config.auth.leeway, Duration::from_secs(5));
-        assert_eq!(config.auth.user_claim, "sub");
+        assert_eq!(config.auth.user_claim.as_str(), "sub");
+        assert_eq!(config.auth.audience_claim.as_str(), "aud");
     }
 
     #[test]
@@ -609,7 +515,7 @@ mod tests {
         std::fs::write(&file, "from a file\n").unwrap();
         let path = file.path().to_str().unwrap();
         let config1 = config(&[&GOOD[..2], &["--jwt-secret-file", path]].concat()).unwrap();
-        assert_eq!(config1.auth.secret.unwrap().expose(), "from a file");
+        assert_eq!(config1.auth.secret.unwrap().expose(), b"from a file");
         let error = config(&[&GOOD[..], &["--jwt-secret-file", path]].concat()).unwrap_err();
         assert!(matches!(error, ConfigError::Twice { .. }));
         for empty in ["", "\n"] {
@@ -630,7 +536,7 @@ mod tests {
 
     #[test]
     fn a_leeway_is_in_whole_seconds() {
-        assert!(parse_leeway("0s").is_ok() && parse_leeway("1500ms").is_err());
+        assert!(auth::parse_leeway("0s").is_ok() && auth::parse_leeway("1500ms").is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use notify_gateway::{
     auth::{self, AuthConfig},
     notification::UserId,
-    secret::Secret,
+    secret::SigningSecret,
 };
 use uuid::Uuid;
 
@@ -193,15 +193,14 @@ fn users(options: &TargetOptions, secret: Option<String>) -> anyhow::Result<User
             users.with_context(|| format!("{}: USER TOKEN on each line", path.display()))?;
         return Ok(Users::Listed(users));
     }
-    Ok(secret.map_or(Users::Anyone, |secret| {
-        Users::Signed(Box::new(AuthConfig {
-            secret: Some(Secret::new(secret)),
-            audience: options.jwt_audience.clone(),
-            issuer: options.jwt_issuer.clone(),
-            user_claim: options.jwt_user_claim.clone(),
-            ..AuthConfig::default()
-        }))
-    }))
+    let Some(secret) = secret else { return Ok(Users::Anyone) };
+    Ok(Users::Signed(Box::new(AuthConfig {
+        secret: Some(SigningSecret::parse(&secret)?),
+        audiences: options.jwt_audience.iter().cloned().collect(),
+        issuers: options.jwt_issuer.iter().cloned().collect(),
+        user_claim: options.jwt_user_claim.parse().map_err(anyhow::Error::msg)?,
+        ..AuthConfig::default()
+    })))
 }
 
 fn user_and_token(line: &str) -> Option<(String, String)> {

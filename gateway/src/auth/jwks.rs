@@ -5,8 +5,7 @@
 
 use std::{
     error::Error,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,17 +14,18 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use jsonwebtoken::jwk::Jwk;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
-use super::keys::{Rules, VerifyingKey};
+use super::{
+    keys::VerifyingKey,
+    proxy::{ProxiedConnector, is_local},
+};
 use crate::backoff::Backoff;
 
 /// How old the keys get.
@@ -53,24 +53,22 @@ pub struct JwksSource {
     pub url: Uri,
     /// Who is believed to be its host.
     pub tls: Arc<ClientConfig>,
+    /// How its host is reached.
+    pub connector: ProxiedConnector,
 }
 
 impl JwksSource {
     /// Whether nobody on the way can put in keys of their own: TLS, or a host
     /// that is this one.
     pub fn is_safe(&self) -> bool {
-        let host = self.url.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_here = host == "localhost"
-            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        is_here || self.url.scheme_str() == Some("https")
+        is_local(&self.url) || self.url.scheme_str() == Some("https")
     }
 }
 
 /// The published keys.
 pub struct KeySet {
     url: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    rules: Rules,
+    client: Client<HttpsConnector<ProxiedConnector>, Empty<Bytes>>,
     keys: ArcSwap<Vec<VerifyingKey>>,
     wanted: Notify,
     /// The last fetch that a token asked for.
@@ -91,18 +89,17 @@ struct Asked {
 pub type Fetched = Result<usize, FetchError>;
 
 impl KeySet {
-    pub(super) fn new(source: JwksSource, rules: Rules) -> Self {
+    pub(super) fn new(source: JwksSource) -> Self {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(ClientConfig::clone(&source.tls))
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(source.connector);
         // One request in ten minutes: a connection kept would only be a dead one.
         let mut client = Client::builder(TokioExecutor::new());
         Self {
             url: source.url,
             client: client.pool_max_idle_per_host(0).build(connector),
-            rules,
             keys: ArcSwap::default(),
             wanted: Notify::new(),
             asked: Mutex::new(None),
@@ -138,7 +135,7 @@ impl KeySet {
     /// Asks for a fetch, unless the last one that was asked for is too young;
     /// whether there is one to wait for, when so many have ended.
     fn may_wait(&self, ended: u64) -> bool {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.lock();
         match *asked {
             Some(last) if last.at.elapsed() < MIN_INTERVAL => last.ended == ended,
             _ => {
@@ -180,7 +177,7 @@ impl KeySet {
 
     async fn fetch(&self) -> Result<Vec<VerifyingKey>, FetchError> {
         let body = tokio::time::timeout(FETCH_TIMEOUT, self.get()).await;
-        parse(&body.map_err(|_| FetchError::Slow)??, &self.rules)
+        Ok(parse_key_set(&body.map_err(|_| FetchError::Slow)??)?)
     }
 
     async fn get(&self) -> Result<Bytes, FetchError> {
@@ -199,24 +196,47 @@ impl KeySet {
     }
 }
 
-/// Keys that are not understood are left out: an issuer may publish others for
-/// others. A set without any is no set.
-fn parse(body: &[u8], rules: &Rules) -> Result<Vec<VerifyingKey>, FetchError> {
+/// The keys of a set that sign tokens. Others are left out: an issuer may publish
+/// keys for other uses, or of kinds that are not supported yet.
+///
+/// # Errors
+///
+/// It is not a set, or none of its keys can be used.
+pub fn parse_key_set(json: &[u8]) -> Result<Vec<VerifyingKey>, KeySetError> {
     #[derive(Deserialize)]
     struct Document {
         keys: Vec<Value>,
     }
-    let document: Document = serde_json::from_slice(body).map_err(|_| FetchError::NoSet)?;
+    let document: Document = serde_json::from_slice(json).map_err(|_| KeySetError::NotASet)?;
     if document.keys.len() > MAX_KEYS {
-        return Err(FetchError::TooMany);
+        return Err(KeySetError::TooMany);
     }
     let keys: Vec<VerifyingKey> = document
         .keys
         .into_iter()
         .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
-        .filter_map(|key| VerifyingKey::published(&key, rules))
+        .filter_map(|key| VerifyingKey::published(&key))
         .collect();
-    if keys.is_empty() { Err(FetchError::NoKeys) } else { Ok(keys) }
+    if keys.is_empty() { Err(KeySetError::NoKeys) } else { Ok(keys) }
+}
+
+/// Why a document holds no keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetError {
+    /// It is something else.
+    #[error(
+        "it is not a JSON Web Key Set; JSON of the form {{\"keys\": [...]}} is needed (RFC 7517)"
+    )]
+    NotASet,
+    /// A set of keys for something else.
+    #[error(
+        "the key set has no RSA, EC (P-256, P-384) or Ed25519 public key that signs tokens; \
+         symmetric keys and keys with \"use\": \"enc\" are left out"
+    )]
+    NoKeys,
+    /// More than an issuer has.
+    #[error("the key set has more than {MAX_KEYS} keys")]
+    TooMany,
 }
 
 /// Why there are no new keys.
@@ -229,15 +249,9 @@ pub enum FetchError {
     #[error("the host of the key set took longer than {FETCH_TIMEOUT:?}")]
     Slow,
     /// It answers otherwise; a redirect is not followed.
-    #[error("the host of the key set answered {0}")]
+    #[error("the host of the key set answered {0} and not 200 OK; redirects are not followed")]
     Status(StatusCode),
-    /// What it sent is something else.
-    #[error("the answer is no key set: JSON with a list of keys is needed")]
-    NoSet,
-    /// A set of keys for something else.
-    #[error("the key set has no RSA, EC (P-256, P-384) or Ed25519 key that signs tokens")]
-    NoKeys,
-    /// More than anybody needs.
-    #[error("the key set has more than {MAX_KEYS} keys")]
-    TooMany,
+    /// What it sent holds no keys.
+    #[error("the answer of the key set's host cannot be used: {0}")]
+    KeySet(#[from] KeySetError),
 }

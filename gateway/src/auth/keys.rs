@@ -1,85 +1,68 @@
 //! Keys, and what each may verify.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey, Header, Validation,
+    Algorithm, AlgorithmFamily, DecodingKey, Header,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
-use serde_json::{Map, Value};
 
-use super::{AuthConfig, TokenError};
+use crate::secret::SigningSecret;
 
-/// What holds for a token whatever key it is signed with.
-#[derive(Clone, Debug)]
-pub(super) struct Rules {
-    audience: Option<String>,
-    issuer: Option<String>,
-    leeway: Duration,
-}
-
-impl Rules {
-    pub(super) fn new(config: &AuthConfig) -> Self {
-        let AuthConfig { audience, issuer, leeway, .. } = config;
-        Self { audience: audience.clone(), issuer: issuer.clone(), leeway: *leeway }
-    }
-
-    fn validation(&self, algorithms: Vec<Algorithm>) -> Validation {
-        let leeway = self.leeway.as_secs();
-        let mut validation =
-            Validation { algorithms, leeway, validate_nbf: true, ..Validation::default() };
-        let mut required = vec!["exp"];
-        // The library rejects a token that has an `aud` when none is configured,
-        // and passes one that lacks a configured `aud` or `iss`: both are the
-        // opposite of what the settings promise.
-        match &self.audience {
-            Some(audience) => {
-                validation.set_audience(&[audience]);
-                required.push("aud");
-            }
-            None => validation.validate_aud = false,
-        }
-        if let Some(issuer) = &self.issuer {
-            validation.set_issuer(&[issuer]);
-            required.push("iss");
-        }
-        validation.set_required_spec_claims(&required);
-        validation
-    }
-}
-
-/// A key and what it may verify.
-pub(super) struct VerifyingKey {
-    /// Its name in the set it comes from.
+/// A key and the algorithms it may verify (RFC 8725, section 3.1).
+#[derive(Clone)]
+pub struct VerifyingKey {
+    /// Its name (`kid`) in the set it comes from.
     id: Option<String>,
     key: DecodingKey,
-    validation: Validation,
+    algorithms: Vec<Algorithm>,
 }
 
 impl VerifyingKey {
-    /// The keys that the settings hold themselves.
-    pub(super) fn of(config: &AuthConfig) -> Vec<Self> {
-        let rules = Rules::new(config);
-        let secret = config.secret.iter().map(|secret| secret.expose().as_bytes());
-        // As a key, nothing is known to everybody.
-        let secret = secret.filter(|secret| !secret.is_empty()).map(DecodingKey::from_secret);
-        let public = config.public_keys.iter().map(|key| key.0.clone());
-        secret
-            .chain(public)
-            .map(|key| {
-                let algorithms = Validation::new_for_family(key.family()).algorithms;
-                Self { id: None, validation: rules.validation(algorithms), key }
-            })
-            .collect()
+    /// The key of a secret: HS256, HS384 and HS512. An empty secret would
+    /// verify anyone's tokens, so there is no key of one.
+    pub(super) fn of_secret(secret: &SigningSecret) -> Option<Self> {
+        let secret = Some(secret.expose()).filter(|secret| !secret.is_empty())?;
+        Some(Self::of(DecodingKey::from_secret(secret)))
+    }
+
+    /// The public keys of a PEM file, one after the other (RFC 7468).
+    ///
+    /// # Errors
+    ///
+    /// No key, one of a kind that signs no tokens, or one that should not be
+    /// here: a private key.
+    pub fn parse_pem(pem: &str) -> Result<Vec<Self>, KeyError> {
+        const BEGIN: &str = "-----BEGIN ";
+        let blocks = pem.split(BEGIN).skip(1);
+        let keys: Vec<Self> = blocks
+            .map(|block| Self::parse_block(&format!("{BEGIN}{block}")))
+            .collect::<Result<_, _>>()?;
+        if keys.is_empty() { Err(KeyError::Missing) } else { Ok(keys) }
+    }
+
+    fn parse_block(pem: &str) -> Result<Self, KeyError> {
+        let label = pem.lines().next().unwrap_or_default();
+        if label.contains("PRIVATE KEY") {
+            return Err(KeyError::Private);
+        }
+        let pem = pem.as_bytes();
+        DecodingKey::from_rsa_pem(pem)
+            .or_else(|_| DecodingKey::from_ec_pem(pem))
+            .or_else(|_| DecodingKey::from_ed_pem(pem))
+            .map(Self::of)
+            .map_err(|_| KeyError::Unknown)
+    }
+
+    fn of(key: DecodingKey) -> Self {
+        Self { id: None, algorithms: key.family().algorithms().to_vec(), key }
     }
 
     /// A published key, if it is one that signs tokens (RFC 7517, section 4).
-    /// A symmetric key is none: everybody who can read the set knows it.
-    pub(super) fn published(jwk: &Jwk, rules: &Rules) -> Option<Self> {
+    /// Symmetric keys are left out: anyone who can read the set knows them.
+    pub(super) fn published(jwk: &Jwk) -> Option<Self> {
         let of_kind = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => {
-                Validation::new_for_family(AlgorithmFamily::Rsa).algorithms
-            }
+            AlgorithmParameters::RSA(_) => AlgorithmFamily::Rsa.algorithms().to_vec(),
             AlgorithmParameters::EllipticCurve(key) => match key.curve {
                 EllipticCurve::P256 => vec![Algorithm::ES256],
                 EllipticCurve::P384 => vec![Algorithm::ES384],
@@ -103,8 +86,7 @@ impl VerifyingKey {
             return None;
         }
         let key = DecodingKey::from_jwk(jwk).ok()?;
-        let id = jwk.common.key_id.clone();
-        Some(Self { id, key, validation: rules.validation(algorithms) })
+        Some(Self { id: jwk.common.key_id.clone(), key, algorithms })
     }
 
     /// Its name in its set.
@@ -112,58 +94,32 @@ impl VerifyingKey {
         self.id.as_deref()
     }
 
-    /// Whether it could have signed a token with this header: the algorithm is
-    /// one of its own, and where both have a name it is the same.
-    pub(super) fn fits(&self, header: &Header) -> bool {
-        let names = (self.id(), header.kid.as_deref());
-        let is_named = matches!(names, (Some(own), Some(wanted)) if own != wanted);
-        !is_named && self.validation.algorithms.contains(&header.alg)
+    /// Whether it verifies this algorithm.
+    pub(super) fn allows(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
     }
 
-    pub(super) fn decode(&self, token: &str) -> Result<Map<String, Value>, TokenError> {
-        jsonwebtoken::decode(token, &self.key, &self.validation)
-            .map(|data| data.claims)
-            .map_err(TokenError::from)
-    }
-}
-
-/// A public key; its kind says which algorithms it verifies.
-#[derive(Clone)]
-pub struct PublicKey(DecodingKey);
-
-impl PublicKey {
-    /// The keys of a PEM file, one after the other (RFC 7468).
-    ///
-    /// # Errors
-    ///
-    /// No key, one of a kind that signs no tokens, or one that should not be
-    /// here: a private key.
-    pub fn parse_all(pem: &str) -> Result<Vec<Self>, KeyError> {
-        const BEGIN: &str = "-----BEGIN ";
-        let blocks = pem.split(BEGIN).skip(1);
-        let keys: Vec<Self> = blocks
-            .map(|block| Self::parse(&format!("{BEGIN}{block}")))
-            .collect::<Result<_, _>>()?;
-        if keys.is_empty() { Err(KeyError::None) } else { Ok(keys) }
+    /// Whether it may be the key of this name; where one of the two has no
+    /// name, it may.
+    pub(super) fn may_be(&self, id: Option<&str>) -> bool {
+        !matches!((self.id(), id), (Some(own), Some(wanted)) if own != wanted)
     }
 
-    fn parse(pem: &str) -> Result<Self, KeyError> {
-        let label = pem.lines().next().unwrap_or_default();
-        if label.contains("PRIVATE KEY") {
-            return Err(KeyError::Private);
-        }
-        let pem = pem.as_bytes();
-        DecodingKey::from_rsa_pem(pem)
-            .or_else(|_| DecodingKey::from_ec_pem(pem))
-            .or_else(|_| DecodingKey::from_ed_pem(pem))
-            .map(Self)
-            .map_err(|_| KeyError::Unknown)
+    /// Whether it signed this message (header and claims, with the dot between)
+    /// by the algorithm that the header names.
+    pub(super) fn verifies(&self, header: &Header, message: &str, signature: &str) -> bool {
+        let verify = jsonwebtoken::crypto::verify;
+        self.allows(header.alg)
+            && verify(signature, message.as_bytes(), &self.key, header.alg).unwrap_or(false)
     }
 }
 
-impl fmt::Debug for PublicKey {
+impl fmt::Debug for VerifyingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PublicKey").field(&self.0.family()).finish()
+        f.debug_struct("VerifyingKey")
+            .field("id", &self.id)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -171,12 +127,15 @@ impl fmt::Debug for PublicKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// There is no PEM in it.
-    #[error("there is no key in PEM (-----BEGIN PUBLIC KEY-----)")]
-    None,
+    #[error("it has no key in PEM; it needs a block that begins with -----BEGIN PUBLIC KEY-----")]
+    Missing,
     /// It should be nowhere but where tokens are signed.
-    #[error("this is a private key; the gateway needs the public one (openssl pkey -pubout)")]
+    #[error(
+        "it holds a private key; give the public one, which \
+         `openssl pkey -in private.pem -pubout` prints"
+    )]
     Private,
-    /// None that signs tokens.
-    #[error("a key is not an RSA, EC (P-256, P-384) or Ed25519 public key")]
+    /// A key that signs no tokens.
+    #[error("it holds something other than an RSA, EC (P-256, P-384) or Ed25519 public key")]
     Unknown,
 }

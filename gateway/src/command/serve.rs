@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use notify_gateway::{
-    config::{Config, ConfigError, Settings},
+    config::{Config, ConfigError, Settings, warnings},
     gateway::{Gateway, Reloader, RunError},
     limits, telemetry,
 };
@@ -28,13 +28,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(files) => tracing::debug!(open_files = files, "the limit on open files"),
             Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
         }
-        if let Some(source) = &config.auth.jwks
-            && !source.is_safe()
-        {
-            tracing::warn!(
-                "--jwt-jwks-url (JWT_JWKS_URL) is plain HTTP: whoever is on the way there \
-                 can choose the keys and be any user; use https"
-            );
+        for warning in warnings(&config.auth) {
+            tracing::warn!("{warning}");
         }
         warn_of_what_is_left_out(&config);
         let setting = settings.listen_setting();

@@ -44,7 +44,10 @@ pub fn quote_identifier(name: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List<T>(pub Vec<T>);
 
-fn parse_list<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<List<T>, String> {
+pub(super) fn parse_list<T>(
+    s: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<List<T>, String> {
     let items = s.split(',').map(str::trim).filter(|item| !item.is_empty());
     items.map(parse).collect::<Result<_, _>>().map(List)
 }

@@ -8,7 +8,7 @@ use notify_gateway::{
     config::{Config, Settings},
     gateway::{Gateway, RunError},
     http::STREAM_PATH,
-    secret::Secret,
+    secret::SigningSecret,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -152,6 +152,6 @@ pub(crate) fn token(user: Uuid) -> String {
 }
 
 pub(crate) fn token_for(user: Uuid, lifetime: Duration) -> String {
-    let config = AuthConfig { secret: Some(Secret::new(SECRET.into())), ..AuthConfig::default() };
+    let config = AuthConfig { secret: SigningSecret::parse(SECRET).ok(), ..AuthConfig::default() };
     auth::sign(&config, &user.into(), lifetime).unwrap()
 }
