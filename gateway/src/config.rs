@@ -140,6 +140,17 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_DRAIN", default_value = "5s",
           value_parser = parse_duration, value_name = "DURATION")]
     pub drain: Duration,
+    /// How old a stream gets: it then ends, jittered, and its client reconnects,
+    /// so that new replicas fill; without it, as old as its token.
+    #[arg(long, env = "GATEWAY_MAX_STREAM_AGE", value_parser = parse_duration,
+          value_name = "DURATION")]
+    pub max_stream_age: Option<Duration>,
+    /// Whether streams say no-transform, for proxies that would compress them
+    /// and so hold them back.
+    #[arg(long, env = "GATEWAY_NO_TRANSFORM", default_value = "false",
+          action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+    pub no_transform: bool,
     /// The certificate of the public port, the chain in PEM, the leaf first;
     /// without it the port speaks plain HTTP.
     #[arg(long, env = "GATEWAY_TLS_CERT", value_name = "FILE")]
@@ -208,6 +219,10 @@ pub struct Config {
     pub sweep_interval: Duration,
     /// How long a stop may take.
     pub drain: Duration,
+    /// How old a stream gets, before jitter.
+    pub max_stream_age: Option<Duration>,
+    /// Whether streams say no-transform.
+    pub no_transform: bool,
     /// What makes the public port speak TLS.
     pub tls: Option<Acceptor>,
 }
@@ -247,6 +262,8 @@ impl Settings {
             pool_size: self.pool_size.into(),
             sweep_interval: self.sweep_interval,
             drain: self.drain,
+            max_stream_age: self.max_stream_age,
+            no_transform: self.no_transform,
             tls,
         })
     }

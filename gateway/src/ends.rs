@@ -1,12 +1,11 @@
 //! How each user's last stream here ended, so that a reconnect can be counted
 //! under its reason.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, VecDeque};
 
-use crate::{metrics::StreamEnd, notification::UserId};
+use parking_lot::Mutex;
+
+use crate::{notification::UserId, outcome::StreamEnd};
 
 /// Remembers this many users. One forgotten makes a reconnect count as
 /// `unknown`, nothing worse; 10,000 of them take under a megabyte.
@@ -27,7 +26,7 @@ struct State {
 impl RecentEnds {
     /// A stream of `user` ended so.
     pub fn record(&self, user: &UserId, end: StreamEnd) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.by_user.insert(user.clone(), end).is_some() {
             return;
         }
@@ -41,11 +40,7 @@ impl RecentEnds {
 
     /// How `user`'s last stream here ended.
     pub fn last(&self, user: &UserId) -> Option<StreamEnd> {
-        self.lock().by_user.get(user).copied()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().by_user.get(user).copied()
     }
 }
 
@@ -60,12 +55,12 @@ mod tests {
         let ends = RecentEnds::default();
         let user = |n| UserId::uuid(Uuid::from_u128(n));
         ends.record(&user(0), StreamEnd::Disconnected);
-        ends.record(&user(0), StreamEnd::Closed(crate::sse::Closing::Shutdown));
+        ends.record(&user(0), StreamEnd::Shutdown);
         assert_eq!(ends.last(&user(0)).map(StreamEnd::reason), Some("shutdown"));
         for n in 1..=MAX_USERS as u128 {
             ends.record(&user(n), StreamEnd::Disconnected);
         }
         assert_eq!(ends.last(&user(0)), None);
-        assert_eq!(ends.lock().by_user.len(), MAX_USERS);
+        assert_eq!(ends.state.lock().by_user.len(), MAX_USERS);
     }
 }

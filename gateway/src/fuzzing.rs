@@ -11,11 +11,12 @@ use http::{HeaderValue, Request, header};
 use ipnet::IpNet;
 
 use crate::{
+    auth::ClaimPath,
     config::parse_database_url,
     cursor::{Cursor, MAX_LEN, Snapshot},
     http::{
         address::{client_address, own_host},
-        credentials::{CredentialError, CredentialSources},
+        credentials::{CredentialError, CredentialSources, Credentials, cookie_token},
         query::Query,
     },
     notification::Payload,
@@ -107,19 +108,70 @@ fn token(request: &mut Request<()>) {
     let sources = CredentialSources { cookie: Some("session".into()), query: true };
     let target = request.uri().clone();
     let Ok(query) = Query::parse(target.query()) else { return };
-    let found = sources.token(request.headers(), &query, true);
-    if let Ok(token) = &found {
-        assert!(!token.is_empty(), "a token is something");
-        if token == "another" {
-            return;
+    let found = sources.find(request.headers(), &query, true);
+    let is_another = found == Ok(Credentials::Explicit("another"));
+    let expected = match found {
+        Ok(Credentials::Explicit(token)) => {
+            assert!(!token.is_empty(), "a token is something");
+            if is_another {
+                Ok(Credentials::Explicit("another"))
+            } else {
+                Err(CredentialError::Contradiction)
+            }
         }
-    }
+        // A header counts before any cookie.
+        Ok(Credentials::Cookies(tokens)) => {
+            assert!(!tokens.is_empty() && tokens.iter().all(|token| !token.is_empty()));
+            Ok(Credentials::Explicit("another"))
+        }
+        Err(CredentialError::Missing) => Ok(Credentials::Explicit("another")),
+        Err(error) => Err(error),
+    };
     let another = HeaderValue::from_static("Bearer another");
     request.headers_mut().append(header::AUTHORIZATION, another);
-    let outcome = sources.token(request.headers(), &query, true);
-    match found {
-        Err(CredentialError::Missing) => assert_eq!(outcome.as_deref(), Ok("another")),
-        _ => assert_eq!(outcome, Err(CredentialError::Contradiction), "two tokens"),
+    assert_eq!(sources.find(request.headers(), &query, true), expected, "two tokens");
+}
+
+/// What a browser sends as the cookie's value: a token in it is found in
+/// whatever dress frameworks put it, and there is one or none.
+pub fn cookie(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(token) = cookie_token(text) {
+        assert!(!token.is_empty(), "a token is something");
+    }
+    // What a token is made of (RFC 7515, section 3.1).
+    let is_token = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
+    let token: String = text.chars().filter(is_token).collect();
+    if token.is_empty() || token.eq_ignore_ascii_case("bearer") {
+        return;
+    }
+    for value in [
+        token.clone(),
+        format!("\"{token}\""),
+        format!("Bearer {token}"),
+        format!("\"Bearer {token}\""),
+        format!("Bearer%20{token}"),
+        format!("%22Bearer%20{token}%22"),
+    ] {
+        assert_eq!(cookie_token(&value).as_deref(), Some(token.as_str()), "{value}");
+    }
+}
+
+/// A path of a claim in the settings, and claims: what is found is there, and a
+/// claim of that very name wins. The path is the first line, the claims the rest.
+pub fn claim(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (path, claims) = text.split_once('\n').unwrap_or((text, "{}"));
+    let Ok(parsed) = path.parse::<ClaimPath>() else { return };
+    let Ok(claims) = serde_json::from_str::<serde_json::Map<_, _>>(claims) else { return };
+    let found = parsed.find(&claims);
+    if let Some(named) = claims.get(path) {
+        assert_eq!(found, Some(named), "the name wins");
+    }
+    // One level deeper it is the same value, unless a name of that level wins.
+    let nested = serde_json::Map::from_iter([("outer".to_owned(), claims.clone().into())]);
+    if let Ok(deeper) = format!("outer.{path}").parse::<ClaimPath>() {
+        assert_eq!(deeper.find(&nested), found, "one level deeper");
     }
 }
 
@@ -161,6 +213,8 @@ mod tests {
             ("cursor", cursor),
             ("request", request),
             ("database_url", database_url),
+            ("cookie", cookie),
+            ("claim", claim),
         ] {
             let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
             let seeds: Vec<_> = fs::read_dir(seeds).unwrap().map(|seed| seed.unwrap()).collect();
@@ -213,6 +267,19 @@ mod tests {
             cursor(&bytes);
             request(&bytes);
             database_url(&bytes);
+            cookie(&bytes);
+            claim(&bytes);
+        }
+
+        #[test]
+        fn any_cookie_holds(text in "(\"|%22|%)?([Bb]earer( |%20|\\+)?)?[A-Za-z0-9._%\"-]{0,20}") {
+            cookie(text.as_bytes());
+        }
+
+        #[test]
+        fn any_claim_holds(path in "[ab.]{1,8}", claims in "\\{(\"[ab.]{0,3}\":(1|\\{(\"[ab.]{0,3}\":2)?\\}),?){0,4}") {
+            let claims = claims.trim_end_matches(',');
+            claim(format!("{path}\n{claims}}}").as_bytes());
         }
 
         #[test]

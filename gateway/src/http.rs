@@ -5,6 +5,7 @@ mod admin;
 mod admission;
 mod cors;
 pub(crate) mod credentials;
+mod decide;
 pub(crate) mod query;
 
 use std::{
@@ -35,16 +36,18 @@ use crate::{
     hub::Hub,
     looks::Freshness,
     metrics::Metrics,
+    outcome::Refusal,
     problem::Problem,
     revocation::Revocations,
     server::{Answer, Peer, ServerRequest},
-    sse::{self, Closing},
+    sse,
     stream::{EventStream, StreamContext},
 };
 use address::{client_address, own_host};
 use admission::Admission;
 use cors::Cors;
-use credentials::{CredentialError, CredentialSources, is_same_origin};
+use credentials::{CredentialError, CredentialSources, Credentials, is_same_origin};
+use decide::{Decision, Denial, Facts, decide, refusal_problem};
 use query::Query;
 
 /// The path of the stream.
@@ -59,6 +62,7 @@ pub struct Routes(Arc<Inner>);
 
 struct Inner {
     enabled: bool,
+    no_transform: bool,
     cors: Cors,
     admission: Admission,
     trusted_proxies: Vec<IpNet>,
@@ -88,6 +92,7 @@ impl Routes {
     ) -> Self {
         Self(Arc::new(Inner {
             enabled: config.enabled,
+            no_transform: config.no_transform,
             cors: Cors::new(config.cors_origins.clone()),
             admission: Admission::new(config.connect_rate, config.user_connect_rate),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -140,108 +145,131 @@ impl Inner {
             Method::OPTIONS => return Ok(options()),
             _ => return Err(Problem::method_not_allowed(ALLOW)),
         }
-        if !self.enabled {
-            self.metrics.refused().disabled.increment(1);
-            return Ok(empty(StatusCode::NO_CONTENT));
-        }
-        let query = match Query::parse(request.uri().query()) {
-            Ok(query) => query,
-            Err(error) => {
-                // A bad token is told so, whatever else is the matter.
-                let none = Query::default();
-                if self.credentials.token(request.headers(), &none, true).is_ok() {
-                    self.authenticate(request, &none).await?;
-                }
-                self.metrics.refused().bad_request.increment(1);
-                return Err(Problem::bad_request(error.to_string()));
-            }
+        let parsed = Query::parse(request.uri().query());
+        let is_query_valid = parsed.is_ok();
+        let query = parsed.unwrap_or_default();
+        let (token, is_flooded) = if self.enabled {
+            // Counted whatever the token is, and told only to a good one.
+            let is_flooded = self.is_address_flooded(request);
+            (self.authenticate(request, &query).await, is_flooded)
+        } else {
+            (Err(Denial::Credentials(CredentialError::Missing)), false)
         };
-        let peer = request.extensions().get::<Peer>();
-        let is_flooded = peer.is_some_and(|peer| {
-            let trusted = &self.trusted_proxies;
-            let address = client_address(peer.address, request.headers(), trusted);
-            address.is_some_and(|address| self.admission.is_flooded_by(address))
+        if token.is_ok() {
+            // While nobody is connected nothing is read: now it is.
+            self.freshness.ensure().await;
+        }
+        let user = token.as_ref().ok().map(|identity| &identity.user);
+        let decision = decide(Facts {
+            is_enabled: self.enabled,
+            is_query_valid,
+            revoked: token.as_ref().ok().and_then(|identity| self.revoked(identity)),
+            is_flooded: user.is_some_and(|user| self.admission.is_flooded_for(user)) || is_flooded,
+            has_been_ready: self.health.has_been_ready() && self.hub.has_horizon(),
+            token: token.as_ref().map(|_| ()).map_err(Clone::clone),
         });
-        let identity = self.authenticate(request, &query).await?;
-        // While nobody is connected nothing is read: now it is.
-        self.freshness.ensure().await;
-        if self.revocations.refuse(&identity.user, identity.issued_at) {
-            return Err(self.unauthorized(TokenError::Revoked));
-        }
-        let resumed = last_event_id(request.headers(), &query);
-        // A bad token was told so: what follows is for those who may come in.
-        if is_flooded || self.admission.is_flooded_for(&identity.user) {
-            return self.refuse(request, Closing::RateLimited);
-        }
-        if !self.health.has_been_ready() || !self.hub.has_horizon() {
-            return self.refuse(request, Closing::Starting);
-        }
-        match self.hub.subscribe(identity.user.clone(), identity.issued_at) {
-            Ok(subscription) => {
-                // Only now: a revocation that comes from here on finds the
-                // stream in the hub.
-                if self.revocations.refuse(&identity.user, identity.issued_at) {
-                    return Err(self.unauthorized(TokenError::Revoked));
-                }
-                if resumed.is_some() {
-                    self.metrics.reconnected(self.streams.ends.last(&identity.user));
-                }
-                let resumed =
-                    resumed.map(|cursor| Cursor::parse(cursor).map_err(|_| Resync::Malformed));
-                let id = self.next_stream_id.fetch_add(1, Ordering::Relaxed);
-                let context = Arc::clone(&self.streams);
-                let stream = EventStream::open(
-                    context,
-                    subscription,
-                    &identity,
-                    resumed,
-                    peer.map(|peer| peer.stalled.clone()).unwrap_or_default(),
-                    id,
-                );
-                Ok(event_stream(ResponseBody::Stream(Box::new(stream))))
+        match (decision, token) {
+            (Decision::Open, Ok(identity)) => self.open(request, &query, &identity),
+            (Decision::Refuse(refusal), _) => self.refuse(request, refusal),
+            (Decision::Deny(denial), _) | (Decision::Open, Err(denial)) => Err(self.deny(denial)),
+            (Decision::Off, _) => {
+                self.metrics.refused().disabled.increment(1);
+                Ok(empty(StatusCode::NO_CONTENT))
             }
-            Err(closing) => self.refuse(request, closing),
         }
+    }
+
+    fn open(
+        &self,
+        request: &Request<()>,
+        query: &Query<'_>,
+        identity: &Identity,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        let subscription = match self.hub.subscribe(identity.user.clone(), identity.issued_at) {
+            Ok(subscription) => subscription,
+            Err(refusal) => return self.refuse(request, refusal),
+        };
+        // Once more: a revocation that comes from here on finds the stream in
+        // the hub.
+        if let Some(error) = self.revoked(identity) {
+            return Err(self.deny(Denial::Token(error)));
+        }
+        let resumed = last_event_id(request.headers(), query);
+        if resumed.is_some() {
+            self.metrics.reconnected(self.streams.ends.last(&identity.user));
+        }
+        let resumed = resumed.map(|cursor| Cursor::parse(cursor).map_err(|_| Resync::Malformed));
+        let peer = request.extensions().get::<Peer>();
+        let stream = EventStream::open(
+            Arc::clone(&self.streams),
+            subscription,
+            identity,
+            resumed,
+            peer.map(|peer| peer.stalled.clone()).unwrap_or_default(),
+            self.next_stream_id.fetch_add(1, Ordering::Relaxed),
+        );
+        Ok(self.event_stream(ResponseBody::Stream(Box::new(stream))))
+    }
+
+    /// Counts an attempt of the request's address.
+    fn is_address_flooded(&self, request: &Request<()>) -> bool {
+        let Some(peer) = request.extensions().get::<Peer>() else { return false };
+        let address = client_address(peer.address, request.headers(), &self.trusted_proxies);
+        address.is_some_and(|address| self.admission.is_flooded_by(address))
+    }
+
+    fn revoked(&self, identity: &Identity) -> Option<TokenError> {
+        let is_revoked = self.revocations.refuse(&identity.user, identity.issued_at);
+        is_revoked.then_some(match identity.issued_at {
+            Some(_) => TokenError::Revoked,
+            None => TokenError::RevokedWithoutIssueTime,
+        })
     }
 
     async fn authenticate(
         &self,
         request: &Request<()>,
         query: &Query<'_>,
-    ) -> Result<Identity, Problem> {
-        let refused = self.metrics.refused();
+    ) -> Result<Identity, Denial> {
+        let headers = request.headers();
         let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
         let host = own_host(peer, request, &self.trusted_proxies);
-        let is_own_page =
-            is_same_origin(request.headers(), host) || self.cors.allows(request.headers());
-        let token = self.credentials.token(request.headers(), query, is_own_page);
-        let token = token.map_err(|error| match error {
-            CredentialError::Missing => {
-                refused.unauthorized.increment(1);
-                Problem::unauthorized(None)
+        let is_own_page = is_same_origin(headers, host) || self.cors.allows(headers);
+        let credentials = self.credentials.find(headers, query, is_own_page);
+        match credentials.map_err(Denial::Credentials)? {
+            Credentials::Explicit(token) => {
+                self.verifier.verify(token).await.map_err(Denial::Token)
             }
-            CredentialError::ForeignOrigin => {
-                refused.forbidden.increment(1);
-                Problem::forbidden("the cookie came with a request from another origin")
+            // Browsers send all cookies of a name, for example after the
+            // application has changed the path or the domain of its own.
+            Credentials::Cookies(tokens) => {
+                let mut first_error = None;
+                for token in tokens {
+                    match self.verifier.verify(&token).await {
+                        Ok(identity) => return Ok(identity),
+                        Err(error) => first_error = first_error.or(Some(error)),
+                    }
+                }
+                let missing = Denial::Credentials(CredentialError::Missing);
+                Err(first_error.map_or(missing, Denial::Token))
             }
-            CredentialError::Contradiction => {
-                refused.bad_request.increment(1);
-                Problem::bad_request(error.to_string())
-            }
-        })?;
-        self.verifier.verify(&token).await.map_err(|error| match error {
-            // Nobody can say yet whether it is a good one.
-            TokenError::NoKeys => {
-                self.metrics.refused().soft(Closing::Starting);
-                Problem::unavailable(&error.to_string(), self.streams.retry())
-            }
-            error => self.unauthorized(error),
-        })
+        }
     }
 
-    fn unauthorized(&self, error: TokenError) -> Problem {
-        self.metrics.refused().unauthorized.increment(1);
-        Problem::unauthorized(Some(error.to_string()))
+    fn deny(&self, denial: Denial) -> Problem {
+        let refused = self.metrics.refused();
+        match &denial {
+            // Nobody can say yet whether it is a good one.
+            Denial::Token(TokenError::NoKeys) => refused.soft(Refusal::Starting),
+            Denial::Token(_) | Denial::Credentials(CredentialError::Missing) => {
+                refused.unauthorized.increment(1);
+            }
+            Denial::Credentials(CredentialError::ForeignOrigin) => refused.forbidden.increment(1),
+            Denial::Credentials(CredentialError::Contradiction) | Denial::Query => {
+                refused.bad_request.increment(1);
+            }
+        }
+        denial.problem(self.streams.retry())
     }
 
     /// For a browser's `EventSource` every status but 200 is the end for good:
@@ -250,28 +278,27 @@ impl Inner {
     fn refuse(
         &self,
         request: &Request<()>,
-        closing: Closing,
+        refusal: Refusal,
     ) -> Result<Response<ResponseBody>, Problem> {
-        self.metrics.refused().soft(closing);
+        self.metrics.refused().soft(refusal);
         let retry = self.streams.retry();
         if !asks_for_event_stream(request.headers()) {
-            return Err(match closing {
-                Closing::TooManyStreams => {
-                    Problem::too_many("this user has as many streams open as one may", retry)
-                }
-                Closing::RateLimited => Problem::too_many("too many connection attempts", retry),
-                Closing::Full => {
-                    Problem::unavailable("the gateway has as many streams as it may", retry)
-                }
-                Closing::Starting => {
-                    Problem::unavailable("the gateway has not reached its database yet", retry)
-                }
-                _ => Problem::unavailable("the gateway is stopping", retry),
-            });
+            return Err(refusal_problem(refusal, retry));
         }
         let mut body = Vec::new();
-        sse::closing(&mut body, None, closing, retry);
-        Ok(event_stream(ResponseBody::full(body)))
+        sse::closing(&mut body, None, refusal.reason(), retry);
+        Ok(self.event_stream(ResponseBody::full(body)))
+    }
+
+    fn event_stream(&self, body: ResponseBody) -> Response<ResponseBody> {
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        let cache = if self.no_transform { "no-cache, no-transform" } else { "no-cache" };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+        // nginx would hold events back until its buffer is full.
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
     }
 }
 
@@ -349,16 +376,6 @@ fn empty(status: StatusCode) -> Response<ResponseBody> {
     response
 }
 
-fn event_stream(body: ResponseBody) -> Response<ResponseBody> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // nginx would hold events back until its buffer is full.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
-}
-
 fn asks_for_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
@@ -372,9 +389,36 @@ fn asks_for_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Where the client wants to go on: the header, which browsers send by
-/// themselves, else the query; an empty one is none.
+/// themselves, else the query, by our name or by the one of a common polyfill. Of
+/// several the last counts, and an empty one like none at all.
 fn last_event_id<'a>(headers: &'a HeaderMap, query: &'a Query<'_>) -> Option<&'a [u8]> {
-    let header = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
-    let query = || query.first("last_event_id").map(str::as_bytes);
-    header.filter(|id| !id.is_empty()).or_else(query).filter(|id| !id.is_empty())
+    let given = |id: &&[u8]| !id.is_empty();
+    let last = |name| query.all(name).map(str::as_bytes).filter(given).last();
+    let sent = headers.get_all(LAST_EVENT_ID).iter().map(HeaderValue::as_bytes);
+    sent.filter(given).last().or_else(|| last("last_event_id")).or_else(|| last("lastEventId"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_wins_and_of_several_the_last_that_is_not_empty() {
+        for (headers, query, id) in [
+            (&[][..], "", None),
+            (&["a", "b"], "last_event_id=c", Some("b")),
+            (&["a", ""], "last_event_id=c", Some("a")),
+            (&[""], "last_event_id=c&last_event_id=d", Some("d")),
+            (&[], "last_event_id=&lastEventId=e", Some("e")),
+            (&[], "lastEventId=e&last_event_id=c", Some("c")),
+            (&[""], "lastEventId=", None),
+        ] {
+            let mut map = HeaderMap::new();
+            for value in headers {
+                map.append(LAST_EVENT_ID, HeaderValue::from_static(value));
+            }
+            let query = Query::parse(Some(query)).unwrap();
+            assert_eq!(last_event_id(&map, &query), id.map(str::as_bytes), "{headers:?}");
+        }
+    }
 }

@@ -26,8 +26,8 @@ use crate::{
     feed::{LiveRow, Row},
     horizon::{Epochs, History, Horizon},
     notification::UserId,
+    outcome::{Refusal, StreamEnd},
     revocation::Revocation,
-    sse::Closing,
 };
 
 /// A stream's queue never holds more than this, however large its rows are: a
@@ -69,7 +69,7 @@ pub struct Hub {
 struct Streams {
     by_user: HashMap<UserId, Vec<Arc<Outbox>>, RandomState>,
     open: usize,
-    closed: Option<Closing>,
+    is_closed: bool,
 }
 
 impl Hub {
@@ -105,22 +105,21 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// The reason the hub was closed for, once it is; else the limit that would
-    /// be passed.
+    /// The hub is closed, or a limit would be passed.
     pub fn subscribe(
         self: &Arc<Self>,
         user: UserId,
         issued_at: Option<SystemTime>,
-    ) -> Result<Subscription, Closing> {
+    ) -> Result<Subscription, Refusal> {
         let mut streams = self.streams.lock();
-        if let Some(reason) = streams.closed {
-            return Err(reason);
+        if streams.is_closed {
+            return Err(Refusal::Shutdown);
         }
         if streams.by_user.get(&user).map_or(0, Vec::len) >= self.limits.streams_per_user {
-            return Err(Closing::TooManyStreams);
+            return Err(Refusal::TooManyStreams);
         }
         if streams.open >= self.limits.streams {
-            return Err(Closing::Full);
+            return Err(Refusal::Full);
         }
         let outbox = Arc::new(Outbox { issued_at, ..Outbox::default() });
         if streams.open == 0 {
@@ -153,13 +152,13 @@ impl Hub {
     /// Ends the streams that a revocation ends.
     pub fn revoke(&self, revocation: &Revocation) {
         self.for_each_of(&revocation.user, |outbox| {
-            revocation.refuses(outbox.issued_at).then(|| outbox.end(Closing::Revoked)).flatten()
+            revocation.refuses(outbox.issued_at).then(|| outbox.end(StreamEnd::Revoked)).flatten()
         });
     }
 
     /// Ends every stream with `reason` and opens no more.
-    pub fn close(&self, reason: Closing) {
-        self.streams.lock().closed = Some(reason);
+    pub fn close(&self, reason: StreamEnd) {
+        self.streams.lock().is_closed = true;
         self.for_all(|outbox| outbox.end(reason));
     }
 
@@ -325,7 +324,7 @@ pub enum Received {
     /// the table.
     Lost,
     /// There will be no more.
-    Closed(Closing),
+    Closed(StreamEnd),
 }
 
 impl Subscription {
@@ -353,7 +352,7 @@ impl Subscription {
     }
 
     /// Waits for the end alone and leaves the queue as it is.
-    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Closing> {
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<StreamEnd> {
         let mut state = self.outbox.state.lock();
         if let Some(reason) = state.ended {
             return Poll::Ready(reason);
@@ -421,7 +420,7 @@ struct OutboxState {
     rows: VecDeque<Arc<LiveRow>>,
     bytes: usize,
     lost: bool,
-    ended: Option<Closing>,
+    ended: Option<StreamEnd>,
     waker: Option<Waker>,
 }
 
@@ -465,9 +464,9 @@ impl Outbox {
         state.waker.take()
     }
 
-    fn end(&self, reason: Closing) -> Option<Waker> {
+    fn end(&self, reason: StreamEnd) -> Option<Waker> {
         let mut state = self.state.lock();
-        if reason == Closing::Revoked {
+        if reason == StreamEnd::Revoked {
             // Who is locked out gets nothing more.
             state.lose();
         }
@@ -595,7 +594,7 @@ mod tests {
         receive(&stream);
         assert!(stream.horizon_if_idle().is_some());
         let stopping = hub.subscribe(BOB, None).unwrap();
-        stopping.outbox.end(Closing::Shutdown);
+        stopping.outbox.end(StreamEnd::Shutdown);
         assert!(stopping.horizon_if_idle().is_none());
         hub.lose(&ADA);
         assert!(stream.horizon_if_idle().is_none());
@@ -605,9 +604,9 @@ mod tests {
     fn a_limit_refuses_the_stream_too_many_until_one_has_left() {
         let hub = hub(8);
         let ada = [hub.subscribe(ADA, None).unwrap(), hub.subscribe(ADA, None).unwrap()];
-        assert_eq!(hub.subscribe(ADA, None).err(), Some(Closing::TooManyStreams));
+        assert_eq!(hub.subscribe(ADA, None).err(), Some(Refusal::TooManyStreams));
         let _bob = hub.subscribe(BOB, None).unwrap();
-        assert_eq!(hub.subscribe(BOB, None).err(), Some(Closing::Full));
+        assert_eq!(hub.subscribe(BOB, None).err(), Some(Refusal::Full));
         drop(ada);
         assert!(hub.subscribe(BOB, None).is_ok());
     }
@@ -617,9 +616,9 @@ mod tests {
         let hub = hub(8);
         let stream = hub.subscribe(ADA, None).unwrap();
         hub.publish(&ADA, || row("last"));
-        hub.close(Closing::Shutdown);
+        hub.close(StreamEnd::Shutdown);
         assert_eq!(receive(&stream), ["last"]);
         assert_eq!(receive(&stream), ["closed"]);
-        assert_eq!(hub.subscribe(ADA, None).err(), Some(Closing::Shutdown));
+        assert_eq!(hub.subscribe(ADA, None).err(), Some(Refusal::Shutdown));
     }
 }

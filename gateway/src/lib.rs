@@ -21,6 +21,7 @@ pub mod error;
 pub mod backoff;
 pub mod cursor;
 pub mod notification;
+pub mod outcome;
 pub mod secret;
 pub mod tls;
 pub mod horizon;

@@ -13,38 +13,10 @@ use std::time::{Duration, SystemTime};
 pub use register::Counter;
 use register::{Gauge, Histogram, Register};
 
-use crate::{notification::PayloadError, sse::Closing};
-
-/// Why a stream ended: `stream_ends_total`'s label, and the reason its user's
-/// next reconnect is counted under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StreamEnd {
-    /// The gateway said goodbye.
-    Closed(Closing),
-    /// The other side read nothing for too long.
-    SlowConsumer,
-    /// The other side was gone.
-    Disconnected,
-}
-
-impl StreamEnd {
-    const ALL: [Self; 5] = [
-        Self::Closed(Closing::Shutdown),
-        Self::Closed(Closing::TokenExpired),
-        Self::Closed(Closing::Revoked),
-        Self::SlowConsumer,
-        Self::Disconnected,
-    ];
-
-    /// The value of the metric label `reason`.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Closed(closing) => closing.reason(),
-            Self::SlowConsumer => "slow_consumer",
-            Self::Disconnected => "disconnected",
-        }
-    }
-}
+use crate::{
+    notification::PayloadError,
+    outcome::{Refusal, StreamEnd},
+};
 
 /// The events of a stream, as the label `event_type` names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,21 +80,13 @@ pub struct Refusals {
     /// Connections that were refused, or had to make room for others.
     pub too_many_connections: Counter,
     /// Those that may come again later.
-    soft: [Counter; Self::SOFT.len()],
+    soft: [Counter; Refusal::ALL.len()],
 }
 
 impl Refusals {
-    const SOFT: [Closing; 5] = [
-        Closing::Starting,
-        Closing::Shutdown,
-        Closing::Full,
-        Closing::TooManyStreams,
-        Closing::RateLimited,
-    ];
-
     fn new(register: &mut Register) -> Self {
         let [starting, shutdown, full, too_many_streams, rate_limited] =
-            Self::SOFT.map(Closing::reason);
+            Refusal::ALL.map(Refusal::reason);
         let [unauthorized, bad_request, forbidden, disabled, too_many_connections, soft @ ..] =
             register.counters(
                 "notify_gateway_refused_total",
@@ -146,8 +110,8 @@ impl Refusals {
     }
 
     /// The counter of a refusal that may come again later.
-    pub fn soft(&self, closing: Closing) {
-        if let Some(i) = Self::SOFT.iter().position(|soft| *soft == closing) {
+    pub fn soft(&self, refusal: Refusal) {
+        if let Some(i) = Refusal::ALL.iter().position(|soft| *soft == refusal) {
             self.soft[i].increment(1);
         }
     }

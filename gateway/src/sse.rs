@@ -8,64 +8,51 @@ use serde::Serialize;
 
 use crate::{cursor::Cursor, horizon::Resync, notification::UserId};
 
-/// Why a stream is about to be closed by the gateway: `closing`'s `reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Closing {
-    /// The process is stopping; another takes over.
-    Shutdown,
-    /// The token that opened the stream has expired.
-    TokenExpired,
-    /// The user's tokens were revoked.
-    Revoked,
-    /// As a refusal: the gateway has not been ready since it started.
-    Starting,
-    /// As a refusal: the gateway has as many streams as it may.
-    Full,
-    /// As a refusal: the user has as many streams as one may.
-    TooManyStreams,
-    /// As a refusal: too many attempts, of this address or this user.
-    RateLimited,
+/// What `connected` says.
+#[derive(Clone, Copy, Debug)]
+pub struct Connected<'a> {
+    /// Whose rows the stream carries.
+    pub user: &'a UserId,
+    /// How many streams the user has open on this gateway, with this one.
+    pub connections: usize,
+    /// The token's `exp`.
+    pub expires_at: SystemTime,
+    /// The time between two heartbeats, for the client's watchdog.
+    pub heartbeat: Duration,
+    /// How long the client waits before it reconnects.
+    pub retry: Duration,
 }
 
-impl Closing {
-    /// The reason as the client and the metrics see it.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Shutdown => "shutdown",
-            Self::TokenExpired => "token_expired",
-            Self::Revoked => "revoked",
-            Self::Starting => "starting",
-            Self::Full => "full",
-            Self::TooManyStreams => "too_many_streams",
-            Self::RateLimited => "rate_limited",
-        }
-    }
-}
-
-/// The first event of every stream. `retry` is how long the client waits
-/// before it reconnects; `expires_at` is the token's `exp`.
-pub fn connected(
-    out: &mut Vec<u8>,
-    id: Option<&Cursor>,
-    user: &UserId,
-    connections: usize,
-    expires_at: SystemTime,
-    retry: Duration,
-) {
+/// The first event of every stream.
+pub fn connected(out: &mut Vec<u8>, id: Option<&Cursor>, connected: Connected<'_>) {
     #[derive(Serialize)]
-    struct Connected<'a> {
+    struct Data<'a> {
         user_id: &'a UserId,
         timestamp: String,
         connections: usize,
         expires_at: String,
+        heartbeat_seconds: serde_json::Number,
     }
-    let data = Connected {
-        user_id: user,
+    let data = Data {
+        user_id: connected.user,
         timestamp: rfc3339(SystemTime::now()),
-        connections,
-        expires_at: rfc3339(expires_at),
+        connections: connected.connections,
+        expires_at: rfc3339(connected.expires_at),
+        heartbeat_seconds: seconds(connected.heartbeat),
     };
-    put_event(out, "connected", id, Some(retry), &json(&data));
+    put_event(out, "connected", id, Some(connected.retry), &json(&data));
+}
+
+/// Without a fraction where there is none.
+fn seconds(duration: Duration) -> serde_json::Number {
+    let whole = duration.as_secs().into();
+    let fraction = || serde_json::Number::from_f64(duration.as_secs_f64());
+    if duration.subsec_nanos() == 0 { whole } else { fraction().unwrap_or(whole) }
+}
+
+/// A line that clients do not see. Proxies do, and cut what is silent for 30 s.
+pub fn comment(out: &mut Vec<u8>) {
+    out.extend_from_slice(b":\n\n");
 }
 
 /// The sign of life a client's watchdog waits for; `connections` is how many
@@ -85,9 +72,10 @@ pub fn resync(out: &mut Vec<u8>, id: &Cursor, reason: Resync) {
     put_event(out, "resync", Some(id), None, &json(&Reason { reason: reason.reason() }));
 }
 
-/// The last event of a stream the gateway ends.
-pub fn closing(out: &mut Vec<u8>, id: Option<&Cursor>, closing: Closing, retry: Duration) {
-    let data = Reason { reason: closing.reason() };
+/// The last event of a stream that the gateway ends, and the only one of a
+/// request that it refuses; that one has no id.
+pub fn closing(out: &mut Vec<u8>, id: Option<&Cursor>, reason: &'static str, retry: Duration) {
+    let data = Reason { reason };
     put_event(out, "closing", id, Some(retry), &json(&data));
 }
 
@@ -218,9 +206,17 @@ mod tests {
         let user = UserId::uuid(uuid::Uuid::from_u128(7));
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
         let retry = Duration::from_millis(1500);
-        let text = text(|out| connected(out, Some(&cursor()), &user, 2, end, retry));
+        let said = Connected {
+            user: &user,
+            connections: 2,
+            expires_at: end,
+            heartbeat: Duration::from_secs(30),
+            retry,
+        };
+        let text = text(|out| connected(out, Some(&cursor()), said));
         assert!(text.starts_with("event: connected\nretry: 1500\ndata: {\"user_id\":\""), "{text}");
-        let rest = r#""connections":2,"expires_at":"2030-03-17T17:46:40.000Z"}"#;
+        let rest =
+            r#""connections":2,"expires_at":"2030-03-17T17:46:40.000Z","heartbeat_seconds":30}"#;
         assert!(text.contains(rest), "{text}");
         assert!(text.ends_with(&format!("\n{}", id())), "{text}");
     }
@@ -228,7 +224,7 @@ mod tests {
     #[test]
     fn closing_says_why_and_when_to_come_back() {
         let retry = Duration::from_secs(2);
-        let text = text(|out| closing(out, Some(&cursor()), Closing::Shutdown, retry));
+        let text = text(|out| closing(out, Some(&cursor()), "shutdown", retry));
         let fields = "event: closing\nretry: 2000\ndata: {\"reason\":\"shutdown\"}\n";
         assert_eq!(text, format!("{fields}{}", id()));
     }

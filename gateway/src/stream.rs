@@ -26,10 +26,11 @@ use crate::{
     feed::{EventId, Feed, LiveRow, Row},
     horizon::Resync,
     hub::{Received, Subscription},
-    metrics::{EventType, Metrics, StreamEnd},
+    metrics::{EventType, Metrics},
+    outcome::StreamEnd,
     replay::{PendingPage, Replays},
     server::Stalled,
-    sse::{self, Closing},
+    sse::{self, Connected},
 };
 
 /// What all streams of a gateway share.
@@ -48,6 +49,8 @@ pub struct StreamContext {
     pub retry: Duration,
     /// The time over which a stop spreads the reconnects it causes.
     pub drain: Duration,
+    /// How old a stream gets, before jitter; without it, as old as its token.
+    pub max_age: Option<Duration>,
 }
 
 impl StreamContext {
@@ -57,9 +60,9 @@ impl StreamContext {
         jitter(self.retry, self.retry)
     }
 
-    fn retry_after(&self, closing: Closing) -> Duration {
-        match closing {
-            Closing::Shutdown => jitter(self.retry, self.drain),
+    fn retry_after(&self, reason: StreamEnd) -> Duration {
+        match reason {
+            StreamEnd::Shutdown => jitter(self.retry, self.drain),
             _ => self.retry(),
         }
     }
@@ -87,9 +90,14 @@ pub struct EventStream {
     id: u64,
     opened: Instant,
     ends: Instant,
-    /// One timer for what comes first, the next heartbeat or the token's end.
+    /// What ends it then.
+    ends_for: StreamEnd,
+    /// One timer for what comes first, the next heartbeat or comment, or the
+    /// end.
     timer: Pin<Box<Sleep>>,
-    next_heartbeat: Instant,
+    /// When the next heartbeat, or the comment between two of them, is due.
+    next_sign: Instant,
+    is_comment_next: bool,
     /// Whether the timer wakes us as it is.
     is_timer_set: bool,
     /// While the socket takes nothing: the token's end.
@@ -98,7 +106,7 @@ pub struct EventStream {
     out: Vec<u8>,
     /// Rows on their way from the queue; kept for its memory.
     taken: VecDeque<Arc<LiveRow>>,
-    end: Option<Closing>,
+    end: Option<StreamEnd>,
 }
 
 impl EventStream {
@@ -114,13 +122,20 @@ impl EventStream {
         id: u64,
     ) -> Self {
         let opened = Instant::now();
-        let until_end = identity.ends_at.duration_since(SystemTime::now()).unwrap_or_default();
-        // A token may outlive any clock; a month is as good as for ever.
+        let until_token = identity.ends_at.duration_since(SystemTime::now()).unwrap_or_default();
+        // Streams that came together, after a restart say, do not end together.
+        let until_age = context.max_age.map(|age| jitter(age.mul_f64(0.9), age.mul_f64(0.2)));
+        let (until_end, ends_for) = match until_age {
+            Some(age) if age < until_token => (age, StreamEnd::MaxAge),
+            _ => (until_token, StreamEnd::TokenExpired),
+        };
+        // A token may outlive any clock; a month is longer than any stream.
         const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
         let ends = opened + until_end.min(LONGEST);
-        // Streams that came together do not have to beat together.
-        let next_heartbeat = opened + context.heartbeat.mul_f64(0.5 + fastrand::f64() / 2.0);
-        let timer = Box::pin(tokio::time::sleep_until(next_heartbeat.min(ends).into()));
+        // Streams that came together are not all due together: the first comment
+        // comes within half of the interval, the first heartbeat half of it later.
+        let next_sign = opened + context.heartbeat.mul_f64(fastrand::f64() / 2.0);
+        let timer = Box::pin(tokio::time::sleep_until(next_sign.min(ends).into()));
 
         let (cursor, resync) = match resumed {
             None => (subscription.horizon().cursor(), None),
@@ -138,8 +153,10 @@ impl EventStream {
             id,
             opened,
             ends,
+            ends_for,
             timer,
-            next_heartbeat,
+            next_sign,
+            is_comment_next: true,
             is_timer_set: false,
             cut: None,
             out: Vec::with_capacity(512),
@@ -177,7 +194,7 @@ impl EventStream {
             // events must end as well.
             let now = Instant::now();
             if now >= self.ends {
-                self.close(Closing::TokenExpired);
+                self.close(self.ends_for);
                 continue;
             }
             if self.poll_feed(cx, out).is_pending() && self.poll_clock(cx, now).is_pending() {
@@ -195,19 +212,19 @@ impl EventStream {
             self.set_lagging(true);
         }
         let deadline = match self.end {
-            None if self.subscription.poll_closed(cx) == Poll::Ready(Closing::Revoked) => {
-                self.end = Some(Closing::Revoked);
+            None if self.subscription.poll_closed(cx) == Poll::Ready(StreamEnd::Revoked) => {
+                self.end = Some(StreamEnd::Revoked);
                 return Poll::Ready(());
             }
             None => self.ends,
             // It has been told so, and the last bytes are on their way.
-            Some(Closing::Revoked | Closing::TokenExpired) => Instant::now() + LAST_WORDS,
+            Some(StreamEnd::Revoked | StreamEnd::TokenExpired) => Instant::now() + LAST_WORDS,
             Some(_) => return Poll::Pending,
         };
         let timer = || Box::pin(tokio::time::sleep_until(deadline.into()));
         let cut = self.cut.get_or_insert_with(timer);
         std::task::ready!(cut.as_mut().poll(cx));
-        self.end.get_or_insert(Closing::TokenExpired);
+        self.end.get_or_insert(self.ends_for);
         Poll::Ready(())
     }
 
@@ -276,7 +293,7 @@ impl EventStream {
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let due = self.next_heartbeat.min(self.ends);
+        let due = self.next_sign.min(self.ends);
         if self.is_timer_set && now < due {
             return Poll::Pending;
         }
@@ -288,21 +305,30 @@ impl EventStream {
         if now < self.ends {
             // The beat keeps its phase, but a stream that was held up does not
             // make up for what it missed.
-            self.next_heartbeat = (self.next_heartbeat + self.context.heartbeat).max(now);
-            self.timer.as_mut().reset(self.next_heartbeat.min(self.ends).into());
-            self.heartbeat();
+            self.next_sign = (self.next_sign + self.context.heartbeat / 2).max(now);
+            self.timer.as_mut().reset(self.next_sign.min(self.ends).into());
+            if self.is_comment_next {
+                sse::comment(&mut self.out);
+            } else {
+                self.heartbeat();
+            }
+            self.is_comment_next = !self.is_comment_next;
         }
         Poll::Ready(())
     }
 
     fn connected(&mut self, expires_at: SystemTime, is_resync: bool) {
-        let user = self.subscription.user();
-        let connections = self.subscription.connections();
-        let retry = self.context.retry();
+        let connected = Connected {
+            user: self.subscription.user(),
+            connections: self.subscription.connections(),
+            expires_at,
+            heartbeat: self.context.heartbeat,
+            retry: self.context.retry(),
+        };
         // Before a resync it claims nothing: a client that is cut off between the
         // two must hear of it the next time.
         let id = (!is_resync).then_some(self.feed.cursor());
-        sse::connected(&mut self.out, id, user, connections, expires_at, retry);
+        sse::connected(&mut self.out, id, connected);
         self.context.metrics.sent(EventType::Connected, 1);
     }
 
@@ -323,10 +349,10 @@ impl EventStream {
         tracing::debug!(user.id = %user, stream.id = self.id, reason = reason.reason(), "resync");
     }
 
-    fn close(&mut self, closing: Closing) {
-        self.end = Some(closing);
-        let retry = self.context.retry_after(closing);
-        sse::closing(&mut self.out, Some(self.feed.cursor()), closing, retry);
+    fn close(&mut self, reason: StreamEnd) {
+        self.end = Some(reason);
+        let retry = self.context.retry_after(reason);
+        sse::closing(&mut self.out, Some(self.feed.cursor()), reason.reason(), retry);
         self.context.metrics.sent(EventType::Closing, 1);
     }
 
@@ -389,7 +415,7 @@ impl http_body::Body for EventStream {
 impl Drop for EventStream {
     fn drop(&mut self) {
         let end = match self.end {
-            Some(closing) => StreamEnd::Closed(closing),
+            Some(ended) => ended,
             None if self.stalled.is_set() => StreamEnd::SlowConsumer,
             None => StreamEnd::Disconnected,
         };

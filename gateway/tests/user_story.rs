@@ -49,7 +49,7 @@ async fn it_requires_authentication() {
     assert!(invalid.header("www-authenticate").contains("error=\"invalid_token\""));
     let problem: serde_json::Value = serde_json::from_str(&invalid.text().await).unwrap();
     assert_eq!(problem["status"], 401);
-    assert_eq!(problem["title"], "Unauthorized");
+    assert_eq!(problem["title"], "The token is not valid");
     assert!(problem["detail"].as_str().is_some_and(|detail| !detail.contains("not.a.token")));
     assert!(
         (gateway.metric("notify_gateway_refused_total{reason=\"unauthorized\"}").await - 2.0).abs()

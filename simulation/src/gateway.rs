@@ -9,7 +9,7 @@ use notify_gateway::{
     hub::{Hub, HubLimits},
     metrics::Metrics,
     notification::UserId,
-    sse::Closing,
+    outcome::StreamEnd,
 };
 
 use crate::{
@@ -138,7 +138,7 @@ impl Gateway {
     /// It says goodbye to its streams and takes no more.
     pub fn close(&mut self) {
         self.is_closing = true;
-        self.hub.close(Closing::Shutdown);
+        self.hub.close(StreamEnd::Shutdown);
     }
 
     /// Nothing is on its way in it.

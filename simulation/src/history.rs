@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use notify_gateway::{metrics::Metrics, notification::UserId, sse::Closing};
+use notify_gateway::{metrics::Metrics, notification::UserId, outcome::StreamEnd};
 use uuid::Uuid;
 
 use crate::{
@@ -342,7 +342,7 @@ impl World {
                 let stream = &mut gateway.streams[at];
                 let possible = !stream.has_ended();
                 if possible {
-                    stream.close(Closing::TokenExpired, scene);
+                    stream.close(StreamEnd::TokenExpired, scene);
                 }
                 possible
             }

@@ -11,7 +11,7 @@ use notify_gateway::{
     horizon::Resync,
     hub::{Received, Subscription},
     notification::UserId,
-    sse::Closing,
+    outcome::StreamEnd,
 };
 
 use crate::{
@@ -244,7 +244,7 @@ impl Stream {
     }
 
     /// The token has expired, or the gateway stops.
-    pub fn close(&mut self, _closing: Closing, scene: &Scene) {
+    pub fn close(&mut self, _end: StreamEnd, scene: &Scene) {
         self.has_ended = true;
         self.write(EventKind::Closing, scene);
     }

@@ -16,6 +16,7 @@ use crate::{
     hub::Hub,
     looks::{Freshness, Looks},
     metrics::Metrics,
+    outcome::StreamEnd,
     postgres::{
         connector::Connector,
         listener::{ListenError, Listener, Restart},
@@ -23,7 +24,6 @@ use crate::{
     },
     replay::{Replayer, Replays},
     revocation::{Revocations, watch::RevocationWatch},
-    sse::Closing,
     stream::StreamContext,
     supervisor::Supervisor,
     sweep::Sweeper,
@@ -87,6 +87,7 @@ impl Core {
             heartbeat: config.heartbeat,
             retry: config.retry,
             drain: config.drain,
+            max_age: config.max_stream_age,
         });
         Ok(Self {
             parts,
@@ -206,7 +207,7 @@ impl Core {
     /// Says `closing` to every stream, and opens no more.
     pub(super) fn stop(&self) {
         self.parts.health.draining();
-        self.parts.hub.close(Closing::Shutdown);
+        self.parts.hub.close(StreamEnd::Shutdown);
     }
 }
 

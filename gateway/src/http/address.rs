@@ -50,11 +50,11 @@ pub(crate) fn own_host<'a, B>(
 ) -> Option<&'a str> {
     let headers = request.headers();
     let is_proxy = peer.is_some_and(|peer| is_trusted(peer.ip().to_canonical(), trusted));
-    let forwarded = headers.get_all("x-forwarded-host").iter().next_back();
-    let forwarded = forwarded.filter(|_| is_proxy).and_then(|host| host.to_str().ok());
-    let last = forwarded.and_then(|hosts| hosts.rsplit(',').next()).map(str::trim);
+    let forwarded = || last_value(headers, "x-forwarded-host").filter(|host| !host.is_empty());
+    let standard = || last_value(headers, header::FORWARDED.as_str()).and_then(forwarded_host);
+    let asked_for = if is_proxy { forwarded().or_else(standard) } else { None };
     let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    last.or_else(host).or_else(|| request.uri().authority().map(|host| host.as_str()))
+    asked_for.or_else(host).or_else(|| request.uri().authority().map(|host| host.as_str()))
 }
 
 /// One number for all addresses of one client: a host on IPv6 has a /64 to pick
@@ -73,9 +73,24 @@ fn hops(headers: &HeaderMap, name: &str, parse: fn(&str) -> Option<IpAddr>) -> V
 }
 
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let (_, node) = pairs.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
-    plain_address(node.trim_matches('"'))
+    plain_address(parameter(element, "for")?)
+}
+
+fn forwarded_host(element: &str) -> Option<&str> {
+    parameter(element, "host").filter(|host| !host.is_empty())
+}
+
+/// A parameter of one element of `Forwarded` (RFC 7239, section 4).
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    Some(value.trim_matches('"'))
+}
+
+/// The last item of a header that is a list: what the nearest proxy wrote.
+fn last_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let line = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+    line.rsplit(',').next().map(str::trim)
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.

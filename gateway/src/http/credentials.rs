@@ -1,6 +1,9 @@
 //! Where a request carries its token.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, header};
+use percent_encoding::percent_decode_str;
 
 use super::query::Query;
 
@@ -24,36 +27,51 @@ pub(crate) enum CredentialError {
     ForeignOrigin,
 }
 
+/// What a request proves itself with.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Credentials<'a> {
+    /// The token of its header or its query: only a page that has the token
+    /// itself can send it there.
+    Explicit(&'a str),
+    /// What its cookies hold; the first that verifies counts. There is one at
+    /// least.
+    Cookies(Vec<Cow<'a, str>>),
+}
+
+/// Cookies of the name that are tried: a browser sends one for each path and
+/// domain, and every one costs a signature.
+const MAX_COOKIES: usize = 8;
+
 impl CredentialSources {
-    /// The one token of the request, wherever it is; the same token in two
-    /// places is one. (RFC 6750, section 2, forbids even that; browsers that
-    /// send a cookie along with a header do it without asking.)
+    /// The token of the header, else of the query, else of the cookies, which
+    /// are not looked at beside the other two: a browser adds them by itself.
     ///
     /// A cookie counts only with `is_own_page`: any page can make a browser
     /// send it.
-    pub(crate) fn token(
+    pub(crate) fn find<'a>(
         &self,
-        headers: &HeaderMap,
-        query: &Query<'_>,
+        headers: &'a HeaderMap,
+        query: &'a Query<'_>,
         is_own_page: bool,
-    ) -> Result<String, CredentialError> {
+    ) -> Result<Credentials<'a>, CredentialError> {
         let mut explicit = bearer_tokens(headers);
         if self.query {
             explicit.extend(query.all("access_token").filter(|token| !token.is_empty()));
         }
+        if let Some(token) = explicit.first() {
+            let is_one = explicit.iter().all(|other| other == token);
+            return if is_one {
+                Ok(Credentials::Explicit(token))
+            } else {
+                Err(CredentialError::Contradiction)
+            };
+        }
         let cookies = self.cookie.as_deref().map(|name| cookie_tokens(headers, name));
-        let cookies = cookies.unwrap_or_default();
-        // Only a page that has the token itself can send it in a header or in
-        // the query.
-        if explicit.is_empty() && !cookies.is_empty() && !is_own_page {
-            return Err(CredentialError::ForeignOrigin);
+        match cookies.filter(|tokens| !tokens.is_empty()) {
+            None => Err(CredentialError::Missing),
+            Some(_) if !is_own_page => Err(CredentialError::ForeignOrigin),
+            Some(tokens) => Ok(Credentials::Cookies(tokens)),
         }
-        let mut tokens = explicit.into_iter().chain(cookies);
-        let token = tokens.next().ok_or(CredentialError::Missing)?;
-        if tokens.any(|other| other != token) {
-            return Err(CredentialError::Contradiction);
-        }
-        Ok(token.to_owned())
     }
 }
 
@@ -69,7 +87,7 @@ fn bearer_tokens(headers: &HeaderMap) -> Vec<&str> {
         .collect()
 }
 
-fn cookie_tokens<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+fn cookie_tokens<'a>(headers: &'a HeaderMap, name: &str) -> Vec<Cow<'a, str>> {
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -77,12 +95,44 @@ fn cookie_tokens<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim_ascii().split_once('='))
         .filter(|(key, _)| *key == name)
-        .map(|(_, value)| {
-            // RFC 6265 allows the value in double quotes.
-            value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value)
-        })
-        .filter(|token| !token.is_empty())
+        .filter_map(|(_, value)| cookie_token(value))
+        .take(MAX_COOKIES)
         .collect()
+}
+
+/// The token of a cookie's value, as frameworks write it: bare, after
+/// `Bearer `, in double quotes (RFC 6265 allows them), percent-encoded.
+pub(crate) fn cookie_token(value: &str) -> Option<Cow<'_, str>> {
+    let token = match decode(unquoted(value.trim_ascii()))? {
+        Cow::Borrowed(value) => Cow::Borrowed(bare_token(value)),
+        Cow::Owned(value) => Cow::Owned(bare_token(&value).to_owned()),
+    };
+    Some(token).filter(|token| !token.is_empty())
+}
+
+fn decode(value: &str) -> Option<Cow<'_, str>> {
+    if value.contains('%') {
+        percent_decode_str(value).decode_utf8().ok()
+    } else {
+        Some(value.into())
+    }
+}
+
+fn bare_token(value: &str) -> &str {
+    const SCHEME: &str = "bearer";
+    let value = unquoted(value.trim_ascii()).trim_ascii();
+    match value.split_at_checked(SCHEME.len()) {
+        Some((scheme, "")) if scheme.eq_ignore_ascii_case(SCHEME) => "",
+        // Forms encode a space as a plus sign, which no token holds.
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
+            rest.strip_prefix([' ', '+']).map_or(value, str::trim_ascii)
+        }
+        _ => value,
+    }
+}
+
+fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value)
 }
 
 /// A browser names the page's origin on every request that leaves it; on one
@@ -113,7 +163,12 @@ mod tests {
         let request = request.body(()).unwrap();
         let query = Query::parse(request.uri().query()).unwrap();
         let host = request.headers().get("host").and_then(|host| host.to_str().ok());
-        sources.token(request.headers(), &query, is_same_origin(request.headers(), host))
+        let found =
+            sources.find(request.headers(), &query, is_same_origin(request.headers(), host));
+        found.map(|found| match found {
+            Credentials::Explicit(token) => token.to_owned(),
+            Credentials::Cookies(tokens) => tokens.join(" "),
+        })
     }
 
     #[test]
@@ -126,10 +181,44 @@ mod tests {
             ("/", &[("cookie", "a=b; session=abc; c")]),
             ("/", &[("cookie", "a=b"), ("cookie", "session=\"abc\"")]),
             ("/?access_token=abc", &[("authorization", "Bearer abc"), ("cookie", "session=abc")]),
+            // A cookie beside another token is not looked at.
+            ("/", &[("authorization", "Bearer abc"), ("cookie", "session=x")]),
+            ("/?access_token=abc", &[("cookie", "session=x")]),
             ("/", &[("authorization", "Basic eDp5"), ("cookie", "session=abc")]),
         ] {
             assert_eq!(token(target, headers).as_deref(), Ok("abc"), "{target} {headers:?}");
         }
+    }
+
+    #[test]
+    fn a_cookie_is_read_as_frameworks_write_it() {
+        for value in [
+            "abc",
+            "\"abc\"",
+            "Bearer abc",
+            "\"Bearer abc\"",
+            "bearer  abc",
+            "Bearer%20abc",
+            "%22Bearer%20abc%22",
+            "\"Bearer%20abc\"",
+            "Bearer+abc",
+            "%61bc",
+        ] {
+            assert_eq!(cookie_token(value).as_deref(), Some("abc"), "{value}");
+        }
+        for value in ["", "\"\"", "Bearer ", "%ff", "%22%22"] {
+            assert_eq!(cookie_token(value), None, "{value}");
+        }
+        assert_eq!(cookie_token("bearerabc").as_deref(), Some("bearerabc"));
+    }
+
+    #[test]
+    fn all_cookies_of_the_name_are_found_up_to_a_bound() {
+        let found =
+            token("/", &[("cookie", "session=a; other=x; session=b"), ("cookie", "session=c")]);
+        assert_eq!(found.as_deref(), Ok("a b c"));
+        let many = ["session=a"; 50].join("; ");
+        assert_eq!(token("/", &[("cookie", &many)]).unwrap().len(), 2 * MAX_COOKIES - 1);
     }
 
     #[test]
@@ -157,8 +246,7 @@ mod tests {
             ("/?access_token=x", &[("authorization", "Bearer abc")][..]),
             ("/?access_token=x&access_token=y", &[]),
             ("/", &[("authorization", "Bearer abc"), ("authorization", "Bearer x")]),
-            ("/", &[("authorization", "Bearer abc"), ("cookie", "session=x")]),
-            ("/", &[("cookie", "session=abc; session=x")]),
+            ("/?access_token=x", &[("authorization", "Bearer abc"), ("cookie", "session=abc")]),
         ] {
             assert_eq!(
                 token(target, headers),
@@ -194,6 +282,6 @@ mod tests {
         let sources = CredentialSources { cookie: None, query: false };
         let request = Request::builder().uri("/?access_token=abc").body(()).unwrap();
         let query = Query::parse(request.uri().query()).unwrap();
-        assert_eq!(sources.token(request.headers(), &query, true), Err(CredentialError::Missing));
+        assert_eq!(sources.find(request.headers(), &query, true), Err(CredentialError::Missing));
     }
 }

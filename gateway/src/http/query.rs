@@ -29,11 +29,6 @@ impl<'a> Query<'a> {
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| &**value)
     }
-
-    /// The first value of `name`.
-    pub(crate) fn first(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
-    }
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
@@ -55,9 +50,9 @@ mod tests {
     fn parameters_are_decoded_and_may_be_repeated() {
         let query = Query::parse(Some("a=1&b=%C3%A4&a=2&c&=x")).unwrap();
         assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(query.first("b"), Some("\u{e4}"));
-        assert_eq!(query.first("c"), Some(""));
-        assert_eq!(query.first("d"), None);
+        assert_eq!(query.all("b").next(), Some("\u{e4}"));
+        assert_eq!(query.all("c").next(), Some(""));
+        assert_eq!(query.all("d").next(), None);
     }
 
     #[test]
