@@ -52,7 +52,7 @@ fn seconds(duration: Duration) -> serde_json::Number {
 
 /// A line that clients do not see. Proxies do, and cut what is silent for 30 s.
 pub fn comment(out: &mut Vec<u8>) {
-    out.extend_from_slice(b":\n\n");
+    out.extend_from_slice(b":\n");
 }
 
 /// The sign of life a client's watchdog waits for; `connections` is how many

@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
+use hyper::service::Service;
 use nix::sys::signal::Signal;
-use notify_gateway::http::STREAM_PATH;
+use notify_gateway::{
+    gateway::{Gateway, RunError},
+    http::{Routes, STREAM_PATH},
+    server::ServerRequest,
+};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Database, EventSource, Process, SECRET, TestGateway, request, token};
+use crate::support::{
+    Database, EventSource, PATIENCE, Process, SECRET, TestGateway, config, request, token,
+};
 
 #[tokio::test]
 async fn every_stream_is_told_and_none_is_opened_any_more() {
@@ -71,4 +80,36 @@ async fn a_client_that_keeps_its_connection_does_not_hold_the_stop_up() {
 
     tokio::time::timeout(Duration::from_secs(20), gateway.ended()).await.unwrap().unwrap();
     drop((idle, stalled));
+}
+
+/// Routes with a bug: to copy them, as the port does for each connection, panics.
+struct Broken(Routes);
+
+impl Clone for Broken {
+    fn clone(&self) -> Self {
+        panic!("a bug of the test's own")
+    }
+}
+
+impl Service<ServerRequest> for Broken {
+    type Response = <Routes as Service<ServerRequest>>::Response;
+    type Error = <Routes as Service<ServerRequest>>::Error;
+    type Future = <Routes as Service<ServerRequest>>::Future;
+
+    fn call(&self, request: ServerRequest) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_of_which_one_task_has_died_ends_and_says_which() {
+    let database = Database::new().await;
+    let gateway = Gateway::bind(config(&database.url, &[])).unwrap();
+    let address = gateway.local_addr().unwrap();
+    let running = tokio::spawn(gateway.run_with(Broken, CancellationToken::new()));
+    let _connection = TcpStream::connect(address).await.unwrap();
+    let outcome = tokio::time::timeout(PATIENCE, running).await.expect("its end").unwrap();
+    let Err(RunError::Task(ended)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(ended.task, "public port");
+    assert!(ended.reason.contains("a bug of the test's own"), "{ended}");
 }
