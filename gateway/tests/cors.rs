@@ -33,9 +33,30 @@ async fn a_preflight_is_answered_before_authentication() {
     }
     assert_eq!(answer.header("vary"), "origin");
 
+    let tracer = ("access-control-request-headers", "authorization,traceparent,baggage");
+    let traced = [("origin", APP), asks[0], tracer];
+    let answer = request(gateway.address, "OPTIONS", STREAM_PATH, &traced).await;
+    assert_eq!(answer.header("access-control-allow-headers"), tracer.1);
+
     let foreign = [&[("origin", EVIL)][..], &asks].concat();
     let answer = request(gateway.address, "OPTIONS", STREAM_PATH, &foreign).await;
     assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+async fn reads(
+    gateway: &TestGateway,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    status: u16,
+) {
+    for (origin, allowed) in [(APP, APP), (EVIL, "")] {
+        let headers = [headers, &[("origin", origin)]].concat();
+        let answer = request(gateway.address, method, target, &headers).await;
+        assert_eq!(answer.status, status, "{method} {target}");
+        assert_eq!(answer.header("access-control-allow-origin"), allowed, "{status}");
+        assert_eq!(answer.header("vary"), "origin");
+    }
 }
 
 #[tokio::test]
@@ -43,19 +64,24 @@ async fn every_answer_can_be_read_by_an_allowed_page_errors_included() {
     let database = Database::new().await;
     let gateway = gateway(&database).await;
     let bearer = format!("Bearer {}", token(Uuid::new_v4()));
-    for (target, headers, status) in [
-        (STREAM_PATH, vec![("authorization", bearer.as_str())], 200),
-        (STREAM_PATH, vec![], 401),
-        ("/nowhere", vec![], 404),
+    let query = format!("{STREAM_PATH}?access_token=%");
+    let auth = vec![("authorization", bearer.as_str())];
+    for (method, target, headers, status) in [
+        ("GET", STREAM_PATH, auth.clone(), 200),
+        ("GET", STREAM_PATH, vec![], 401),
+        ("GET", &query, auth.clone(), 400),
+        ("GET", "/nowhere", vec![], 404),
+        ("POST", STREAM_PATH, vec![], 405),
     ] {
-        for (origin, allowed) in [(APP, APP), (EVIL, "")] {
-            let headers = [&headers[..], &[("origin", origin)]].concat();
-            let answer = request(gateway.address, "GET", target, &headers).await;
-            assert_eq!(answer.status, status);
-            assert_eq!(answer.header("access-control-allow-origin"), allowed);
-            assert_eq!(answer.header("vary"), "origin");
-        }
+        reads(&gateway, method, target, &headers, status).await;
     }
+    drop(gateway);
+    let flags = ["--cors-origins", APP, "--enable-sse-notifications", "false"];
+    let off = TestGateway::start(&database.url, &flags).await;
+    reads(&off, "GET", STREAM_PATH, &auth, 204).await;
+    let nowhere = "postgres://u:p@127.0.0.1:1/d";
+    let unready = TestGateway::start_unready(nowhere, &flags[..2]).await;
+    reads(&unready, "GET", STREAM_PATH, &auth, 503).await;
 }
 
 #[tokio::test]
@@ -74,6 +100,15 @@ async fn a_cookie_is_believed_from_the_pages_own_origin_or_an_allowed_one() {
             vec![cookie, ("origin", "https://shop.example"), ("x-forwarded-host", "shop.example")],
             200,
         ),
+        (
+            vec![
+                cookie,
+                ("origin", "https://shop.example"),
+                ("forwarded", "for=192.0.2.1;host=a.example, for=192.0.2.1;host=\"shop.example\""),
+            ],
+            200,
+        ),
+        (vec![cookie, ("origin", "https://shop.example"), ("forwarded", "host=a.example")], 403),
         (vec![cookie, ("origin", EVIL)], 403),
         (vec![cookie, ("origin", "null")], 403),
     ] {

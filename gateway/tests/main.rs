@@ -43,4 +43,5 @@ mod storm;
 mod settings;
 mod shutdown;
 mod tls;
+mod tokens;
 mod user_story;

@@ -53,6 +53,18 @@ impl ProxiedConnector {
     }
 }
 
+/// The tunnel takes 443 for the port of a URL that names none, whatever its
+/// scheme is.
+fn with_port(url: Uri) -> Uri {
+    const HTTP_PORT: u16 = 80;
+    let Some(host) = url.host().filter(|_| url.port().is_none()) else { return url };
+    if url.scheme_str() != Some("http") {
+        return url;
+    }
+    let named = format!("http://{host}:{HTTP_PORT}/").parse();
+    named.unwrap_or(url)
+}
+
 /// Whether the URL names this machine.
 pub(super) fn is_local(url: &Uri) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -77,7 +89,7 @@ impl Service<Uri> for ProxiedConnector {
         if let Some(credentials) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(credentials.clone());
         }
-        let connecting = tunnel.call(destination);
+        let connecting = tunnel.call(with_port(destination));
         Box::pin(async move { Ok(connecting.await?) })
     }
 }

@@ -10,6 +10,7 @@ mod pgbouncer;
 mod nginx;
 mod process;
 mod sse;
+pub(crate) mod tunnel;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

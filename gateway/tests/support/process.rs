@@ -31,6 +31,17 @@ impl Process {
         Self::start_as(command, database_url, flags).await
     }
 
+    /// The same in this environment.
+    pub(crate) async fn start_with(
+        database_url: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_notify-gateway"));
+        command.envs(environment.iter().copied());
+        Self::start_as(command, database_url, flags).await
+    }
+
     /// The same with a limit on open files.
     pub(crate) async fn start_with_files(files: u32, database_url: &str, flags: &[&str]) -> Self {
         let mut command = Command::new("sh");

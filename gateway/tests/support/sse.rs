@@ -120,6 +120,7 @@ pub(crate) struct EventSource {
     pub(crate) response: Response,
     buffer: String,
     ready: VecDeque<Event>,
+    comments: usize,
 }
 
 impl EventSource {
@@ -139,7 +140,12 @@ impl EventSource {
 
     pub(crate) fn of(response: Response) -> Self {
         assert_eq!(response.status, StatusCode::OK.as_u16());
-        Self { response, buffer: String::new(), ready: VecDeque::new() }
+        Self { response, buffer: String::new(), ready: VecDeque::new(), comments: 0 }
+    }
+
+    /// How many comments stood before the events read so far.
+    pub(crate) fn comments(&self) -> usize {
+        self.comments
     }
 
     /// The next event; panics when none comes.
@@ -197,6 +203,7 @@ impl EventSource {
             self.buffer += std::str::from_utf8(&data).expect("whole characters in a chunk");
             while let Some(end) = self.buffer.find("\n\n") {
                 let block: String = self.buffer.drain(..end + 2).collect();
+                self.comments += block.lines().filter(|line| line.starts_with(':')).count();
                 self.ready.push_back(parse(&block));
             }
         }
