@@ -395,7 +395,7 @@ fn last_event_id<'a>(headers: &'a HeaderMap, query: &'a Query<'_>) -> Option<&'a
     let given = |id: &&[u8]| !id.is_empty();
     let last = |name| query.all(name).map(str::as_bytes).filter(given).last();
     let sent = headers.get_all(LAST_EVENT_ID).iter().map(HeaderValue::as_bytes);
-    sent.filter(given).last().or_else(|| last("last_event_id")).or_else(|| last("lastEventId"))
+    sent.rev().find(given).or_else(|| last("last_event_id")).or_else(|| last("lastEventId"))
 }
 
 #[cfg(test)]

@@ -173,7 +173,10 @@ impl Problem {
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::of(Kind::NotFound, "check the path; the stream is at /api/notifications/stream")
+        Self::of(
+            Kind::NotFound,
+            "check the path; the public port has the stream at /api/notifications/stream, and nothing else",
+        )
     }
 
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
