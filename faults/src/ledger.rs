@@ -7,10 +7,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::fault::Kind;
@@ -46,7 +47,7 @@ impl Ledger {
 
     /// The books. Held for an entry, never over an await.
     pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 }
 
@@ -408,7 +409,7 @@ mod tests {
 
     /// Books with one user, one lineage, and three rows of one transaction.
     fn books() -> Books {
-        let mut books = Ledger::new(1).books.into_inner().unwrap();
+        let mut books = Ledger::new(1).books.into_inner();
         let transaction = books.begin(0, "test");
         for index in 0..3 {
             books.insert(transaction, 0, index, 10);

@@ -24,7 +24,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -314,7 +314,7 @@ async fn judge(stage: &Stage, truth: &Truth) -> anyhow::Result<bool> {
     for (name, value) in verdict.table(&books) {
         writeln!(out, "{name:<40} {value:>12}")?;
     }
-    let memory = stage.memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let memory = stage.memory.lock();
     for (name, memory) in memory.iter() {
         let [start, max, end] = [memory.start, memory.max, memory.end].map(|kib| kib / 1024);
         let name = format!("memory of gateway {name}, start/max/end");

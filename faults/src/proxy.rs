@@ -4,13 +4,14 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp},
@@ -304,7 +305,7 @@ async fn clear_of_stall(weather: &mut watch::Receiver<Weather>) -> io::Result<()
 
 impl Shared {
     fn dice<T>(&self, throw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
-        throw(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+        throw(&mut self.rng.lock())
     }
 
     /// The lag of one connection: notifications and queries of one gateway get

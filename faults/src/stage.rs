@@ -46,7 +46,7 @@ pub(crate) struct Stage {
     pub(crate) promotions: AtomicU32,
     pub(crate) herald: Herald,
     /// Resident memory by gateway.
-    pub(crate) memory: std::sync::Mutex<BTreeMap<String, Memory>>,
+    pub(crate) memory: parking_lot::Mutex<BTreeMap<String, Memory>>,
     /// Last: it ends what is left.
     _undertaker: Arc<Undertaker>,
 }
@@ -103,7 +103,7 @@ impl Stage {
             writer_side,
             promotions: AtomicU32::new(promotions),
             herald: Herald::default(),
-            memory: std::sync::Mutex::default(),
+            memory: parking_lot::Mutex::default(),
             _undertaker: undertaker,
         })
     }
@@ -157,7 +157,7 @@ impl Stage {
 
     fn weigh(&self, gateway: &Gateway) {
         let Some(now) = gateway.memory_kib() else { return };
-        let mut memory = self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut memory = self.memory.lock();
         let memory = memory.entry(gateway.name().to_owned()).or_default();
         if memory.start == 0 {
             memory.start = now;

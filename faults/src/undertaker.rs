@@ -9,8 +9,9 @@ use std::{
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::{Mutex, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 /// Knows which processes are ours. Dropping it ends them.
 pub(crate) struct Undertaker {
@@ -60,7 +61,7 @@ impl Undertaker {
     }
 
     fn order(&self, order: &str, pid: u32) {
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut orders = self.orders.lock();
         if let Some(orders) = orders.as_mut() {
             // The shell is gone only when somebody killed it on purpose.
             let _written = writeln!(orders, "{order} {pid}");
@@ -70,7 +71,7 @@ impl Undertaker {
 
 impl Drop for Undertaker {
     fn drop(&mut self) {
-        drop(self.orders.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.orders.lock().take());
         let _ended = self.shell.wait();
     }
 }

@@ -44,6 +44,7 @@ pub mod dispatch;
 // The road to Postgres.
 pub mod postgres;
 pub mod sweep;
+pub mod revocation_watch;
 pub mod replay;
 // The tasks of the whole.
 pub mod supervisor;

@@ -175,7 +175,8 @@ impl Problem {
     pub(crate) fn not_found() -> Self {
         Self::of(
             Kind::NotFound,
-            "check the path; the public port has the stream at /api/notifications/stream, and nothing else",
+            "check the path; the public port has the stream at /api/notifications/stream, and \
+             nothing else",
         )
     }
 

@@ -1,10 +1,8 @@
 //! Whose tokens are refused although they are valid: "log out everywhere".
 //!
 //! The table `notify_gateway.revocation` says who and from when on;
-//! [`watch`](crate::revocation::watch) reads it. A gateway that starts has read
+//! `revocation_watch.rs` reads it. A gateway that starts has read
 //! all of it before it lets anyone in.
-
-pub mod watch;
 
 use std::{collections::HashMap, time::SystemTime};
 

@@ -1,10 +1,11 @@
 //! Reads what the processes of a run have used, now and over time.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -139,7 +140,7 @@ impl Timeline {
                     lag_ms: ms(lag),
                 };
                 watch(&sample, &now.1);
-                all.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+                all.lock().push(sample);
                 before = now;
                 number += 1;
             }
@@ -149,7 +150,7 @@ impl Timeline {
 
     /// What has been sampled.
     pub(crate) fn samples(&self) -> Vec<Sample> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.samples.lock().clone()
     }
 }
 
@@ -160,7 +161,7 @@ impl Drop for Timeline {
 }
 
 fn rows(progress: &Mutex<Option<Arc<Progress>>>) -> u64 {
-    let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let progress = progress.lock();
     progress.as_ref().map_or(0, |progress| progress.rows_acknowledged.load(Ordering::Relaxed))
 }
 

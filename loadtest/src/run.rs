@@ -1,12 +1,9 @@
 //! One scenario, from the first SYN to the verdict.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::bail;
+use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::{
@@ -247,7 +244,7 @@ impl<'a> Run<'a> {
             padding: self.scenario.padding,
             timed_commit: self.scenario.mode == Mode::Broadcast,
         });
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.progress.lock();
         *progress = Some(writer.progress.clone());
         drop(progress);
         Ok(Some(writer))

@@ -7,13 +7,14 @@ mod publish;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use anyhow::Context as _;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -232,7 +233,7 @@ impl Book {
         std::mem::take(&mut *self.pages())
     }
 
-    fn pages(&self) -> std::sync::MutexGuard<'_, Written> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pages(&self) -> MutexGuard<'_, Written> {
+        self.pages.lock()
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use notify_gateway::metrics::Metrics;
+use parking_lot::Mutex;
 
 use crate::{
     history::{self, Options, Outcome},
@@ -123,7 +124,7 @@ pub fn run(campaign: Campaign, progress: impl Fn(&Tally) + Sync) -> Tally {
             if is_over || is_late {
                 stop.store(true, Ordering::Relaxed);
             }
-            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut total = total.lock();
             total.0.merge(&tally);
             if total.1.elapsed() >= Duration::from_secs(1) {
                 total.1 = Instant::now();
@@ -136,7 +137,7 @@ pub fn run(campaign: Campaign, progress: impl Fn(&Tally) + Sync) -> Tally {
             scope.spawn(work);
         }
     });
-    total.into_inner().unwrap_or_else(PoisonError::into_inner).0
+    total.into_inner().0
 }
 
 /// The least number of steps after which the history of `seed` fails, and what

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Revocations;
 use crate::{
     error::chain,
     health::Health,
     hub::Hub,
     looks::Looks,
     postgres::store::{RevocationsMark, RevocationsRead, Store, StoreError},
+    revocation::Revocations,
 };
 
 /// The longest time between two looks while streams are open. A revocation ends
