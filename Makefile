@@ -77,7 +77,7 @@ lint-bench: ## as lint, for bench/, which is a workspace of its own
 SECONDS_EACH ?= 120
 
 fuzz: ## each fuzz target for SECONDS_EACH (nightly Rust and cargo-fuzz)
-	@cd fuzz && for target in payload cursor request database_url; do \
+	@cd fuzz && for target in payload cursor request database_url claim cookie; do \
 		mkdir -p corpus/$$target && $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target \
 			-- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; done
 
