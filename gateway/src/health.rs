@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// A database that has not answered a sweep for this long is said to be away,
-/// although the sweep may still be answered: whoever is on call wants to know
+/// although the sweep may still be answered: an operator on call wants to know
 /// within five seconds.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(3);
 

@@ -1,6 +1,6 @@
 //! Looks at the database, and those who wait for one that is fresh.
 //!
-//! While nobody is connected the gateway asks the database nothing. So whoever
+//! While nobody is connected the gateway asks the database nothing. So the client that
 //! comes first has to wait until it has been asked: whether the token is
 //! revoked, and how far the rows have been offered.
 
@@ -135,6 +135,8 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -147,16 +149,20 @@ mod tests {
         assert!(!looks.are_awaited());
     }
 
-    #[tokio::test]
-    async fn who_asks_waits_for_a_look_that_began_afterwards_and_is_announced() {
+    /// Looks of which the last is long past, and a client that waits for the next.
+    async fn asking() -> (Arc<Looks>, JoinHandle<()>) {
         let looks = Arc::new(Looks::new());
         let long_ago = Instant::now().checked_sub(60 * SECOND).unwrap();
         looks.ended(long_ago, true);
-        let asking = tokio::spawn({
-            let looks = Arc::clone(&looks);
-            async move { looks.fresh(SECOND).await }
-        });
+        let asked = Arc::clone(&looks);
+        let asking = tokio::spawn(async move { asked.fresh(SECOND).await });
         looks.wanted().await;
+        (looks, asking)
+    }
+
+    #[tokio::test]
+    async fn a_client_waits_for_a_look_that_began_after_it_asked_and_is_announced() {
+        let (looks, asking) = asking().await;
         assert!(looks.are_awaited() && !asking.is_finished());
         looks.ended(Instant::now(), true);
         asking.await.unwrap();
@@ -165,14 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_that_fails_lets_those_in_who_wait_and_those_who_come_later() {
-        let looks = Arc::new(Looks::new());
-        let long_ago = Instant::now().checked_sub(60 * SECOND).unwrap();
-        looks.ended(long_ago, true);
-        let asking = tokio::spawn({
-            let looks = Arc::clone(&looks);
-            async move { looks.fresh(SECOND).await }
-        });
-        looks.wanted().await;
+        let (looks, asking) = asking().await;
         looks.ended(Instant::now(), false);
         asking.await.unwrap();
         looks.fresh(Duration::ZERO).await;

@@ -1,6 +1,6 @@
 //! The tasks that a gateway cannot live without, all watched: one that ends by
-//! itself, or panics, is the end of the gateway. Half alive it would look well
-//! to whoever watches the process.
+//! itself, or panics, is the end of the gateway. A process that is half alive
+//! would look well to those who watch it.
 
 use std::{any::Any, collections::HashMap};
 

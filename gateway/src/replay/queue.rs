@@ -83,7 +83,7 @@ pub struct PendingPage {
 }
 
 impl Future for PendingPage {
-    /// An error when whoever was to answer is gone.
+    /// An error when the task that was to answer is gone.
     type Output = Result<Answer, oneshot::error::RecvError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
