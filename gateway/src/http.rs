@@ -155,7 +155,8 @@ impl Inner {
         } else {
             (Err(Denial::Credentials(CredentialError::Missing)), false)
         };
-        if token.is_ok() {
+        let has_been_ready = self.health.has_been_ready() && self.hub.has_horizon();
+        if token.is_ok() && has_been_ready {
             // While nobody is connected nothing is read: now it is.
             self.freshness.ensure().await;
         }
@@ -165,7 +166,7 @@ impl Inner {
             is_query_valid,
             revoked: token.as_ref().ok().and_then(|identity| self.revoked(identity)),
             is_flooded: user.is_some_and(|user| self.admission.is_flooded_for(user)) || is_flooded,
-            has_been_ready: self.health.has_been_ready() && self.hub.has_horizon(),
+            has_been_ready,
             token: token.as_ref().map(|_| ()).map_err(Clone::clone),
         });
         match (decision, token) {
