@@ -13,11 +13,6 @@ use tokio::sync::{Notify, watch};
 
 use crate::hub::Hub;
 
-/// How long anybody waits for a look. A database that is asleep takes some
-/// seconds to wake up; one that gives no answer at all is away, and streams are
-/// opened while it is.
-const MAX_WAIT: Duration = Duration::from_secs(10);
-
 /// How long after a failed look the database counts as away: the next one is
 /// asked for, but not waited for.
 const AWAY_FOR: Duration = Duration::from_secs(10);
@@ -44,8 +39,8 @@ impl Looks {
     }
 
     /// Waits for a look that is at most `max_age` old, unless the database is
-    /// away.
-    pub async fn fresh(&self, max_age: Duration) {
+    /// away, and at most for `max_wait`.
+    pub async fn fresh(&self, max_age: Duration, max_wait: Duration) {
         let asked = Instant::now();
         let is_fresh = |state: &State| state.seen.is_some_and(|seen| seen + max_age >= asked);
         let is_away = |state: &State| state.failed.is_some_and(|failed| failed + AWAY_FOR >= asked);
@@ -58,7 +53,7 @@ impl Looks {
             let _waiting = Waiting::new(&self.state);
             let mut state = self.state.subscribe();
             let looking = state.wait_for(|state| is_fresh(state) || is_away(state));
-            let _in_time = tokio::time::timeout(MAX_WAIT, looking).await;
+            let _in_time = tokio::time::timeout(max_wait, looking).await;
         }
     }
 
@@ -105,6 +100,15 @@ pub struct Freshness {
 /// are read twice as often then.
 const REVOCATIONS_AGE: Duration = Duration::from_secs(1);
 
+/// How long a client waits for a look while nobody is connected: a database that
+/// is asleep takes some seconds to wake up. One that gives no answer at all is
+/// away, and streams are opened while it is.
+const IDLE_WAIT: Duration = Duration::from_secs(5);
+
+/// And while somebody is: looks are under way all the time, and one that is late
+/// is followed by the next, which ends the streams that a revocation ends.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+
 impl Freshness {
     /// Waits until all of it is known, unless the database is away.
     pub async fn ensure(&self) {
@@ -112,8 +116,9 @@ impl Freshness {
         // moment ago may be the last for long.
         let is_idle = self.hub.is_empty();
         let age = |age| if is_idle { Duration::ZERO } else { age };
-        let revocations = self.revocations.fresh(age(REVOCATIONS_AGE));
-        tokio::join!(revocations, self.sweeps.fresh(age(self.sweep_age)));
+        let wait = if is_idle { IDLE_WAIT } else { BUSY_WAIT };
+        let revocations = self.revocations.fresh(age(REVOCATIONS_AGE), wait);
+        tokio::join!(revocations, self.sweeps.fresh(age(self.sweep_age), wait));
     }
 }
 
@@ -145,7 +150,7 @@ mod tests {
     async fn a_look_that_is_young_enough_is_not_waited_for() {
         let looks = Looks::new();
         looks.ended(Instant::now(), true);
-        looks.fresh(SECOND).await;
+        looks.fresh(SECOND, SECOND).await;
         assert!(!looks.are_awaited());
     }
 
@@ -155,7 +160,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(60 * SECOND).unwrap();
         looks.ended(long_ago, true);
         let asked = Arc::clone(&looks);
-        let asking = tokio::spawn(async move { asked.fresh(SECOND).await });
+        let asking = tokio::spawn(async move { asked.fresh(SECOND, 60 * SECOND).await });
         looks.wanted().await;
         (looks, asking)
     }
@@ -169,12 +174,19 @@ mod tests {
         assert!(!looks.are_awaited());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_does_not_end_is_not_waited_for_without_a_limit() {
+        let looks = Looks::new();
+        looks.fresh(Duration::ZERO, SECOND).await;
+        assert!(!looks.are_awaited());
+    }
+
     #[tokio::test]
     async fn a_look_that_fails_lets_those_in_who_wait_and_those_who_come_later() {
         let (looks, asking) = asking().await;
         looks.ended(Instant::now(), false);
         asking.await.unwrap();
-        looks.fresh(Duration::ZERO).await;
+        looks.fresh(Duration::ZERO, 60 * SECOND).await;
         // They ask for another all the same.
         looks.wanted().await;
     }
