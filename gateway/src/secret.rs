@@ -64,7 +64,7 @@ impl SigningSecret {
     }
 
     /// A secret as a file holds it. Text is read as in [`SigningSecret::parse`],
-    /// less the one line end that editors and `echo` put after it; anything that
+    /// less the line ends that editors and `echo` put after it; anything that
     /// is not UTF-8 is taken byte for byte, for there a last byte of 10 is key.
     ///
     /// # Errors
@@ -72,9 +72,7 @@ impl SigningSecret {
     /// As [`SigningSecret::parse`].
     pub fn from_file(content: &[u8]) -> Result<Self, SecretError> {
         let Ok(text) = std::str::from_utf8(content) else { return Ok(Self(content.to_vec())) };
-        let line = text.strip_suffix('\n');
-        let line = line.map(|line| line.strip_suffix('\r').unwrap_or(line));
-        Self::parse(line.unwrap_or(text))
+        Self::parse(text.trim_end_matches(['\r', '\n']))
     }
 
     /// The secret itself; the name is long enough to be seen in review.
@@ -171,7 +169,7 @@ mod tests {
         for (content, secret) in [
             (&b"text\n"[..], &b"text"[..]),
             (b"text\r\n", b"text"),
-            (b"text\n\n", b"text\n"),
+            (b"text\n\n", b"text"),
             (b"text", b"text"),
             (b"base64:AQI=\n", &[1, 2]),
             (&[0xff, 1, b'\n'], &[0xff, 1, b'\n']),

@@ -162,11 +162,12 @@ pub fn warnings(config: &AuthConfig) -> Vec<String> {
              `openssl rand -base64 32` makes a good one, written as base64:…"
         ));
     }
-    if config.audiences.is_empty() {
+    if config.audiences.is_empty() && config.required_claims.is_empty() {
         warnings.push(
             "--jwt-audience (JWT_AUDIENCE) is not set: every token of the issuer opens a \
              stream, those for password resets, refreshing and identity included; set it to the \
-             audience of your access tokens"
+             audience of your access tokens, or require a claim that only they have \
+             (--jwt-required-claims, JWT_REQUIRED_CLAIMS)"
                 .to_owned(),
         );
     }

@@ -49,7 +49,13 @@ pub(super) fn parse_list<T>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<List<T>, String> {
     let items = s.split(',').map(str::trim).filter(|item| !item.is_empty());
-    items.map(parse).collect::<Result<_, _>>().map(List)
+    let items: Vec<T> = items.map(parse).collect::<Result<_, _>>()?;
+    // An empty text is a setting that is not set; commas alone are a mistake, and would switch
+    // a check off in silence.
+    if items.is_empty() && !s.trim().is_empty() {
+        return Err("it has commas and nothing between them".to_owned());
+    }
+    Ok(List(items))
 }
 
 pub(super) fn parse_origins(s: &str) -> Result<List<HeaderValue>, String> {
@@ -149,5 +155,13 @@ mod tests {
         for bad in ["", ".", "a.", "a.b.c", "x\"; DROP TABLE y; --", &"x".repeat(64)] {
             assert!(table(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_list_of_commas_alone_is_a_mistake_and_an_empty_one_is_not_set() {
+        let list = |text: &str| parse_list(text, |item| Ok(item.to_owned())).map(|list| list.0);
+        assert_eq!(list("a, b,"), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(list(""), Ok(Vec::new()));
+        assert!(list(",").is_err() && list(" , ,").is_err());
     }
 }
