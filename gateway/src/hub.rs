@@ -34,6 +34,13 @@ use crate::{
 /// reader that has stopped costs this much and no more.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
+/// What was committed this long before a client connects without a cursor is
+/// brought to it: the time between its list and its stream.
+const OVERLAP: Duration = Duration::from_secs(2);
+
+/// Horizons that are kept for such clients lie this far apart: some ten at a time.
+const BEGINNINGS_APART: Duration = Duration::from_millis(250);
+
 /// How much a hub takes.
 #[derive(Clone, Copy, Debug)]
 pub struct HubLimits {
@@ -50,6 +57,8 @@ pub struct Hub {
     limits: HubLimits,
     streams: Mutex<Streams>,
     horizon: Mutex<Arc<Horizon>>,
+    /// Horizons of the last seconds and when each came, the oldest first.
+    beginnings: Mutex<VecDeque<(Instant, Arc<Horizon>)>>,
     /// Rung when the next sweep should not wait for its beat: the first stream
     /// opens, somebody wrote something that no notification brought, a cursor
     /// grows too long.
@@ -86,6 +95,7 @@ impl Hub {
             limits,
             streams: Mutex::default(),
             horizon: Mutex::new(Arc::new(horizon)),
+            beginnings: Mutex::default(),
             sweep_wanted: Notify::new(),
             stirred: Notify::new(),
             watermark_moved: Notify::new(),
@@ -172,6 +182,7 @@ impl Hub {
     pub fn advance(&self, watermark: Arc<Snapshot>) {
         let mut horizon = self.horizon.lock();
         *horizon = Arc::new(Horizon { watermark, ..Horizon::clone(&horizon) });
+        self.note_beginning(&horizon);
         drop(horizon);
         self.watermark_moved.notify_waiters();
     }
@@ -179,8 +190,36 @@ impl Hub {
     /// Transaction numbers mean something else from here on: every stream goes
     /// back to the table with what its cursor still means.
     pub fn begin_epoch(&self, horizon: Horizon) {
-        *self.horizon.lock() = Arc::new(horizon);
+        let horizon = Arc::new(horizon);
+        self.beginnings.lock().clear();
+        self.note_beginning(&horizon);
+        *self.horizon.lock() = horizon;
         self.lose_all();
+    }
+
+    /// Where a client begins that has no cursor: at the newest horizon that is
+    /// [`OVERLAP`] old, so that what was committed between its list and its stream
+    /// is in the stream. The newest horizon of all may be of this very moment.
+    pub fn beginning(&self) -> Arc<Horizon> {
+        let mut beginnings = self.beginnings.lock();
+        let latest = Instant::now().checked_sub(OVERLAP);
+        let is_old = |at: Instant| latest.is_some_and(|latest| at <= latest);
+        while beginnings.get(1).is_some_and(|(at, _)| is_old(*at)) {
+            beginnings.pop_front();
+        }
+        beginnings.front().map_or_else(|| self.horizon(), |(_, horizon)| Arc::clone(horizon))
+    }
+
+    fn note_beginning(&self, horizon: &Arc<Horizon>) {
+        let now = Instant::now();
+        let mut beginnings = self.beginnings.lock();
+        while beginnings.get(1).is_some_and(|(at, _)| *at + OVERLAP <= now) {
+            beginnings.pop_front();
+        }
+        // Without one of them a client only begins a little earlier.
+        if beginnings.back().is_none_or(|(at, _)| *at + BEGINNINGS_APART <= now) {
+            beginnings.push_back((now, Arc::clone(horizon)));
+        }
     }
 
     /// There is something that the watermark does not see.
@@ -373,6 +412,11 @@ impl Subscription {
     /// How far everything has been offered.
     pub fn horizon(&self) -> Arc<Horizon> {
         self.hub.horizon()
+    }
+
+    /// Where a client without a cursor begins.
+    pub fn beginning(&self) -> Arc<Horizon> {
+        self.hub.beginning()
     }
 
     /// The horizon, if nothing that it sees waits in the queue.

@@ -158,7 +158,11 @@ impl Worker {
             }
             None => {
                 self.open(fault, &error);
-                self.replayer.replays.postpone(alone);
+                match fault {
+                    // The breaker spaces the attempts; the stream waits for nothing else.
+                    Fault::Away => self.replayer.replays.give_back([alone]),
+                    Fault::Slow | Fault::Refused => self.replayer.replays.postpone(alone),
+                }
             }
         }
     }

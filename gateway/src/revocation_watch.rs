@@ -21,6 +21,9 @@ use crate::{
 /// them within a second, the look itself included.
 const MAX_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The least time between two looks, however many clients ask for one.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
+
 /// While nobody is connected, and the database does not answer, looks are this
 /// many times as far apart.
 const IDLE_FACTOR: u32 = 10;
@@ -79,7 +82,7 @@ impl RevocationWatch {
                 }
             }
             self.looks.ended(began, !is_failing);
-            self.rest(is_failing).await;
+            self.rest(began, is_failing).await;
         }
     }
 
@@ -103,7 +106,7 @@ impl RevocationWatch {
         }
     }
 
-    async fn rest(&self, is_failing: bool) {
+    async fn rest(&self, began: Instant, is_failing: bool) {
         let interval = self.sweep_interval.min(MAX_INTERVAL);
         let longest = || match (self.hub.is_empty(), is_failing) {
             (false, _) => Some(interval),
@@ -113,7 +116,10 @@ impl RevocationWatch {
         };
         tokio::select! {
             () = self.hub.rest(longest) => {}
-            () = self.looks.wanted() => {}
+            // Not while it fails: each client that comes then would be an attempt.
+            () = self.looks.wanted(), if !is_failing => {
+                tokio::time::sleep(MIN_INTERVAL.saturating_sub(began.elapsed())).await;
+            }
         }
     }
 }

@@ -138,7 +138,7 @@ impl EventStream {
         let timer = Box::pin(tokio::time::sleep_until(next_sign.min(ends).into()));
 
         let (cursor, resync) = match resumed {
-            None => (subscription.horizon().cursor(), None),
+            None => (subscription.beginning().cursor(), None),
             Some(Ok(cursor)) => (cursor, None),
             Some(Err(reason)) => (subscription.horizon().cursor(), Some(reason)),
         };

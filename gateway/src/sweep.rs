@@ -245,7 +245,10 @@ impl Sweeper {
                 let least = MIN_INTERVAL.saturating_sub(began.elapsed());
                 tokio::time::sleep(least).await;
             }
-            () = self.looks.wanted() => {}
+            // Not while it fails: each client that comes then would be an attempt.
+            () = self.looks.wanted(), if !is_failing => {
+                tokio::time::sleep(MIN_INTERVAL.saturating_sub(began.elapsed())).await;
+            }
         }
     }
 }

@@ -43,3 +43,21 @@ async fn a_gateway_that_nobody_uses_asks_the_database_nothing() {
     database.insert(other, "now").await;
     assert_eq!(stream.titles(1).await.0, ["now"]);
 }
+
+#[tokio::test]
+async fn what_was_committed_just_before_the_first_client_came_is_not_lost() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    for round in 0..3 {
+        let user = Uuid::new_v4();
+        let title = format!("between list and stream {round}");
+        database.insert(user, &title).await;
+        let mut stream = gateway.connect(user).await;
+        assert_eq!(stream.titles(1).await.0, [title]);
+        drop(stream);
+        eventually("it is idle again", async || {
+            gateway.metric("sse_connections_total").await < 0.5
+        })
+        .await;
+    }
+}

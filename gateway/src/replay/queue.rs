@@ -189,7 +189,19 @@ impl Replays {
     pub(super) fn forgive(&self) {
         let mut state = self.state.lock();
         let State { ready, later, .. } = &mut *state;
-        ready.values_mut().chain(later.values_mut()).for_each(|request| request.failures = 0);
+        // What waited by itself need not any more, but for a row that cannot be read.
+        let (aside, waiting) = std::mem::take(later)
+            .into_iter()
+            .partition(|(_, request)| request.unreadable.is_some());
+        *later = aside;
+        let waiting: BTreeMap<(Instant, u64), Request> = waiting;
+        ready.extend(waiting.into_iter().map(|((_, ticket), request)| (ticket, request)));
+        for request in ready.values_mut() {
+            request.failures = 0;
+            request.backoff.reset();
+        }
+        drop(state);
+        self.asked.notify_one();
     }
 
     fn forget(&self, ticket: u64) {
