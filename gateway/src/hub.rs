@@ -6,6 +6,8 @@
 //! [`Subscription`] leaves when it is dropped, so a stream is in the hub exactly
 //! as long as its response lives.
 
+mod beginnings;
+
 use std::{
     cell::LazyCell,
     collections::{HashMap, VecDeque},
@@ -21,6 +23,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::beginnings::Beginnings;
 use crate::{
     cursor::Snapshot,
     feed::{LiveRow, Row},
@@ -33,13 +36,6 @@ use crate::{
 /// A stream's queue never holds more than this, however large its rows are: a
 /// reader that has stopped costs this much and no more.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
-
-/// What was committed this long before a client connects without a cursor is
-/// brought to it: the time between its list and its stream.
-const OVERLAP: Duration = Duration::from_secs(2);
-
-/// Horizons that are kept for such clients lie this far apart: some ten at a time.
-const BEGINNINGS_APART: Duration = Duration::from_millis(250);
 
 /// How much a hub takes.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +53,7 @@ pub struct Hub {
     limits: HubLimits,
     streams: Mutex<Streams>,
     horizon: Mutex<Arc<Horizon>>,
-    /// Horizons of the last seconds and when each came, the oldest first.
-    beginnings: Mutex<VecDeque<(Instant, Arc<Horizon>)>>,
+    beginnings: Mutex<Beginnings<Arc<Horizon>>>,
     /// Rung when the next sweep should not wait for its beat: the first stream
     /// opens, somebody wrote something that no notification brought, a cursor
     /// grows too long.
@@ -95,7 +90,7 @@ impl Hub {
             limits,
             streams: Mutex::default(),
             horizon: Mutex::new(Arc::new(horizon)),
-            beginnings: Mutex::default(),
+            beginnings: Mutex::new(Beginnings::new()),
             sweep_wanted: Notify::new(),
             stirred: Notify::new(),
             watermark_moved: Notify::new(),
@@ -182,7 +177,7 @@ impl Hub {
     pub fn advance(&self, watermark: Arc<Snapshot>) {
         let mut horizon = self.horizon.lock();
         *horizon = Arc::new(Horizon { watermark, ..Horizon::clone(&horizon) });
-        self.note_beginning(&horizon);
+        self.beginnings.lock().push(Instant::now(), Arc::clone(&horizon));
         drop(horizon);
         self.watermark_moved.notify_waiters();
     }
@@ -191,35 +186,20 @@ impl Hub {
     /// back to the table with what its cursor still means.
     pub fn begin_epoch(&self, horizon: Horizon) {
         let horizon = Arc::new(horizon);
-        self.beginnings.lock().clear();
-        self.note_beginning(&horizon);
+        let mut beginnings = self.beginnings.lock();
+        beginnings.clear();
+        beginnings.push(Instant::now(), Arc::clone(&horizon));
+        drop(beginnings);
         *self.horizon.lock() = horizon;
         self.lose_all();
     }
 
-    /// Where a client begins that has no cursor: at the newest horizon that is
-    /// [`OVERLAP`] old, so that what was committed between its list and its stream
-    /// is in the stream. The newest horizon of all may be of this very moment.
+    /// Where a client begins that has no cursor: at a horizon that is some seconds
+    /// old, so that what was committed between its list and its stream is in the
+    /// stream. The newest horizon may be of this very moment.
     pub fn beginning(&self) -> Arc<Horizon> {
         let mut beginnings = self.beginnings.lock();
-        let latest = Instant::now().checked_sub(OVERLAP);
-        let is_old = |at: Instant| latest.is_some_and(|latest| at <= latest);
-        while beginnings.get(1).is_some_and(|(at, _)| is_old(*at)) {
-            beginnings.pop_front();
-        }
-        beginnings.front().map_or_else(|| self.horizon(), |(_, horizon)| Arc::clone(horizon))
-    }
-
-    fn note_beginning(&self, horizon: &Arc<Horizon>) {
-        let now = Instant::now();
-        let mut beginnings = self.beginnings.lock();
-        while beginnings.get(1).is_some_and(|(at, _)| *at + OVERLAP <= now) {
-            beginnings.pop_front();
-        }
-        // Without one of them a client only begins a little earlier.
-        if beginnings.back().is_none_or(|(at, _)| *at + BEGINNINGS_APART <= now) {
-            beginnings.push_back((now, Arc::clone(horizon)));
-        }
+        beginnings.at(Instant::now()).map_or_else(|| self.horizon(), Arc::clone)
     }
 
     /// There is something that the watermark does not see.
