@@ -16,7 +16,7 @@ use crate::{
     hub::{Hub, HubLimits},
     limits::{self, Capacity, Wanted},
     metrics::Metrics,
-    postgres::{connector::Connector, listener::ListenError},
+    postgres::{connector::Connector, listen_error::ListenError},
     server::{self, Application, Bounds, Patience},
     supervisor::{Supervisor, TaskEnded},
     tls::{Acceptor, Identity},

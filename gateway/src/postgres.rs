@@ -1,6 +1,7 @@
 //! The two roads to Postgres: the one LISTEN connection and the pool.
 
 pub mod connector;
+pub mod listen_error;
 pub mod listener;
 mod pooler;
 pub mod store;

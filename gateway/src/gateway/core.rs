@@ -19,7 +19,8 @@ use crate::{
     outcome::StreamEnd,
     postgres::{
         connector::Connector,
-        listener::{ListenError, Listener, Restart},
+        listen_error::ListenError,
+        listener::{Listener, Restart},
         store::Store,
     },
     replay::{Replayer, Replays},
@@ -162,6 +163,7 @@ impl Core {
 
         let listener = Listener {
             connector: Arc::clone(listen_connector),
+            store: Arc::clone(&self.store),
             table: config.table.clone(),
             channel: config.channel.clone(),
             probe_channel: self.probe_channel.clone(),

@@ -1,12 +1,12 @@
-//! How a connection is made.
+//! How a connection is made, and read.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
 use arc_swap::ArcSwap;
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
-use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Connection, Error, Socket, tls::MakeTlsConnect};
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::Database;
@@ -18,18 +18,25 @@ pub type PostgresConnection =
 /// Connects as the settings say now.
 pub struct Connector {
     database: ArcSwap<Database>,
+    replaced: Notify,
 }
 
 impl Connector {
     /// A connector for these settings.
     pub fn new(database: Database) -> Self {
-        Self { database: ArcSwap::from_pointee(database) }
+        Self { database: ArcSwap::from_pointee(database), replaced: Notify::new() }
     }
 
     /// Connects as these settings say from now on. Connections that are open stay
     /// open.
     pub fn replace(&self, database: Database) {
         self.database.store(Arc::new(database));
+        self.replaced.notify_waiters();
+    }
+
+    /// Waits until the settings are others.
+    pub async fn replaced(&self) {
+        self.replaced.notified().await;
     }
 
     /// A connection, which lives while it is polled.
@@ -42,6 +49,14 @@ impl Connector {
         let tls = MakeRustlsConnect::new(database.tls.as_ref().clone());
         database.config.connect(tls).await
     }
+}
+
+/// The next message that no query has asked for; `None` at the end of the
+/// connection.
+pub(super) async fn next_message(
+    connection: &mut PostgresConnection,
+) -> Result<Option<AsyncMessage>, Error> {
+    poll_fn(|cx| connection.poll_message(cx)).await.transpose()
 }
 
 /// Makes the connections of the pool.

@@ -7,29 +7,25 @@
 //!
 //! <https://www.postgresql.org/docs/current/sql-listen.html>
 
-use std::{
-    convert::Infallible, error::Error as _, future::poll_fn, pin::pin, sync::Arc, time::Duration,
-};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Client, error::SqlState};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_postgres::{AsyncMessage, Client};
 
 use super::{
-    connector::{Connector, PostgresConnection},
-    pooler::pools_transactions,
+    connector::{Connector, PostgresConnection, next_message},
+    listen_error::{ListenError, SETUP_TIMEOUT},
+    pooler::brings_notifications,
+    store::Store,
 };
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, jitter},
     config::{TableName, quote_identifier},
     dispatch::{Dispatch, Signal},
     error::chain,
     health::Health,
     metrics::Metrics,
 };
-
-/// How long a connection may take until LISTEN holds.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The client keeps the connection from ending; nothing is asked of it.
 type Listening = (Client, PostgresConnection);
@@ -38,10 +34,16 @@ type Listening = (Client, PostgresConnection);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Wait between two attempts behind a pooler in transaction mode, before jitter:
+/// it does not go away by itself.
+const POOLER_WAIT: Duration = Duration::from_secs(60);
+
 /// Keeps LISTENing until it is dropped.
 pub struct Listener {
     /// How to reach Postgres.
     pub connector: Arc<Connector>,
+    /// Where a notification can be sent from.
+    pub store: Arc<Store>,
     /// The table whose trigger is to notify.
     pub table: TableName,
     /// The channel it notifies on.
@@ -64,8 +66,8 @@ impl Listener {
     /// # Errors
     ///
     /// A refusal that waiting does not mend (a wrong password, an unknown
-    /// database), before LISTEN has held once. Later on it is an outage like any
-    /// other.
+    /// database), before LISTEN has held or a stream could be opened. Later on it is
+    /// an outage like any other.
     pub async fn run(self) -> Result<Infallible, ListenError> {
         let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         let mut has_listened = false;
@@ -81,14 +83,18 @@ impl Listener {
                 outage_logged = false;
                 backoff.reset();
             }
-            if error.is_final() && !has_listened {
+            // One that serves by the sweep goes on doing so.
+            if error.is_final() && !has_listened && !self.health.has_been_ready() {
                 return Err(error);
             }
             self.metrics.listen_up(false);
             self.metrics.listen_reconnect();
             self.dispatch.take(Signal::Listening(false));
             self.health.not_listening(format!("not listening: {}", chain(&error)));
-            let delay = backoff.next_wait();
+            let delay = match error {
+                ListenError::Pooler => jitter(POOLER_WAIT / 2, POOLER_WAIT / 2),
+                _ => backoff.next_wait(),
+            };
             // One line an outage: the attempts in between say nothing new.
             if outage_logged {
                 tracing::debug!(error = chain(&error), ?delay, "LISTEN failed again");
@@ -99,7 +105,11 @@ impl Listener {
                 );
                 outage_logged = true;
             }
-            tokio::time::sleep(delay).await;
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                // By the new address a pooler need not be in the way.
+                () = self.connector.replaced() => {}
+            }
         }
     }
 
@@ -115,7 +125,7 @@ impl Listener {
         loop {
             let message = tokio::select! {
                 biased;
-                message = next_message(&mut connection) => message?,
+                message = next_message(&mut connection) => message?.ok_or(ListenError::Closed)?,
                 () = self.restart.requested() => return Err(ListenError::ProbeLost),
             };
             self.forward(&message);
@@ -125,6 +135,11 @@ impl Listener {
     /// A connection on which LISTEN holds.
     async fn connect(&self) -> Result<Listening, ListenError> {
         let (client, mut connection) = self.connector.connect().await?;
+        // Before any setting is made: behind a pooler it would stay for others.
+        let (connector, store) = (&self.connector, &self.store);
+        if !brings_notifications(&client, &mut connection, connector, store).await? {
+            return Err(ListenError::Pooler);
+        }
         {
             let mut setup = pin!(self.setup(&client));
             // The connection moves only while it is polled; the replies to the
@@ -136,7 +151,9 @@ impl Listener {
                         done?;
                         break;
                     }
-                    message = next_message(&mut connection) => self.forward(&message?),
+                    message = next_message(&mut connection) => {
+                        self.forward(&message?.ok_or(ListenError::Closed)?);
+                    }
                 }
             }
         }
@@ -144,11 +161,15 @@ impl Listener {
     }
 
     async fn setup(&self, client: &Client) -> Result<(), ListenError> {
-        // Before any setting is made: behind a pooler it would stay for others.
-        self.refuse_pooler(client).await?;
-        // Before anything else: no function that a neighbour has made may run as
-        // the gateway.
-        client.batch_execute("SET search_path = pg_catalog, pg_temp").await?;
+        // Whatever a DBA has set for the role. First of all the path: no function
+        // that a neighbour has made may run as the gateway.
+        client
+            .batch_execute(
+                "SET search_path = pg_catalog, pg_temp;
+                 SET default_transaction_isolation = 'read committed';
+                 SET default_transaction_read_only = off",
+            )
+            .await?;
         self.check_schema(client).await?;
         client
             .batch_execute(&format!(
@@ -165,16 +186,6 @@ impl Listener {
                 quote_identifier(&self.probe_channel),
             ))
             .await?;
-        Ok(())
-    }
-
-    /// A second connection, for the moment that it takes to compare the two.
-    async fn refuse_pooler(&self, client: &Client) -> Result<(), ListenError> {
-        let (other, connection) = self.connector.connect().await?;
-        let _polled = AbortOnDropHandle::new(tokio::spawn(connection));
-        if pools_transactions(client, &other).await? {
-            return Err(ListenError::Pooler);
-        }
         Ok(())
     }
 
@@ -227,60 +238,4 @@ impl Restart {
     async fn requested(&self) {
         self.0.notified().await;
     }
-}
-
-async fn next_message(connection: &mut PostgresConnection) -> Result<AsyncMessage, ListenError> {
-    poll_fn(|cx| connection.poll_message(cx)).await.map_or(Err(ListenError::Closed), |m| Ok(m?))
-}
-
-/// Why there is no LISTEN connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// Postgres or the way to it.
-    #[error("the database cannot be used")]
-    Postgres(#[from] tokio_postgres::Error),
-    /// LISTEN did not hold in time.
-    #[error("the database did not answer within {SETUP_TIMEOUT:?}")]
-    Slow,
-    /// The connection ended without a word.
-    #[error("the connection was closed")]
-    Closed,
-    /// It looks alive, and brings no probe back.
-    #[error("the LISTEN connection brings nothing; if a pooler is in between, it must not pool it")]
-    ProbeLost,
-    /// A pooler in transaction mode is in between.
-    #[error(
-        "LISTEN goes through a pooler in transaction mode, which brings no notifications; \
-         set --listen-database-url (LISTEN_DATABASE_URL) to the address of Postgres itself"
-    )]
-    Pooler,
-    /// There is no such table.
-    #[error("there is no table {0}; create it: notify-gateway schema | psql \"$DATABASE_URL\"")]
-    NoTable(String),
-    /// The table is there, the trigger is not.
-    #[error(
-        "table {0} has no trigger notify_gateway_notify; create it: notify-gateway schema | psql \"$DATABASE_URL\""
-    )]
-    NoTrigger(String),
-}
-
-impl ListenError {
-    /// Whether waiting cannot mend it.
-    pub fn is_final(&self) -> bool {
-        let Self::Postgres(error) = self else { return false };
-        error.code().is_some_and(|code| {
-            [
-                SqlState::INVALID_PASSWORD,
-                SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-                SqlState::INVALID_CATALOG_NAME,
-            ]
-            .contains(code)
-        }) || is_missing_password(error)
-    }
-}
-
-/// The server wants a password and the URL has none: the library finds that
-/// out itself, and gives the error no code.
-fn is_missing_password(error: &tokio_postgres::Error) -> bool {
-    error.source().is_some_and(|source| source.to_string() == "password missing")
 }

@@ -1,43 +1,141 @@
 //! Finds a pooler in transaction mode on the way to Postgres.
 //!
 //! Such a pooler gives a server process to a client for one transaction at a
-//! time. LISTEN is accepted and brings nothing, and a session setting stays with
-//! a process that serves others next. So it is looked for before any setting is
-//! made, by what it cannot hide: two connections that are open at once share a
-//! server process, or one connection changes it.
+//! time. It accepts LISTEN and brings no notification, and a session setting
+//! stays on a server connection that other clients use next. So before any
+//! setting is made the connection is asked for what it is needed for: to bring
+//! a notification that another connection sends while this one is idle. Nothing
+//! else tells reliably: process numbers do not change behind a pooler that
+//! nobody else uses, and several poolers may stand behind one address.
 
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use std::{pin::pin, time::Duration};
 
-/// How often the two connections are asked. A pooler that nobody else uses is
-/// found by the first question; beside busy clients each further one is another
-/// chance.
-const ROUNDS: usize = 4;
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
+use tokio_util::task::AbortOnDropHandle;
 
-/// Whether a pooler in transaction mode stands between these two connections
-/// and their server.
+use super::{
+    connector::{Connector, PostgresConnection, next_message},
+    listen_error::ListenError,
+    store::Store,
+};
+use crate::{config::quote_identifier, error::chain};
+
+/// Asks for the server process that answers. In one transaction with what stands
+/// before it: the same process answers both.
+const PROCESS: &str = "SELECT pg_catalog.pg_backend_pid()";
+
+/// How long the notification may take. A direct connection brings it within
+/// milliseconds; a server whose commits wait for each other takes longer.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How many connections the server process is looked for with on which LISTEN
+/// stays, and how long that may take: a pooler may have none to give, and others
+/// wait for those that are held.
+const SEARCHERS: usize = 8;
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Whether this connection brings what another one notifies. The LISTEN by which
+/// it is tried is taken back.
 ///
 /// # Errors
 ///
-/// Postgres' refusal, or the way to it.
-pub(super) async fn pools_transactions(one: &Client, other: &Client) -> Result<bool, Error> {
-    let mut before = None;
-    for _ in 0..ROUNDS {
-        let seen = (process(one).await?, process(other).await?);
-        let is_changed = before.as_ref().is_some_and(|before| *before != seen);
-        if is_changed || seen.0 == seen.1 {
-            return Ok(true);
+/// Postgres' refusal, the end of the connection, or no connection in the pool of
+/// `store` to notify from.
+pub(super) async fn brings_notifications(
+    client: &Client,
+    connection: &mut PostgresConnection,
+    connector: &Connector,
+    store: &Store,
+) -> Result<bool, ListenError> {
+    // A name of its own, so that nothing ever comes to a process on which this
+    // LISTEN stays.
+    let channel = format!("notify_gateway_try_{:016x}", fastrand::u64(..));
+    let name = quote_identifier(&channel);
+    let listen = format!("BEGIN; LISTEN {name}; {PROCESS}; COMMIT");
+    let listening = polled(connection, process(client, &listen)).await?;
+    let is_brought = is_notified(connection, store, &channel).await;
+    let unlisten = format!("BEGIN; UNLISTEN {name}; {PROCESS}");
+    if polled(connection, process(client, &unlisten)).await? != listening {
+        let finding = find(connector, &unlisten, &listening);
+        let found =
+            polled(connection, async { Ok(timeout(SEARCH_TIMEOUT, finding).await) }).await?;
+        if let Ok(Err(error)) = found {
+            tracing::debug!(error = chain(&error), "a LISTEN stays on a pooled connection");
         }
-        before = Some(seen);
     }
-    Ok(false)
+    polled(connection, async { Ok(client.batch_execute("COMMIT").await?) }).await?;
+    is_brought
 }
 
-/// The server process that answers.
-async fn process(client: &Client) -> Result<Option<String>, Error> {
+/// Takes LISTEN back in the server process of a pooler that has it, if that can be
+/// found: while searchers stay in their transactions, the next is given another.
+async fn find(connector: &Connector, unlisten: &str, wanted: &str) -> Result<(), ListenError> {
+    let mut searchers = Vec::new();
+    for _ in 0..SEARCHERS {
+        let (client, connection) = connector.connect().await?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let found = process(&client, unlisten).await?;
+        searchers.push((client, connection));
+        if found == wanted {
+            break;
+        }
+    }
+    for (client, _) in &searchers {
+        client.batch_execute("COMMIT").await?;
+    }
+    Ok(())
+}
+
+/// Whether a notification on `channel` arrives in time.
+async fn is_notified(
+    connection: &mut PostgresConnection,
+    store: &Store,
+    channel: &str,
+) -> Result<bool, ListenError> {
+    let arriving = async {
+        loop {
+            let message = next_message(connection).await?.ok_or(ListenError::Closed)?;
+            if let AsyncMessage::Notification(brought) = message
+                && brought.channel() == channel
+            {
+                return Ok(true);
+            }
+        }
+    };
+    let waiting = async {
+        store.notify(channel).await?;
+        tokio::time::sleep(PATIENCE).await;
+        Ok(false)
+    };
+    tokio::select! {
+        is_brought = arriving => is_brought,
+        is_brought = waiting => is_brought,
+    }
+}
+
+/// Runs commands, of which the last asks for it: the server process that answers.
+async fn process(client: &Client, sql: &str) -> Result<String, ListenError> {
     // By the simple protocol: no statement stays prepared.
-    let messages = client.simple_query("SELECT pg_catalog.pg_backend_pid()").await?;
-    Ok(messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
+    let messages = client.simple_query(sql).await?;
+    let process = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
-    }))
+    });
+    Ok(process.unwrap_or_default().to_owned())
+}
+
+/// The connection moves only while it is polled, and the answer travels on it.
+async fn polled<T>(
+    connection: &mut PostgresConnection,
+    answer: impl Future<Output = Result<T, ListenError>>,
+) -> Result<T, ListenError> {
+    let mut answer = pin!(answer);
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            message = next_message(connection) => drop(message?.ok_or(ListenError::Closed)?),
+        }
+    }
 }

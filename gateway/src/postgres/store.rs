@@ -111,6 +111,17 @@ impl Store {
             .await?;
         Ok(transaction)
     }
+
+    /// Notifies `channel`, in a transaction of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::begin`] and [`Transaction::standing`].
+    pub async fn notify(&self, channel: &str) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        transaction.run(async |client, _| sweep::probe(client, channel, "", false).await).await?;
+        transaction.commit().await
+    }
 }
 
 /// A transaction. Dropped before its [`Transaction::commit`], or after a

@@ -24,12 +24,18 @@ pub(crate) struct Network {
 impl Network {
     /// A way to this port.
     pub(crate) async fn to(port: u16) -> Self {
+        Self::to_each(vec![port]).await
+    }
+
+    /// A way to these ports in turn, a connection each, as a balancer does.
+    pub(crate) async fn to_each(ports: Vec<u16>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let own_port = listener.local_addr().unwrap().port();
         let (passes, passing) = watch::channel(true);
         let accepting = tokio::spawn(async move {
-            let server = SocketAddr::from(([127, 0, 0, 1], port));
+            let mut ports = ports.into_iter().cycle();
             while let Ok((client, _)) = listener.accept().await {
+                let server = SocketAddr::from(([127, 0, 0, 1], ports.next().unwrap()));
                 let passing = passing.clone();
                 tokio::spawn(async move {
                     let Ok(server) = TcpStream::connect(server).await else { return };

@@ -22,9 +22,9 @@ pub(crate) struct PgBouncer {
 
 impl PgBouncer {
     /// A pooler in `mode` (`transaction`, `session`) before the server of `url`,
-    /// with one connection to it for each role, so that all its clients share it.
-    /// `None`, loudly, where PgBouncer is not installed.
-    pub(crate) async fn start(url: &str, mode: &str) -> Option<Self> {
+    /// with at most `size` connections to it for each role. `None`, loudly, where
+    /// PgBouncer is not installed.
+    pub(crate) async fn start(url: &str, mode: &str, size: usize) -> Option<Self> {
         let binary = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"]
             .into_iter()
             .find(|path| Path::new(path).exists());
@@ -37,7 +37,6 @@ impl PgBouncer {
         let (host_and_port, _) = server.split_once('/').unwrap();
         let server_port = host_and_port.rsplit_once(':').unwrap().1;
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let size = if mode == "session" { 20 } else { 1 };
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("users"), "\"bell\" \"bell\"\n").unwrap();
@@ -66,6 +65,11 @@ impl PgBouncer {
         })
         .await;
         Some(pooler)
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The URL through the pooler.
