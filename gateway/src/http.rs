@@ -156,16 +156,18 @@ impl Inner {
             (Err(Denial::Credentials(CredentialError::Missing)), false)
         };
         let has_been_ready = self.health.has_been_ready() && self.hub.has_horizon();
+        let is_flooded =
+            is_flooded || token.as_ref().is_ok_and(|found| self.is_user_flooded(found));
         if token.is_ok() && has_been_ready {
             // While nobody is connected nothing is read: now it is.
-            self.freshness.ensure().await;
+            self.freshness.ensure(is_flooded).await;
         }
-        let user = token.as_ref().ok().map(|identity| &identity.user);
+        let token = token.map(|identities| self.not_revoked(identities));
         let decision = decide(Facts {
             is_enabled: self.enabled,
             is_query_valid,
             revoked: token.as_ref().ok().and_then(|identity| self.revoked(identity)),
-            is_flooded: user.is_some_and(|user| self.admission.is_flooded_for(user)) || is_flooded,
+            is_flooded,
             has_been_ready,
             token: token.as_ref().map(|_| ()).map_err(Clone::clone),
         });
@@ -219,6 +221,19 @@ impl Inner {
         address.is_some_and(|address| self.admission.is_flooded_by(address))
     }
 
+    /// Counts an attempt of the user.
+    fn is_user_flooded(&self, (identity, _): &Found) -> bool {
+        self.admission.is_flooded_for(&identity.user)
+    }
+
+    /// The first that has not been revoked, else the first.
+    fn not_revoked(&self, (first, others): Found) -> Identity {
+        if self.revoked(&first).is_none() {
+            return first;
+        }
+        others.into_iter().find(|other| self.revoked(other).is_none()).unwrap_or(first)
+    }
+
     fn revoked(&self, identity: &Identity) -> Option<TokenError> {
         let is_revoked = self.revocations.refuse(&identity.user, identity.issued_at);
         is_revoked.then_some(match identity.issued_at {
@@ -231,7 +246,7 @@ impl Inner {
         &self,
         request: &Request<()>,
         query: &Query<'_>,
-    ) -> Result<Identity, Denial> {
+    ) -> Result<Found, Denial> {
         let headers = request.headers();
         let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
         let host = own_host(peer, request, &self.trusted_proxies);
@@ -239,20 +254,24 @@ impl Inner {
         let credentials = self.credentials.find(headers, query, is_own_page);
         match credentials.map_err(Denial::Credentials)? {
             Credentials::Explicit(token) => {
-                self.verifier.verify(token).await.map_err(Denial::Token)
+                let identity = self.verifier.verify(token).await.map_err(Denial::Token)?;
+                Ok((identity, Vec::new()))
             }
             // Browsers send all cookies of a name, for example after the
             // application has changed the path or the domain of its own.
             Credentials::Cookies(tokens) => {
-                let mut first_error = None;
+                let (mut good, mut first_error) = (Vec::new(), None);
                 for token in tokens {
                     match self.verifier.verify(&token).await {
-                        Ok(identity) => return Ok(identity),
+                        Ok(identity) => good.push(identity),
                         Err(error) => first_error = first_error.or(Some(error)),
                     }
                 }
+                let mut good = good.into_iter();
                 let missing = Denial::Credentials(CredentialError::Missing);
-                Err(first_error.map_or(missing, Denial::Token))
+                let first = good.next();
+                let first = first.ok_or_else(|| first_error.map_or(missing, Denial::Token))?;
+                Ok((first, good.collect()))
             }
         }
     }
@@ -362,6 +381,9 @@ impl Answer for ResponseBody {
         }
     }
 }
+
+/// Whose token it is: the first that verifies, and what other cookies say.
+type Found = (Identity, Vec<Identity>);
 
 const ALLOW: &str = "GET, OPTIONS";
 

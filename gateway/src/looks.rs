@@ -110,12 +110,13 @@ const IDLE_WAIT: Duration = Duration::from_secs(5);
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
 impl Freshness {
-    /// Waits until all of it is known, unless the database is away.
-    pub async fn ensure(&self) {
+    /// Waits until all of it is known, unless the database is away. For one who
+    /// tries too often nothing is asked that was asked a moment ago.
+    pub async fn ensure(&self, is_flooded: bool) {
         // While nobody is connected nothing is looked at, and what was seen a
         // moment ago may be the last for long.
         let is_idle = self.hub.is_empty();
-        let age = |age| if is_idle { Duration::ZERO } else { age };
+        let age = |age| if is_idle && !is_flooded { Duration::ZERO } else { age };
         let wait = if is_idle { IDLE_WAIT } else { BUSY_WAIT };
         let revocations = self.revocations.fresh(age(REVOCATIONS_AGE), wait);
         tokio::join!(revocations, self.sweeps.fresh(age(self.sweep_age), wait));

@@ -70,8 +70,11 @@ impl Replayer {
             // The semaphore is never closed.
             let permit = Arc::clone(&permits).acquire_owned().await;
             let batch = tokio::select! {
+                biased;
                 batch = worker.replayer.replays.next_batch() => batch,
                 never = panics(&mut queries) => match never {},
+                // Nobody waits for a page: without a try the outage would seem to last.
+                () = worker.probe(), if worker.breaker.is_open() => continue,
             };
             let this = Arc::clone(&worker);
             queries.spawn(async move {
@@ -147,30 +150,40 @@ impl Worker {
                 return self.replayer.replays.give_back(together);
             }
         };
-        let readable = if fault == Fault::Refused { self.readable().await.ok() } else { None };
-        match readable {
-            Some(snapshot) => {
-                // The database has answered.
-                self.succeeded();
-                self.unreadable(&alone, &error);
-                alone.unreadable = Some(snapshot);
-                self.step_aside(alone);
-            }
-            None => {
-                self.open(fault, &error);
-                match fault {
-                    // The breaker spaces the attempts; the stream waits for nothing else.
-                    Fault::Away => self.replayer.replays.give_back([alone]),
-                    Fault::Slow | Fault::Refused => self.replayer.replays.postpone(alone),
+        match fault {
+            Fault::Refused => match self.readable().await {
+                Ok(snapshot) => {
+                    // The database has answered.
+                    self.succeeded();
+                    self.unreadable(&alone, &error);
+                    alone.unreadable = Some(snapshot);
+                    return self.step_aside(alone);
                 }
+                // Nobody's page can be read.
+                Err(error) => self.open(Fault::Away, &error),
+            },
+            Fault::Slow => {
+                self.open(fault, &error);
+                return self.replayer.replays.postpone(alone);
             }
+            Fault::Away => self.open(fault, &error),
         }
+        // The breaker spaces the attempts; the stream waits for nothing else.
+        self.replayer.replays.give_back([alone]);
     }
 
     fn open(&self, fault: Fault, error: &StoreError) {
         if self.breaker.failed(fault) {
             tracing::warn!(error = chain(error), "replays wait for the database");
             self.replayer.health.replays_fail(format!("replays wait: {}", chain(error)));
+        }
+    }
+
+    /// Finds out whether pages can be read again.
+    async fn probe(&self) {
+        match self.readable().await {
+            Ok(_) => self.succeeded(),
+            Err(error) => self.open(Fault::Away, &error),
         }
     }
 

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_loses_one_line_end_if_it_is_text_and_nothing_if_it_is_not() {
+    fn a_file_loses_the_line_ends_at_its_end_if_it_is_text_and_nothing_if_it_is_not() {
         for (content, secret) in [
             (&b"text\n"[..], &b"text"[..]),
             (b"text\r\n", b"text"),

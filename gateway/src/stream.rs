@@ -125,13 +125,15 @@ impl EventStream {
         let until_token = identity.ends_at.duration_since(SystemTime::now()).unwrap_or_default();
         // Streams that came together, after a restart say, do not end together.
         let until_age = context.max_age.map(|age| jitter(age.mul_f64(0.9), age.mul_f64(0.2)));
-        let (until_end, ends_for) = match until_age {
-            Some(age) if age < until_token => (age, StreamEnd::MaxAge),
-            _ => (until_token, StreamEnd::TokenExpired),
-        };
         // A token may outlive any clock; a month is longer than any stream.
         const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-        let ends = opened + until_end.min(LONGEST);
+        let until_age = until_age.unwrap_or(LONGEST).min(LONGEST);
+        let (until_end, ends_for) = if until_age < until_token {
+            (until_age, StreamEnd::MaxAge)
+        } else {
+            (until_token, StreamEnd::TokenExpired)
+        };
+        let ends = opened + until_end;
         // Streams that came together are not all due together: the first comment
         // comes within half of the interval, the first heartbeat half of it later.
         let next_sign = opened + context.heartbeat.mul_f64(fastrand::f64() / 2.0);

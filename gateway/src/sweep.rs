@@ -32,6 +32,10 @@ use crate::{
 /// as seldom.
 const IDLE_FACTOR: u32 = 10;
 
+/// While nobody is connected, what was written is settled in this many times the
+/// interval.
+const DIRTY_FACTOR: u32 = 2;
+
 /// A LISTEN connection that brings no probe back for this many intervals is
 /// dead, however alive it looks.
 pub const LOST_PROBES: u32 = 3;
@@ -227,8 +231,11 @@ impl Sweeper {
     fn longest_rest(&self, is_failing: bool) -> Option<Duration> {
         if !self.hub.is_empty() {
             Some(self.interval)
-        } else if is_failing || self.hub.is_dirty() || !self.health.is_well() {
+        } else if is_failing || !self.health.is_well() {
             Some(self.interval * IDLE_FACTOR)
+        } else if self.hub.is_dirty() {
+            // So that a client without a cursor is not brought what is old.
+            Some(self.interval * DIRTY_FACTOR)
         } else {
             None
         }

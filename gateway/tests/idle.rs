@@ -45,6 +45,18 @@ async fn a_gateway_that_nobody_uses_asks_the_database_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_committed_long_before_the_first_client_came_is_not_brought_to_it() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let user = Uuid::new_v4();
+    database.insert(user, "old").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut stream = gateway.connect(user).await;
+    database.insert(user, "new").await;
+    assert_eq!(stream.titles(1).await.0, ["new"]);
+}
+
+#[tokio::test]
 async fn what_was_committed_just_before_the_first_client_came_is_not_lost() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;

@@ -62,6 +62,24 @@ async fn a_right_that_is_missing_is_said_once_and_streams_go_on_when_it_is_given
 }
 
 #[tokio::test]
+async fn an_outage_that_nobody_waits_for_the_end_of_ends_all_the_same() {
+    let database = Database::new().await;
+    let (gateway, user, cursor) = start(&database).await;
+    database.insert(user, "missed").await;
+    let payload = "FUNCTION notify_gateway.payload(notifications)";
+    database.psql(&format!("REVOKE EXECUTE ON {payload} FROM notify_gateway")).await;
+    let stream = gateway.resume(user, &cursor).await;
+    eventually("it is degraded", async || {
+        let (status, said) = gateway.readyz_strict().await;
+        status == 503 && said.contains("permission denied")
+    })
+    .await;
+    drop(stream);
+    database.psql(&format!("GRANT EXECUTE ON {payload} TO notify_gateway")).await;
+    eventually("it is well again", async || gateway.readyz_strict().await.0 == 200).await;
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_read_is_a_resync_for_its_user_and_nothing_for_others() {
     let database = Database::new().await;
     // An owner's cast to json that fails for one value.
@@ -135,9 +153,12 @@ async fn an_answer_for_many_streams_is_bounded_in_bytes_and_none_of_them_is_forg
     let cursor = Cursor::parse(&cursor).unwrap();
     let users: Vec<Uuid> = (0..40).map(|_| Uuid::new_v4()).collect();
     for user in users.iter().chain([&user]) {
+        // Stored, the one takes up as much as it is sent as, the other a hundredth.
         let insert = format!(
-            "INSERT INTO notifications (user_id, title, message)
-             SELECT '{user}', n, repeat('x', 500000) FROM generate_series(1, 2) n"
+            "INSERT INTO notifications (user_id, title, message, metadata)
+             SELECT '{user}', n, CASE n WHEN 1 THEN repeat('x', 500000) ELSE 'm' END,
+                    CASE n WHEN 2 THEN jsonb_build_object('x', repeat('x', 500000)) ELSE '{{}}' END
+             FROM generate_series(1, 2) n"
         );
         database.client.batch_execute(&insert).await.unwrap();
     }

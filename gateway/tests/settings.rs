@@ -54,7 +54,7 @@ fn each_wrong_setting_is_one_line_that_names_it() {
         ),
         (
             &[&good[2..], &["--database-url", "postgres://u@h/d?sslfoo=hunter2"]].concat(),
-            &["--database-url", "sslfoo"],
+            &["--database-url", "an unknown name"],
         ),
         (
             &[&good[2..], &["--database-url", "postgres://u:hunter2@hunter2@h/d"]].concat(),

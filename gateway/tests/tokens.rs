@@ -252,6 +252,23 @@ async fn a_cookie_is_not_looked_at_beside_a_token_and_the_first_good_one_of_seve
 }
 
 #[tokio::test]
+async fn a_revoked_cookie_does_not_hide_a_good_one_of_the_same_name() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--jwt-cookie", "session"]).await;
+    let (locked_out, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let insert = "INSERT INTO notify_gateway.revocation (user_id, before) VALUES";
+    database.psql(&format!("{insert} ('{locked_out}', 'infinity')")).await;
+    let (revoked, good) = (token(locked_out), token(user));
+    for (cookies, status) in [
+        (format!("session={revoked}; session={good}"), 200),
+        (format!("session={revoked}; session={revoked}"), 401),
+    ] {
+        let answer = request(gateway.address, "GET", STREAM_PATH, &[("cookie", &cookies)]).await;
+        assert_eq!(answer.status, status);
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_token_without_iat_is_told_what_it_lacks() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;

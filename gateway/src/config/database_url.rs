@@ -193,7 +193,7 @@ mod tests {
             ("postgres://u:hunter2@db:port/app", "not valid"),
             ("postgres://u:hunter2@db/app?hunter2", "no ="),
             ("postgres://u:hunter2@db/app?sslmode=hunter2", "sslmode"),
-            ("postgres://u:hunter2@db/app?sslkeyword=hunter2", "sslkeyword"),
+            ("postgres://u:hunter2@db/app?sslkeyword=hunter2", "an unknown name"),
             ("postgres://u:hunter2@db/app?SSLMODE=hunter2", "SSLMODE"),
             ("postgres://u:hunter2@db/app?sslpassword=hunter2", "sslpassword"),
             ("postgres://u:hunter2@db/app?service=hunter2", "service"),

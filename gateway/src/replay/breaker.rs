@@ -56,6 +56,11 @@ impl Breaker {
         }
     }
 
+    /// Whether it is open, or lets one query at a time through.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().open_until.is_some()
+    }
+
     /// Closes; whether it was open.
     pub(super) fn succeeded(&self) -> bool {
         std::mem::take(&mut *self.state.lock()).open_until.is_some()

@@ -1,7 +1,7 @@
 //! What streams ask for, until a query answers it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -47,6 +47,8 @@ struct State {
     ready: BTreeMap<u64, Request>,
     /// Those that have failed by themselves, by when they are tried again.
     later: BTreeMap<(Instant, u64), Request>,
+    /// By ticket: when those are due.
+    due: HashMap<u64, Instant>,
     next_ticket: u64,
 }
 
@@ -146,6 +148,7 @@ impl Replays {
                 break;
             }
             let request = entry.remove();
+            state.due.remove(&ticket);
             state.ready.insert(ticket, request);
         }
         let (mut batch, mut ranges): (Vec<Request>, usize) = (Vec::new(), 0);
@@ -180,7 +183,10 @@ impl Replays {
     pub(super) fn postpone(&self, mut request: Request) {
         if !request.answer.is_closed() {
             let due = Instant::now() + request.backoff.next_wait();
-            self.state.lock().later.insert((due, request.ticket), request);
+            let mut state = self.state.lock();
+            state.due.insert(request.ticket, due);
+            state.later.insert((due, request.ticket), request);
+            drop(state);
             self.asked.notify_one();
         }
     }
@@ -188,14 +194,16 @@ impl Replays {
     /// What failed failed for all: nobody needs smaller company any more.
     pub(super) fn forgive(&self) {
         let mut state = self.state.lock();
-        let State { ready, later, .. } = &mut *state;
+        let State { ready, later, due, .. } = &mut *state;
         // What waited by itself need not any more, but for a row that cannot be read.
-        let (aside, waiting) = std::mem::take(later)
-            .into_iter()
-            .partition(|(_, request)| request.unreadable.is_some());
-        *later = aside;
-        let waiting: BTreeMap<(Instant, u64), Request> = waiting;
-        ready.extend(waiting.into_iter().map(|((_, ticket), request)| (ticket, request)));
+        for ((at, ticket), request) in std::mem::take(later) {
+            if request.unreadable.is_some() {
+                later.insert((at, ticket), request);
+            } else {
+                due.remove(&ticket);
+                ready.insert(ticket, request);
+            }
+        }
         for request in ready.values_mut() {
             request.failures = 0;
             request.backoff.reset();
@@ -206,9 +214,10 @@ impl Replays {
 
     fn forget(&self, ticket: u64) {
         let mut state = self.state.lock();
-        // Few are ever postponed. One that is on its way is dropped with its answer.
-        if state.ready.remove(&ticket).is_none() {
-            state.later.retain(|(_, other), _| *other != ticket);
+        // One that is on its way is dropped with its answer.
+        state.ready.remove(&ticket);
+        if let Some(due) = state.due.remove(&ticket) {
+            state.later.remove(&(due, ticket));
         }
     }
 }

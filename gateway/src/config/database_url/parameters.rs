@@ -64,6 +64,57 @@ const UNSUPPORTED: [(&str, &str); 18] = [
 /// is compressed, 1.2 is the least version, and nothing is written about keys.
 const HARMLESS_WITH_TLS: [&str; 3] = ["sslsni", "sslcompression", "sslkeylogfile"];
 
+/// Names of parameters, ours and other drivers', that may be shown.
+const KNOWN: [&str; 47] = [
+    "application_name",
+    "async_fallback",
+    "binary_parameters",
+    "charset",
+    "command_timeout",
+    "connection_limit",
+    "currentSchema",
+    "default_query_exec_mode",
+    "encoding",
+    "gssencmode",
+    "gsslib",
+    "krbsrvname",
+    "max_inactive_connection_lifetime",
+    "max_overflow",
+    "pgbouncer",
+    "pool",
+    "pool_max_conns",
+    "pool_min_conns",
+    "pool_mode",
+    "pool_size",
+    "pool_timeout",
+    "prepareThreshold",
+    "prepared_statement_cache_size",
+    "prepared_statements",
+    "schema",
+    "search_path",
+    "server_settings",
+    "serverVersion",
+    "socket_timeout",
+    "ssl",
+    "ssl_ca_certs",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcompression",
+    "sslkey",
+    "sslkeylogfile",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "sslsni",
+    "statement_cache_size",
+    "statement_cache_capacity",
+    "statement_cache_mode",
+    "supa",
+    "tls",
+    "uselibpqcompat",
+];
+
 const TLS_MODES: &str = "sslmode is disable, prefer, require, verify-ca or verify-full";
 
 impl Parameters {
@@ -153,11 +204,9 @@ impl Parameters {
     }
 }
 
-/// A parameter's name as the log may show it: what looks like anything but a
-/// name may be a part of a value whose `&` was not escaped.
+/// A parameter's name as the log may show it: what is no name that we know may be
+/// a part of a password whose `&` was not escaped.
 fn printable(key: &str) -> String {
-    const MAX_CHARS: usize = 40;
-    let is_name = key.len() <= MAX_CHARS
-        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    if is_name { key.to_owned() } else { "(not a name)".to_owned() }
+    let is_known = KNOWN.iter().any(|known| known.eq_ignore_ascii_case(key));
+    if is_known { key.to_owned() } else { "(an unknown name)".to_owned() }
 }

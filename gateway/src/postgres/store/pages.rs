@@ -116,8 +116,7 @@ pub(super) async fn read(
     table: &TableName,
     requests: &[PageRequest<'_>],
 ) -> Result<Vec<Option<PageRows>>, StoreError> {
-    // What fits is chosen by sizes, which Postgres knows without reading a large
-    // value; only then is a payload made. (As in `Ranges::rows`, an equality of
+    // What fits is chosen by sizes; only then is a payload made. (As in `Ranges::rows`, an equality of
     // three columns would let Postgres choose the index on one of them.)
     let sql = format!(
         "SELECT picked.request, picked.number, picked.found,
@@ -143,9 +142,11 @@ pub(super) async fn read(
         requests = Ranges::REQUESTS,
         rows = Ranges::rows(
             table,
+            // Of the JSON its text: what is stored may be compressed to a hundredth.
             "n.xact_id, n.seq, coalesce(octet_length(n.title), 0)
-             + coalesce(octet_length(n.message), 0) + coalesce(pg_column_size(n.metadata), 0)
-             AS bytes",
+             + coalesce(octet_length(n.message), 0) + coalesce(pg_column_size(n.type), 0)
+             + coalesce(pg_column_size(n.status), 0)
+             + coalesce(octet_length(n.metadata::text), 0) AS bytes",
             // One more than a page takes tells whether there are more.
             "$7 + 1",
         ),

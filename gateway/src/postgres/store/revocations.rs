@@ -23,16 +23,23 @@ pub struct RevocationsRead {
 #[derive(Clone, Debug)]
 pub struct RevocationsMark {
     snapshot: Snapshot,
-    /// When the server was started. After a crash transaction numbers may be
-    /// given out again, and the snapshot means nothing any more.
+    /// When the server was started, and the time there. After a crash transaction
+    /// numbers may be given out again, and the snapshot means nothing any more. A
+    /// crash ends all connections, so the next look knows of none if its
+    /// connection is older than this one.
     server: String,
+    at: f64,
 }
 
-/// One row comes back whatever is found, with the snapshot of this very
-/// statement.
+/// What each look tells besides. One row comes back whatever is found, with the
+/// snapshot of this very statement.
+const STANDING: &str = "
+    SELECT pg_current_snapshot()::text, pg_postmaster_start_time()::text,
+           date_part('epoch', clock_timestamp()), date_part('epoch', own.backend_start),
+           r.user_id, r.before
+    FROM pg_stat_get_activity(pg_backend_pid()) AS own";
+
 const ALL: &str = "
-    SELECT pg_current_snapshot()::text, pg_postmaster_start_time()::text, r.user_id, r.before
-    FROM (SELECT) AS one
     LEFT JOIN (
         SELECT user_id, max(date_part('epoch', before)) AS before
         FROM notify_gateway.revocation GROUP BY user_id
@@ -40,8 +47,6 @@ const ALL: &str = "
 
 /// Two ranges of the index on xact_id.
 const NEW: &str = "
-    SELECT pg_current_snapshot()::text, pg_postmaster_start_time()::text, r.user_id, r.before
-    FROM (SELECT) AS one
     LEFT JOIN (
         SELECT user_id, max(date_part('epoch', before)) AS before FROM (
             SELECT user_id, before FROM notify_gateway.revocation
@@ -58,24 +63,30 @@ pub(super) async fn read(
 ) -> Result<RevocationsRead, StoreError> {
     if let Some(since) = since {
         let (xmax, xip) = texts(&since.snapshot);
-        let rows = query(client, NEW, &[(&xmax, Type::TEXT), (&xip, Type::TEXT_ARRAY)]).await?;
-        let fresh = decode(&rows, false)?;
-        if fresh.mark.server == since.server {
+        let sql = format!("{STANDING} {NEW}");
+        let rows = query(client, &sql, &[(&xmax, Type::TEXT), (&xip, Type::TEXT_ARRAY)]).await?;
+        let (fresh, connected) = decode(&rows, false)?;
+        if fresh.mark.server == since.server && connected <= since.at {
             return Ok(fresh);
         }
     }
-    decode(&query(client, ALL, &[]).await?, true)
+    let rows = query(client, &format!("{STANDING} {ALL}"), &[]).await?;
+    Ok(decode(&rows, true)?.0)
 }
 
-fn decode(rows: &[tokio_postgres::Row], is_whole: bool) -> Result<RevocationsRead, StoreError> {
+/// The look, and when its connection was made.
+fn decode(
+    rows: &[tokio_postgres::Row],
+    is_whole: bool,
+) -> Result<(RevocationsRead, f64), StoreError> {
     let first = rows.first().ok_or(StoreError::Number)?;
     let mut found = Vec::new();
     for row in rows {
-        if let Some(user) = column::<Option<Uuid>>(row, 2)? {
-            found.push(Revocation { user: user.into(), before: column(row, 3)? });
+        if let Some(user) = column::<Option<Uuid>>(row, 4)? {
+            found.push(Revocation { user: user.into(), before: column(row, 5)? });
         }
     }
     let snapshot = column::<&str>(first, 0)?.parse()?;
-    let mark = RevocationsMark { snapshot, server: column(first, 1)? };
-    Ok(RevocationsRead { found, is_whole, mark })
+    let mark = RevocationsMark { snapshot, server: column(first, 1)?, at: column(first, 2)? };
+    Ok((RevocationsRead { found, is_whole, mark }, column(first, 3)?))
 }
