@@ -39,7 +39,7 @@ use crate::{
     outcome::Refusal,
     problem::Problem,
     revocation::Revocations,
-    server::{Answer, Peer, ServerRequest},
+    server::{Answer, Malformed, Peer, ServerRequest},
     sse,
     stream::{EventStream, StreamContext},
 };
@@ -137,6 +137,9 @@ impl hyper::service::Service<ServerRequest> for Routes {
 
 impl Inner {
     async fn answer(&self, request: &Request<()>) -> Result<Response<ResponseBody>, Problem> {
+        if let Some(Malformed(problem)) = request.extensions().get() {
+            return Err(problem.clone());
+        }
         if request.uri().path() != STREAM_PATH {
             return Err(Problem::not_found());
         }

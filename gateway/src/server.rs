@@ -36,7 +36,7 @@ use places::{Place, Places};
 use stall::StallGuard;
 pub use stall::Stalled;
 
-use crate::tls::Acceptor;
+use crate::{problem::Problem, tls::Acceptor};
 
 /// TCP handshakes that the kernel finishes before the gateway accepts them. With
 /// the usual 128 a rush of reconnects overflows the queue, and each dropped SYN
@@ -75,6 +75,12 @@ pub struct Peer {
     /// stream of this request.
     pub stalled: Stalled,
 }
+
+/// In the extensions of a request that stands for bytes which are none: what is
+/// wrong with them, which is the answer. Of its headers the request has only
+/// `Origin`, so that a page may read that answer.
+#[derive(Clone, Debug)]
+pub struct Malformed(pub Problem);
 
 /// A request as a service gets it.
 pub type ServerRequest = Request<RequestBody>;

@@ -51,7 +51,8 @@ async fn reads(
     status: u16,
 ) {
     for (origin, allowed) in [(APP, APP), (EVIL, "")] {
-        let headers = [headers, &[("origin", origin)]].concat();
+        // As browsers send it: before the cookies.
+        let headers = [&[("origin", origin)], headers].concat();
         let answer = request(gateway.address, method, target, &headers).await;
         assert_eq!(answer.status, status, "{method} {target}");
         assert_eq!(answer.header("access-control-allow-origin"), allowed, "{status}");
@@ -72,6 +73,8 @@ async fn every_answer_can_be_read_by_an_allowed_page_errors_included() {
         ("GET", &query, auth.clone(), 400),
         ("GET", "/nowhere", vec![], 404),
         ("POST", STREAM_PATH, vec![], 405),
+        ("GET", STREAM_PATH, vec![("content-length", "-1")], 400),
+        ("GET", STREAM_PATH, vec![("cookie", &"x".repeat(20_000))], 431),
     ] {
         reads(&gateway, method, target, &headers, status).await;
     }

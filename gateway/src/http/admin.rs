@@ -9,7 +9,11 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::Problem;
-use crate::{health::Health, metrics::Metrics, server::ServerRequest};
+use crate::{
+    health::Health,
+    metrics::Metrics,
+    server::{Malformed, ServerRequest},
+};
 
 /// Answers the requests of the admin port.
 #[derive(Clone)]
@@ -25,6 +29,9 @@ impl Admin {
     }
 
     async fn answer(&self, request: &Request<()>) -> Result<Response<Full<Bytes>>, Problem> {
+        if let Some(Malformed(problem)) = request.extensions().get() {
+            return Err(problem.clone());
+        }
         let answer = match request.uri().path() {
             "/healthz" => text("text/plain; charset=utf-8", "ok\n".to_owned()),
             "/readyz" => self.readyz(request.uri().query()),

@@ -174,6 +174,15 @@ fn request(parsed: &httparse::Request<'_, '_>, version: Version) -> Result<Reque
     Ok(request)
 }
 
+/// The page that bytes come from which are no request, if they say so.
+pub(crate) fn origin(bytes: &[u8]) -> Option<HeaderValue> {
+    let fields = bytes.split(|&byte| byte == b'\n').skip(1).map(<[u8]>::trim_ascii);
+    let field = fields
+        .take_while(|field| !field.is_empty())
+        .find(|field| field.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"origin:")))?;
+    HeaderValue::from_bytes(field.get(7..)?.trim_ascii()).ok()
+}
+
 fn invalid(reason: &str) -> HeadError {
     HeadError::Invalid(reason.to_owned())
 }
@@ -252,6 +261,19 @@ mod tests {
             Ok(Some(Head::Request(request, persistence, _))) => (*request, persistence),
             Ok(_) => panic!("not a request: {text}"),
             Err(error) => panic!("{error:?}: {text}"),
+        }
+    }
+
+    #[test]
+    fn the_page_is_found_in_bytes_that_are_no_request() {
+        for (bytes, page) in [
+            ("GET / HTTP/1.1\r\nhost: a\r\nORIGIN:  https://a \r\nbroken\r\n", Some("https://a")),
+            ("GET / HTTP/1.1\r\nx-origin: a\r\norigins: b\r\n\r\norigin: c\r\n", None),
+            ("origin: a\r\n", None),
+            ("", None),
+        ] {
+            let found = origin(bytes.as_bytes());
+            assert_eq!(found.as_ref().and_then(|page| page.to_str().ok()), page, "{bytes}");
         }
     }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, StatusCode, Version, header, response};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header, response};
 use http_body_util::Full;
 use hyper::body::Body as _;
 use tokio::{
@@ -24,7 +24,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, Application, Connection, HEAD_TIMEOUT, MAX_BODY_BYTES, RequestBody, ServerRequest,
+    Answer, Application, Connection, HEAD_TIMEOUT, MAX_BODY_BYTES, Malformed, RequestBody,
+    ServerRequest,
     head::{self, BodyLength, Head, HeadError, MAX_HEAD_BYTES, Persistence},
 };
 use crate::problem::Problem;
@@ -65,11 +66,13 @@ where
             Ok(None) => return Ok(Next::Close),
             Err(ReadError::Io(error)) => return Err(error),
             Err(ReadError::Head(error)) => {
-                return Box::pin(refuse(stream, problem(&error))).await;
+                return Box::pin(refuse(stream, connection, &buffer, problem(&error))).await;
             }
             // Nothing was asked: there is nothing to answer.
             Err(ReadError::TooSlow) if buffer.is_empty() => return Ok(Next::Close),
-            Err(ReadError::TooSlow) => return Box::pin(refuse(stream, too_slow())).await,
+            Err(ReadError::TooSlow) => {
+                return Box::pin(refuse(stream, connection, &buffer, too_slow())).await;
+            }
         };
         let Asked::Request(mut request, persistence) = head else {
             return Ok(Next::Http2(buffer));
@@ -216,14 +219,24 @@ fn too_slow() -> Problem {
 }
 
 /// The answer to bytes that are not a request, and the end.
-async fn refuse<I: AsyncRead + AsyncWrite + Unpin>(
+async fn refuse<I, S>(
     stream: &mut I,
+    connection: &Connection<S>,
+    bytes: &[u8],
     problem: Problem,
-) -> io::Result<Next> {
-    let (parts, body) = problem.into_response(|bytes| bytes).into_parts();
-    let mut out = write_head(&parts, Persistence::Close, Framing::Length(body.len()));
-    out.put(body);
-    stream.write_all_buf(&mut out).await?;
+) -> io::Result<Next>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Application,
+{
+    let mut request = Request::new(RequestBody::Empty);
+    *request.uri_mut() = Uri::from_static("*");
+    request.headers_mut().extend(head::origin(bytes).map(|origin| (header::ORIGIN, origin)));
+    request.extensions_mut().insert(connection.peer.clone());
+    request.extensions_mut().insert(Malformed(problem));
+    let Ok(answer) = connection.service.call(request).await;
+    let (parts, body) = answer.into_parts();
+    write_whole(stream, &parts, body, false, Persistence::Close).await?;
     hang_up(stream).await
 }
 
