@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{
-    Database, EventSource, KeyHost, Process, SECRET, Signer, TestGateway, eventually, request,
-    token, tunnel,
+    Authority, Database, EventSource, KeyHost, Process, SECRET, Signer, TestGateway, eventually,
+    request, token, tunnel,
 };
 
 const USER: &str = "5a1c4f8e-9f0b-4b8e-8a53-0c8c3f7a2b11";
@@ -341,6 +341,18 @@ async fn the_key_set_is_fetched_through_the_proxy_of_the_environment_unless_it_i
     let headers = [("authorization", bearer.as_str())];
     assert_eq!(request(process.address, "GET", STREAM_PATH, &headers).await.status, 200);
     assert!(!process.log().contains("secret"), "{}", process.log());
+
+    // With https the proxy passes on what it cannot read.
+    let authority = Authority::new();
+    let tls = authority.terminate("keys.example.test", host.address).await;
+    let tunnel = tunnel::Proxy::start(tls).await;
+    let tunnel_address = format!("http://{}", tunnel.address);
+    let root = authority.root();
+    let environment = [("HTTPS_PROXY", tunnel_address.as_str()), ("SSL_CERT_FILE", root.as_str())];
+    let flags = ["--jwt-jwks-url", "https://keys.example.test/jwks.json"];
+    let process = Process::start_with(&database.url, &flags, &environment).await;
+    assert_eq!(tunnel.asked(), ["CONNECT keys.example.test:443 anonymous"]);
+    assert_eq!(request(process.address, "GET", STREAM_PATH, &headers).await.status, 200);
 
     // The host of the set is on this machine: the proxy is not asked.
     let url = host.url();

@@ -93,7 +93,12 @@ impl RequiredClaim {
     fn check(&self, claims: &Claims) -> Result<(), TokenError> {
         let found = self.path.find(claims).filter(|claim| !claim.is_null());
         let claim = found.ok_or_else(|| TokenError::RequiredMissing(self.path.to_string()))?;
-        let is_met = self.value.as_ref().is_none_or(|value| contains(claim, |text| text == value));
+        // A list of words in one text (RFC 8693, section 4.2).
+        let is_scope = matches!(self.path.0.as_str(), "scope" | "scp");
+        let is_met = self.value.as_ref().is_none_or(|value| {
+            let is_word = |text: &str| is_scope && text.split(' ').any(|word| word == value);
+            contains(claim, |text| text == value || is_word(text))
+        });
         if is_met { Ok(()) } else { Err(TokenError::Required(self.path.to_string())) }
     }
 }
@@ -248,19 +253,26 @@ mod tests {
 
     #[test]
     fn a_required_claim_is_there_or_has_its_value_alone_or_in_a_list() {
-        let claims = json!({"token_use": "access", "roles": ["a", "b"], "n": 7, "ok": true});
+        let claims = json!({
+            "token_use": "access", "roles": ["a", "b"], "n": 7, "ok": true,
+            "scope": "openid bell", "name": "Ada Lovelace",
+        });
         let check = |text: &str| {
             let required: RequiredClaim = text.parse().unwrap();
             required.check(claims.as_object().unwrap())
         };
-        for met in ["token_use=access", "token_use", "roles=b", "n=7", "ok=true", "n = 7"] {
+        for met in
+            ["token_use=access", "token_use", "roles=b", "n=7", "ok=true", "n = 7", "scope=bell"]
+        {
             assert_eq!(check(met), Ok(()), "{met}");
         }
-        for wrong in ["token_use=id", "roles=c", "n=70", "ok=false", "token_use="] {
+        for wrong in
+            ["token_use=id", "roles=c", "n=70", "ok=false", "token_use=", "scope=be", "name=Ada"]
+        {
             let name = wrong.split_once('=').unwrap().0.to_owned();
             assert_eq!(check(wrong), Err(TokenError::Required(name)));
         }
-        assert_eq!(check("scope=x"), Err(TokenError::RequiredMissing("scope".into())));
+        assert_eq!(check("acr=x"), Err(TokenError::RequiredMissing("acr".into())));
         assert!("=x".parse::<RequiredClaim>().is_err());
     }
 }

@@ -1,13 +1,19 @@
 //! A certificate authority for one test, and what it signs.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use notify_gateway::tls::{self, Roots, Trust};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{
+    ClientConfig, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
 pub(crate) struct Authority {
     directory: TempDir,
@@ -47,6 +53,26 @@ impl Authority {
             certificate: self.write(&format!("{stem}.pem"), &certificate),
             key: self.write(&format!("{stem}.key"), &key),
         }
+    }
+
+    /// Ends TLS for `name` and passes on to `target` what was inside.
+    pub(crate) async fn terminate(&self, name: &str, target: SocketAddr) -> SocketAddr {
+        let Files { certificate, key } = self.files("terminated", name);
+        let certificate = CertificateDer::from_pem_file(certificate).unwrap();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![certificate], key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(mut client) = acceptor.accept(client).await else { continue };
+                let mut server = TcpStream::connect(target).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        });
+        address
     }
 
     pub(crate) fn pem(&self) -> &str {
