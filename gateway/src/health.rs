@@ -1,8 +1,8 @@
 //! Whether the gateway can do its work, and why not: what `/readyz` says.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// A database that has not answered a sweep for this long is said to be away,
 /// although the sweep may still be answered: an operator on call wants to know

@@ -16,12 +16,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use self::beginnings::Beginnings;
 use crate::{
@@ -261,6 +261,7 @@ impl Hub {
                 continue;
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(longest.saturating_sub(began.elapsed())) => return,
                 () = stirred => {}
             }

@@ -41,8 +41,11 @@ pub mod limits;
 pub mod hub;
 pub mod looks;
 pub mod dispatch;
-// The road to Postgres.
+// The road to Postgres: what is asked and heard, how, and when.
+pub mod store;
+pub mod listen;
 pub mod postgres;
+pub mod listener;
 pub mod sweep;
 pub mod revocation_watch;
 pub mod replay;

@@ -4,12 +4,12 @@
 //! comes first has to wait until it has been asked: whether the token is
 //! revoked, and how far the rows have been offered.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::hub::Hub;
 

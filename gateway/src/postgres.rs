@@ -1,7 +1,6 @@
 //! The two roads to Postgres: the one LISTEN connection and the pool.
 
 pub mod connector;
-pub mod listen_error;
-pub mod listener;
+pub mod listen;
 mod pooler;
 pub mod store;

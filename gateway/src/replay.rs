@@ -8,25 +8,26 @@
 mod breaker;
 mod queue;
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 pub use queue::{PendingPage, Replays};
 
 use crate::{
     cursor::{Cursor, Snapshot},
     error::{LogGate, chain},
-    feed::Page,
+    feed::{Page, Row},
     health::Health,
     horizon::{Epochs, Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
-    postgres::store::{Fault, PageRequest, PageRows, Store, StoreError, Transaction},
+    sse,
+    store::{Fault, PageRequest, PageRows, Store, StoreError, StoredRow, Transaction},
 };
 use breaker::Breaker;
 use queue::Request;
@@ -39,11 +40,11 @@ const PACE: Duration = Duration::from_millis(10);
 pub type Answer = Result<Page, Resync>;
 
 /// Answers the requests.
-pub struct Replayer {
+pub struct Replayer<S> {
     /// What is asked for.
     pub replays: Arc<Replays>,
     /// Where the table is.
-    pub store: Arc<Store>,
+    pub store: S,
     /// Whose watermark the pages go by.
     pub hub: Arc<Hub>,
     /// Learns whether the table can be read.
@@ -54,57 +55,65 @@ pub struct Replayer {
     pub concurrency: usize,
 }
 
-impl Replayer {
+impl<S: Store> Replayer<S> {
     /// Answers, for as long as it is polled.
     pub async fn run(self) -> Infallible {
-        let permits = Arc::new(Semaphore::new(self.concurrency));
-        let worker = Arc::new(Worker {
+        let worker = Worker {
+            permits: Semaphore::new(self.concurrency),
             replayer: self,
             breaker: Breaker::default(),
             unreadable_logged: LogGate::default(),
-        });
-        let mut queries = JoinSet::new();
+        };
+        let mut queries = FuturesUnordered::new();
+        let mut gathering = pin!(worker.gather());
         loop {
-            let began = Instant::now();
-            worker.breaker.closed(&permits, worker.replayer.concurrency).await;
-            // The semaphore is never closed.
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            let batch = tokio::select! {
+            tokio::select! {
                 biased;
-                batch = worker.replayer.replays.next_batch() => batch,
-                never = panics(&mut queries) => match never {},
-                // Nobody waits for a page: without a try the outage would seem to last.
-                () = worker.probe(), if worker.breaker.is_open() => continue,
-            };
-            let this = Arc::clone(&worker);
-            queries.spawn(async move {
-                this.answer(batch).await;
-                drop(permit);
-            });
-            tokio::time::sleep(PACE.saturating_sub(began.elapsed())).await;
+                Some(()) = queries.next() => {}
+                (permit, batch) = &mut gathering => {
+                    queries.push(worker.answer(batch, permit));
+                    gathering.set(worker.gather());
+                }
+            }
         }
     }
 }
 
-/// Passes the panic of a query on: it is a defect, and a gateway that is half
-/// alive must not look well.
-async fn panics(queries: &mut JoinSet<()>) -> Infallible {
-    while let Some(ended) = queries.join_next().await {
-        if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
-            std::panic::resume_unwind(panic);
-        }
-    }
-    std::future::pending().await
-}
-
-struct Worker {
-    replayer: Replayer,
+struct Worker<S> {
+    replayer: Replayer<S>,
+    permits: Semaphore,
     breaker: Breaker,
     unreadable_logged: LogGate,
 }
 
-impl Worker {
-    async fn answer(&self, batch: Vec<Request>) {
+impl<S: Store> Worker<S> {
+    /// The requests for the next query, and the right to make it.
+    async fn gather(&self) -> (SemaphorePermit<'_>, Vec<Request>) {
+        tokio::time::sleep(PACE).await;
+        loop {
+            self.breaker.closed(&self.permits, self.replayer.concurrency).await;
+            // The semaphore is never closed.
+            let Ok(permit) = self.permits.acquire().await else { std::future::pending().await };
+            let probing = async {
+                let is_open = self.breaker.is_open();
+                if is_open { self.probe().await } else { std::future::pending().await }
+            };
+            tokio::select! {
+                biased;
+                batch = self.replayer.replays.next_batch() => {
+                    if !self.breaker.is_waiting() {
+                        return (permit, batch);
+                    }
+                    // It opened while nobody asked for anything.
+                    self.replayer.replays.give_back(batch);
+                }
+                // Nobody waits for a page: without a try the outage would seem to last.
+                () = probing => {}
+            }
+        }
+    }
+
+    async fn answer(&self, batch: Vec<Request>, _permit: SemaphorePermit<'_>) {
         let Replayer { replays, metrics, .. } = &self.replayer;
         let began = Instant::now();
         let (aside, batch): (Vec<_>, Vec<_>) =
@@ -262,7 +271,7 @@ impl Worker {
 
     async fn read_pages(
         &self,
-        transaction: &mut Transaction<'_>,
+        transaction: &mut S::Transaction,
         readings: &mut [Reading<'_>],
     ) -> Result<(), StoreError> {
         let requests: Vec<PageRequest<'_>> =
@@ -281,7 +290,7 @@ impl Worker {
     /// Counts, only where a page was not enough, and refuses what is too much.
     async fn refuse_the_long(
         &self,
-        transaction: &mut Transaction<'_>,
+        transaction: &mut S::Transaction,
         readings: &mut [Reading<'_>],
     ) -> Result<(), StoreError> {
         // It is one setting: all that have a limit have the same.
@@ -351,6 +360,11 @@ impl Reading<'_> {
         }
         let Some(PageRows { rows, more }) = self.page else { return Reply::NextQuery };
         metrics.replay_rows(rows.len());
+        let rows = rows.into_iter().map(encode).collect();
         Reply::Now(Ok(Page { horizon: Arc::clone(horizon), rows, complete: !more }))
     }
+}
+
+fn encode(row: StoredRow) -> Row {
+    Row { key: row.key, event: sse::notification(&row.data), made_at: None }
 }

@@ -2,19 +2,18 @@
 //! application that is locked, and a replay that runs, hold it up as little as
 //! the sweep.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::{
     error::chain,
     health::Health,
     hub::Hub,
     looks::Looks,
-    postgres::store::{RevocationsMark, RevocationsRead, Store, StoreError},
+    postgres::store::{PostgresStore, RevocationsMark, RevocationsRead},
     revocation::Revocations,
+    store::{Store as _, StoreError, Transaction as _},
 };
 
 /// The longest time between two looks while streams are open. A revocation ends
@@ -36,7 +35,7 @@ const MAX_WHOLE_INTERVAL: Duration = Duration::from_secs(45);
 /// Watches the table.
 pub struct RevocationWatch {
     /// Where the table is.
-    pub store: Arc<Store>,
+    pub store: PostgresStore,
     /// Where they are known.
     pub revocations: Arc<Revocations>,
     /// Whose streams end.

@@ -11,12 +11,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::{
     auth::Identity,
@@ -137,7 +137,7 @@ impl EventStream {
         // Streams that came together are not all due together: the first comment
         // comes within half of the interval, the first heartbeat half of it later.
         let next_sign = opened + context.heartbeat.mul_f64(fastrand::f64() / 2.0);
-        let timer = Box::pin(tokio::time::sleep_until(next_sign.min(ends).into()));
+        let timer = Box::pin(tokio::time::sleep_until(next_sign.min(ends)));
 
         let (cursor, resync) = match resumed {
             None => (subscription.beginning().cursor(), None),
@@ -223,7 +223,7 @@ impl EventStream {
             Some(StreamEnd::Revoked | StreamEnd::TokenExpired) => Instant::now() + LAST_WORDS,
             Some(_) => return Poll::Pending,
         };
-        let timer = || Box::pin(tokio::time::sleep_until(deadline.into()));
+        let timer = || Box::pin(tokio::time::sleep_until(deadline));
         let cut = self.cut.get_or_insert_with(timer);
         std::task::ready!(cut.as_mut().poll(cx));
         self.end.get_or_insert(self.ends_for);
@@ -308,7 +308,7 @@ impl EventStream {
             // The beat keeps its phase, but a stream that was held up does not
             // make up for what it missed.
             self.next_sign = (self.next_sign + self.context.heartbeat / 2).max(now);
-            self.timer.as_mut().reset(self.next_sign.min(self.ends).into());
+            self.timer.as_mut().reset(self.next_sign.min(self.ends));
             if self.is_comment_next {
                 sse::comment(&mut self.out);
             } else {

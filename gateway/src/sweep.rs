@@ -7,11 +7,9 @@
 //! a number that was given out before. A crash in between ends the transaction,
 //! and the snapshot is forgotten.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use crate::{
     cursor::Snapshot,
@@ -20,12 +18,10 @@ use crate::{
     health::Health,
     horizon::{History, Horizon},
     hub::Hub,
+    listener::Restart,
     looks::Looks,
     metrics::Metrics,
-    postgres::{
-        listener::Restart,
-        store::{Standing, Store, StoreError, Transaction},
-    },
+    store::{Standing, Store, StoreError, Transaction},
 };
 
 /// While nobody is connected, what still has to be done is done this many times
@@ -49,9 +45,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(5);
 const WATERMARK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Sweeps.
-pub struct Sweeper {
+pub struct Sweeper<S> {
     /// Where the queries are.
-    pub store: Arc<Store>,
+    pub store: S,
     /// Whose watermark it moves.
     pub hub: Arc<Hub>,
     /// Where what it finds goes.
@@ -85,7 +81,7 @@ enum Outcome {
     Unflushed { is_dirty: bool },
 }
 
-impl Sweeper {
+impl<S: Store> Sweeper<S> {
     /// Sweeps, and sweeps again.
     pub async fn run(self) -> Infallible {
         let mut state = State::default();
@@ -197,7 +193,7 @@ impl Sweeper {
     /// watermark begins anew, as durable as any.
     async fn begin_epoch(
         &self,
-        mut transaction: Transaction<'_>,
+        mut transaction: S::Transaction,
         standing: Standing,
         outlived: Option<u32>,
     ) -> Result<(), StoreError> {
@@ -247,6 +243,7 @@ impl Sweeper {
         let spread = if is_failing { 1.0 + fastrand::f64() } else { 1.0 };
         let longest = || self.longest_rest(is_failing).map(|rest| rest.mul_f64(spread));
         tokio::select! {
+            biased;
             () = self.hub.rest(longest) => {}
             () = self.hub.sweep_wanted.notified(), if !is_failing => {
                 let least = MIN_INTERVAL.saturating_sub(began.elapsed());

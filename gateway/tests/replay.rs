@@ -6,10 +6,8 @@ use std::sync::Arc;
 use notify_gateway::{
     cursor::Cursor,
     notification::UserId,
-    postgres::{
-        connector::Connector,
-        store::{PageRequest, Store},
-    },
+    postgres::{connector::Connector, store::PostgresStore},
+    store::{PageRequest, Store as _, Transaction as _},
 };
 use uuid::Uuid;
 
@@ -164,13 +162,13 @@ async fn an_answer_for_many_streams_is_bounded_in_bytes_and_none_of_them_is_forg
     }
     let config = config(&database.url, &[]);
     let connector = Arc::new(Connector::new(config.database));
-    let store = Store::new(connector, 3, config.table, "probes".into()).unwrap();
+    let store = PostgresStore::new(connector, 3, config.table, "probes".into()).unwrap();
     let ids: Vec<UserId> = users.iter().copied().map(UserId::uuid).collect();
     let requests: Vec<_> = ids.iter().map(|user| PageRequest { user, cursor: &cursor }).collect();
     let mut transaction = store.begin().await.unwrap();
     let pages = transaction.pages(&requests).await.unwrap();
     let bytes: usize =
-        pages.iter().flatten().flat_map(|page| &page.rows).map(|row| row.event.len()).sum();
+        pages.iter().flatten().flat_map(|page| &page.rows).map(|row| row.data.len()).sum();
     assert!(bytes < 6 * 1024 * 1024, "{bytes} bytes in one answer");
     let answered = pages.iter().filter(|page| page.is_some()).count();
     assert!(answered >= 4 && pages[..answered].iter().all(Option::is_some), "{answered}");

@@ -14,15 +14,12 @@ use crate::{
     health::Health,
     http::{Admin, Routes},
     hub::Hub,
+    listen::ListenError,
+    listener::{Listener, Restart},
     looks::{Freshness, Looks},
     metrics::Metrics,
     outcome::StreamEnd,
-    postgres::{
-        connector::Connector,
-        listen_error::ListenError,
-        listener::{Listener, Restart},
-        store::Store,
-    },
+    postgres::{connector::Connector, listen::PostgresListen, store::PostgresStore},
     replay::{Replayer, Replays},
     revocation::Revocations,
     revocation_watch::RevocationWatch,
@@ -53,7 +50,7 @@ pub(super) struct Parts {
 /// All parts of a gateway but its ports.
 pub(super) struct Core {
     parts: Parts,
-    store: Arc<Store>,
+    store: PostgresStore,
     revocations: Arc<Revocations>,
     replays: Arc<Replays>,
     streams: Arc<StreamContext>,
@@ -74,7 +71,7 @@ impl Core {
     ) -> Result<Self, deadpool_postgres::BuildError> {
         let nonce = Uuid::new_v4().simple().to_string();
         let probe_channel = format!("notify_gateway_{nonce}");
-        let store = Store::new(
+        let store = PostgresStore::new(
             Arc::clone(&parts.connector),
             config.pool_size,
             config.table.clone(),
@@ -93,7 +90,7 @@ impl Core {
         });
         Ok(Self {
             parts,
-            store: Arc::new(store),
+            store,
             revocations: Arc::default(),
             replays,
             streams,
@@ -118,7 +115,7 @@ impl Core {
         let dispatch = Arc::new(Dispatch::new(dispatcher));
 
         let sweeper = Sweeper {
-            store: Arc::clone(&self.store),
+            store: self.store.clone(),
             hub: Arc::clone(hub),
             dispatch: Arc::clone(&dispatch),
             looks: Arc::clone(&self.sweeps),
@@ -131,7 +128,7 @@ impl Core {
         workers.spawn("sweep", sweeper.run());
 
         let watch = RevocationWatch {
-            store: Arc::clone(&self.store),
+            store: self.store.clone(),
             revocations: Arc::clone(&self.revocations),
             hub: Arc::clone(hub),
             looks: Arc::clone(&self.revocation_looks),
@@ -143,7 +140,7 @@ impl Core {
         let for_replays = config.pool_size.saturating_sub(RESERVED_CONNECTIONS).max(1);
         let replayer = Replayer {
             replays: Arc::clone(&self.replays),
-            store: Arc::clone(&self.store),
+            store: self.store.clone(),
             hub: Arc::clone(hub),
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
@@ -161,12 +158,15 @@ impl Core {
             });
         }
 
-        let listener = Listener {
+        let listen = PostgresListen {
             connector: Arc::clone(listen_connector),
-            store: Arc::clone(&self.store),
+            store: self.store.clone(),
             table: config.table.clone(),
             channel: config.channel.clone(),
             probe_channel: self.probe_channel.clone(),
+        };
+        let listener = Listener {
+            listen,
             restart,
             dispatch,
             health: Arc::clone(health),

@@ -1,9 +1,8 @@
 //! Where a client begins that has no cursor. No clock.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 /// What was committed this long before a client connects without a cursor is
 /// brought to it: the time between its list and its stream.

@@ -16,10 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     connector::{Connector, PostgresConnection, next_message},
-    listen_error::ListenError,
-    store::Store,
+    store::PostgresStore,
 };
-use crate::{config::quote_identifier, error::chain};
+use crate::{config::quote_identifier, error::chain, listen::ListenError};
 
 /// Asks for the server process that answers. In one transaction with what stands
 /// before it: the same process answers both.
@@ -46,7 +45,7 @@ pub(super) async fn brings_notifications(
     client: &Client,
     connection: &mut PostgresConnection,
     connector: &Connector,
-    store: &Store,
+    store: &PostgresStore,
 ) -> Result<bool, ListenError> {
     // A name of its own, so that nothing ever comes to a process on which this
     // LISTEN stays.
@@ -90,7 +89,7 @@ async fn find(connector: &Connector, unlisten: &str, wanted: &str) -> Result<(),
 /// Whether a notification on `channel` arrives in time.
 async fn is_notified(
     connection: &mut PostgresConnection,
-    store: &Store,
+    store: &PostgresStore,
     channel: &str,
 ) -> Result<bool, ListenError> {
     let arriving = async {

@@ -6,7 +6,6 @@
 //! a connection that an application gets next.
 
 mod epochs;
-mod error;
 mod pages;
 mod revocations;
 mod sweep;
@@ -19,10 +18,7 @@ use tokio_postgres::{
     types::{FromSql, ToSql, Type},
 };
 
-pub use error::{Fault, StoreError};
-pub use pages::{PageRequest, PageRows};
 pub use revocations::{RevocationsMark, RevocationsRead};
-pub use sweep::Standing;
 
 use super::connector::{Connector, Pooled};
 use crate::{
@@ -30,14 +26,10 @@ use crate::{
     cursor::{RowKey, Snapshot},
     horizon::{Epochs, History},
     notification::UserId,
+    store::{PageRequest, PageRows, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction},
 };
 
-/// How long one statement may take here, and how long a connection may be
-/// waited for. Past it the database counts as away.
-///
-/// Longer than the server's own limit, so that a statement that is too slow and
-/// a server that is not there can be told apart.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection may be waited for. Past it the database counts as away.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Begins a transaction with the settings that the gateway relies on, whatever
@@ -64,13 +56,18 @@ const BEGIN: &str = "
     SET LOCAL tcp_user_timeout = '15s'";
 
 /// The queries, on a bounded pool.
-pub struct Store {
+#[derive(Clone)]
+pub struct PostgresStore {
     pool: Pool,
+    names: Arc<Names>,
+}
+
+struct Names {
     table: TableName,
     probe_channel: String,
 }
 
-impl Store {
+impl PostgresStore {
     /// A store with `size` connections at most, none of them open yet. Probes
     /// go to `probe_channel`.
     ///
@@ -94,22 +91,7 @@ impl Store {
             .create_timeout(Some(CONNECTION_TIMEOUT))
             .recycle_timeout(Some(CONNECTION_TIMEOUT))
             .build()?;
-        Ok(Self { pool, table, probe_channel })
-    }
-
-    /// Begins a transaction.
-    ///
-    /// # Errors
-    ///
-    /// No connection within [`CONNECTION_TIMEOUT`]; [`StoreError::Standby`] when
-    /// the database is no primary.
-    pub async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
-        let client = self.pool.get().await?;
-        let mut transaction = Transaction { store: self, client: Some(client) };
-        transaction
-            .run(async |client, _| client.batch_execute(BEGIN).await.map_err(StoreError::of_begin))
-            .await?;
-        Ok(transaction)
+        Ok(Self { pool, names: Arc::new(Names { table, probe_channel }) })
     }
 
     /// Notifies `channel`, in a transaction of its own.
@@ -124,51 +106,83 @@ impl Store {
     }
 }
 
+impl Store for PostgresStore {
+    type Transaction = PostgresTransaction;
+
+    async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
+        let client = Some(self.pool.get().await?);
+        let mut transaction = PostgresTransaction { client, names: Arc::clone(&self.names) };
+        transaction
+            .run(async |client, _| client.batch_execute(BEGIN).await.map_err(StoreError::of_begin))
+            .await?;
+        Ok(transaction)
+    }
+}
+
 /// A transaction. Dropped before its [`Transaction::commit`], or after a
 /// statement that failed or took too long, it closes its connection rather than
 /// hand it on: the server may still be at work on it.
-pub struct Transaction<'a> {
-    store: &'a Store,
+pub struct PostgresTransaction {
     client: Option<Client>,
+    names: Arc<Names>,
 }
 
-impl Transaction<'_> {
-    /// Where the database stands.
-    ///
-    /// # Errors
-    ///
-    /// Postgres' refusal, or no answer in time.
-    pub async fn standing(&mut self) -> Result<Standing, StoreError> {
+impl Transaction for PostgresTransaction {
+    async fn standing(&mut self) -> Result<Standing, StoreError> {
         self.run(async |client, _| sweep::standing(client).await).await
     }
 
-    /// The keys of all rows that `watermark` does not see; `None` when they are
-    /// more than can be listed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::standing`].
-    pub async fn unseen(
+    async fn unseen(
         &mut self,
         watermark: &Snapshot,
     ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
-        self.run(async |client, store| sweep::unseen(client, &store.table, watermark).await).await
+        self.run(async |client, names| sweep::unseen(client, &names.table, watermark).await).await
     }
 
-    /// Sends the probe when the transaction commits. With `flush` the transaction
-    /// also writes, so that once it has committed no crash takes back a
-    /// transaction number that was given out before this statement began.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::standing`].
-    pub async fn probe(&mut self, nonce: &str, flush: bool) -> Result<(), StoreError> {
-        self.run(async |client, store| {
-            sweep::probe(client, &store.probe_channel, nonce, flush).await
+    async fn probe(&mut self, nonce: &str, flush: bool) -> Result<(), StoreError> {
+        self.run(async |client, names| {
+            sweep::probe(client, &names.probe_channel, nonce, flush).await
         })
         .await
     }
 
+    async fn epochs(
+        &mut self,
+        history: &History,
+        outlived: Option<u32>,
+    ) -> Result<Epochs, StoreError> {
+        self.run(async |client, _| epochs::begin(client, history, outlived).await).await
+    }
+
+    async fn list_epochs(&mut self) -> Result<Epochs, StoreError> {
+        self.run(async |client, _| epochs::list(client).await).await
+    }
+
+    async fn pages(
+        &mut self,
+        requests: &[PageRequest<'_>],
+    ) -> Result<Vec<Option<PageRows>>, StoreError> {
+        self.run(async |client, names| pages::read(client, &names.table, requests).await).await
+    }
+
+    async fn exceed(
+        &mut self,
+        requests: &[PageRequest<'_>],
+        limit: u32,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.run(async |client, names| pages::exceed(client, &names.table, requests, limit).await)
+            .await
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        self.run(async |client, _| Ok(client.batch_execute("COMMIT").await?)).await?;
+        // Back to the pool. Without this it would be closed, as any that is dropped.
+        drop(self.client.take());
+        Ok(())
+    }
+}
+
+impl PostgresTransaction {
     /// The revocations: all of them, or those that are new since another look.
     ///
     /// # Errors
@@ -181,74 +195,12 @@ impl Transaction<'_> {
         self.run(async |client, _| revocations::read(client, since).await).await
     }
 
-    /// The epochs of the database, a new one begun if `history` is not that of
-    /// the last, or if the last is `outlived`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::standing`].
-    pub async fn epochs(
-        &mut self,
-        history: &History,
-        outlived: Option<u32>,
-    ) -> Result<Epochs, StoreError> {
-        self.run(async |client, _| epochs::begin(client, history, outlived).await).await
-    }
-
-    /// The epochs as they are.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::standing`].
-    pub async fn list_epochs(&mut self) -> Result<Epochs, StoreError> {
-        self.run(async |client, _| epochs::list(client).await).await
-    }
-
-    /// The next page of each request, in their order. `None` for a request whose
-    /// rows did not fit into the answer any more: it is to be asked for again.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::standing`].
-    pub async fn pages(
-        &mut self,
-        requests: &[PageRequest<'_>],
-    ) -> Result<Vec<Option<PageRows>>, StoreError> {
-        self.run(async |client, store| pages::read(client, &store.table, requests).await).await
-    }
-
-    /// Which of the requests have more than `limit` rows to replay.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::standing`].
-    pub async fn exceed(
-        &mut self,
-        requests: &[PageRequest<'_>],
-        limit: u32,
-    ) -> Result<Vec<bool>, StoreError> {
-        self.run(async |client, store| pages::exceed(client, &store.table, requests, limit).await)
-            .await
-    }
-
-    /// Commits, and gives the connection back to the pool.
-    ///
-    /// # Errors
-    ///
-    /// As [`Transaction::standing`]; then nobody knows whether it has committed.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
-        self.run(async |client, _| Ok(client.batch_execute("COMMIT").await?)).await?;
-        // Without this it would be closed, as any that is dropped.
-        drop(self.client.take());
-        Ok(())
-    }
-
     async fn run<T>(
         &mut self,
-        statement: impl AsyncFnOnce(&Client, &Store) -> Result<T, StoreError>,
+        statement: impl AsyncFnOnce(&Client, &Names) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let client = self.client.as_ref().ok_or(StoreError::Closed)?;
-        let running = statement(client, self.store);
+        let running = statement(client, &self.names);
         let outcome = tokio::time::timeout(STATEMENT_TIMEOUT, running).await;
         let outcome = outcome.unwrap_or(Err(StoreError::TimedOut));
         if outcome.is_err() {
@@ -264,7 +216,7 @@ impl Transaction<'_> {
     }
 }
 
-impl Drop for Transaction<'_> {
+impl Drop for PostgresTransaction {
     fn drop(&mut self) {
         self.close();
     }

@@ -1,11 +1,11 @@
 //! The circuit breaker before the replays' queries.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{backoff::Backoff, postgres::store::Fault};
+use crate::{backoff::Backoff, store::Fault};
 
 /// Waits while the breaker is open.
 const OPEN_MIN: Duration = Duration::from_millis(200);
@@ -54,6 +54,11 @@ impl Breaker {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Whether no query may be made now.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state.lock().open_until.is_some_and(|until| until > Instant::now())
     }
 
     /// Whether it is open, or lets one query at a time through.

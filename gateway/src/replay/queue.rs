@@ -133,6 +133,7 @@ impl Replays {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.asked.notified() => {}
                 () = due => {}
             }

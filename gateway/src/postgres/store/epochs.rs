@@ -3,8 +3,11 @@
 use deadpool_postgres::Client;
 use tokio_postgres::{Row, types::Type};
 
-use super::{StoreError, column, query, xact};
-use crate::horizon::{Epoch, Epochs, History};
+use super::{column, query, xact};
+use crate::{
+    horizon::{Epoch, Epochs, History},
+    store::StoreError,
+};
 
 /// How far apart the numbers of two epochs may be: many enough to tell them
 /// apart, few enough for two thousand of them.

@@ -4,13 +4,11 @@ use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{StoreError, column, query};
+use super::{column, query};
 use crate::{
     config::TableName,
-    cursor::Cursor,
-    feed::Row,
-    notification::{Payload, UserId},
-    sse,
+    notification::Payload,
+    store::{PageRequest, PageRows, StoreError, StoredRow},
 };
 
 /// Rows and bytes of one page of one stream's replay: a stream is given as much
@@ -22,23 +20,6 @@ const PAGE_BYTES: i64 = 64 * 1024;
 /// alone. With it a few answers on their way at once stay within some ten
 /// megabytes, however many streams are behind and however large their rows are.
 const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
-
-/// A stream's request for a page.
-pub struct PageRequest<'a> {
-    /// Whose rows.
-    pub user: &'a UserId,
-    /// What it has.
-    pub cursor: &'a Cursor,
-}
-
-/// A page as the table gave it.
-#[derive(Debug, Default)]
-pub struct PageRows {
-    /// The rows, in order.
-    pub rows: Vec<Row>,
-    /// Whether there are more.
-    pub more: bool,
-}
 
 /// The requests, and their unread ranges one after the other, as the arrays of
 /// an `unnest`.
@@ -207,11 +188,9 @@ pub(super) async fn exceed(
     query(client, &sql, &parameters).await?.iter().map(|row| column(row, 0)).collect()
 }
 
-fn decode(payload: &str) -> Result<Row, StoreError> {
+fn decode(payload: &str) -> Result<StoredRow, StoreError> {
     match Payload::decode(payload) {
-        Ok(Payload::Row(row)) => {
-            Ok(Row { key: row.key, event: sse::notification(row.data), made_at: None })
-        }
+        Ok(Payload::Row(row)) => Ok(StoredRow { key: row.key, data: row.data.to_owned() }),
         _ => Err(StoreError::Payload),
     }
 }

@@ -4,8 +4,8 @@ use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{StoreError, column, query, texts};
-use crate::{cursor::Snapshot, revocation::Revocation};
+use super::{column, query, texts};
+use crate::{cursor::Snapshot, revocation::Revocation, store::StoreError};
 
 /// What one look at the table found.
 #[derive(Clone, Debug)]

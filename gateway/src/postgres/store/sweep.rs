@@ -5,28 +5,18 @@ use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{StoreError, column, query, texts, xact};
+use super::{column, query, texts, xact};
 use crate::{
     config::TableName,
     cursor::{RowKey, Snapshot},
     horizon::History,
     notification::UserId,
+    store::{Standing, StoreError},
 };
 
 /// Rows a sweep lists; with more than these, every stream reads the table for
 /// itself. 20,000 keys are about a megabyte.
 const MAX_UNSEEN: usize = 20_000;
-
-/// Where the database stands.
-#[derive(Clone, Debug)]
-pub struct Standing {
-    /// Its current snapshot.
-    pub snapshot: Snapshot,
-    /// Which history its transaction numbers belong to.
-    pub history: History,
-    /// How full the notification queue is, 0 to 1; at 1 commits fail.
-    pub queue_usage: f64,
-}
 
 pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
     // pg_control_checkpoint() is late after a promotion; the WAL file's name

@@ -4,10 +4,10 @@ use std::{error::Error as _, time::Duration};
 
 use tokio_postgres::error::SqlState;
 
-use super::store::StoreError;
+use crate::store::StoreError;
 
 /// How long a connection may take until LISTEN holds.
-pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no LISTEN connection.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub enum ListenError {
     /// The connection ended without a word.
     #[error("the connection was closed")]
     Closed,
+    /// More was notified than is held.
+    #[error("more notifications came while LISTEN was set up than the gateway holds")]
+    Flooded,
     /// It looks alive, and brings no probe back.
     #[error("the LISTEN connection brings nothing; if a pooler is in between, it must not pool it")]
     ProbeLost,

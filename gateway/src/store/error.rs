@@ -1,10 +1,17 @@
 //! Why the database could not be asked.
 
+use std::time::Duration;
+
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
-use super::STATEMENT_TIMEOUT;
 use crate::cursor::SnapshotError;
+
+/// How long one statement may take here. Past it the database counts as away.
+///
+/// Longer than the server's own limit, so that a statement that is too slow and
+/// a server that is not there can be told apart.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why the database gave no answer, or none that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +77,7 @@ impl StoreError {
     }
 
     /// What a transaction that cannot begin means.
-    pub(super) fn of_begin(error: tokio_postgres::Error) -> Self {
+    pub(crate) fn of_begin(error: tokio_postgres::Error) -> Self {
         // "cannot set transaction read-write mode during recovery"
         let is_standby = error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED);
         if is_standby { Self::Standby } else { Self::Postgres(error) }

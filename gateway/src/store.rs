@@ -1,0 +1,119 @@
+//! What the gateway asks of the database, LISTEN apart. `postgres/store.rs` asks
+//! Postgres; the simulation asks its own.
+
+mod error;
+
+pub use error::{Fault, STATEMENT_TIMEOUT, StoreError};
+
+use crate::{
+    cursor::{Cursor, RowKey, Snapshot},
+    horizon::{Epochs, History},
+    notification::UserId,
+};
+
+/// The tables.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// A unit of work on them.
+    type Transaction: Transaction;
+
+    /// Begins a transaction in READ COMMITTED: each statement sees what is
+    /// committed when it begins.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection to be had, or [`StoreError::Standby`] when the
+    /// database is no primary.
+    fn begin(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
+}
+
+/// A transaction. Dropped before its [`Transaction::commit`], or after a
+/// statement that failed, it has not happened.
+///
+/// Each method fails with the database's refusal, or when there is no answer in
+/// time.
+pub trait Transaction: Send {
+    /// Where the database stands.
+    fn standing(&mut self) -> impl Future<Output = Result<Standing, StoreError>> + Send;
+
+    /// The keys of all rows that `watermark` does not see; `None` when they are
+    /// more than can be listed.
+    fn unseen(
+        &mut self,
+        watermark: &Snapshot,
+    ) -> impl Future<Output = Result<Option<Vec<(RowKey, UserId)>>, StoreError>> + Send;
+
+    /// Sends the probe when the transaction commits. With `flush` the transaction
+    /// also writes, so that once it has committed no crash takes back a
+    /// transaction number that was given out before this statement began.
+    fn probe(
+        &mut self,
+        nonce: &str,
+        flush: bool,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The epochs of the database, a new one begun if `history` is not that of
+    /// the last, or if the last is `outlived`.
+    fn epochs(
+        &mut self,
+        history: &History,
+        outlived: Option<u32>,
+    ) -> impl Future<Output = Result<Epochs, StoreError>> + Send;
+
+    /// The epochs as they are.
+    fn list_epochs(&mut self) -> impl Future<Output = Result<Epochs, StoreError>> + Send;
+
+    /// The next page of each request, in their order. `None` for a request whose
+    /// rows did not fit into the answer any more: it is to be asked for again.
+    fn pages(
+        &mut self,
+        requests: &[PageRequest<'_>],
+    ) -> impl Future<Output = Result<Vec<Option<PageRows>>, StoreError>> + Send;
+
+    /// Which of the requests have more than `limit` rows to replay.
+    fn exceed(
+        &mut self,
+        requests: &[PageRequest<'_>],
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Commits. After an error nobody knows whether it has.
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Where the database stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its current snapshot.
+    pub snapshot: Snapshot,
+    /// Which history its transaction numbers belong to.
+    pub history: History,
+    /// How full the notification queue is, 0 to 1; at 1 commits fail.
+    pub queue_usage: f64,
+}
+
+/// A stream's request for a page.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRequest<'a> {
+    /// Whose rows.
+    pub user: &'a UserId,
+    /// What it has.
+    pub cursor: &'a Cursor,
+}
+
+/// A page as the table gave it.
+#[derive(Debug, Default)]
+pub struct PageRows {
+    /// The rows, in order.
+    pub rows: Vec<StoredRow>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// A row of a page.
+#[derive(Clone, Debug)]
+pub struct StoredRow {
+    /// Its place in history.
+    pub key: RowKey,
+    /// The JSON object the client gets.
+    pub data: String,
+}
