@@ -176,6 +176,16 @@ impl EventStream {
         stream
     }
 
+    /// Its place in the hub.
+    pub fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// Whether rows wait for it in the table or in its queue.
+    pub fn is_lagging(&self) -> bool {
+        self.is_lagging
+    }
+
     /// Appends what is due to `out`; false at the end.
     pub fn poll_events(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
         let before = out.len();

@@ -1,26 +1,43 @@
-//! One process of the gateway: the real hub and dispatcher, and the machines
-//! that feed them.
+//! One process of the gateway: its own hub, dispatcher, sweeper, replayer,
+//! listener and streams, polled when the dice say so.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use notify_gateway::{
-    dispatch::{Dispatcher, Signal},
+    dispatch::{Dispatch, Dispatcher},
+    ends::RecentEnds,
     health::Health,
     hub::{Hub, HubLimits},
+    listener::{Listener, Restart},
+    looks::Looks,
     metrics::Metrics,
     notification::UserId,
     outcome::StreamEnd,
+    replay::{Replayer, Replays},
+    revocation::Revocation,
+    stream::StreamContext,
+    sweep::Sweeper,
 };
 
 use crate::{
-    beat::{Beat, Reach},
-    listener::Listener,
-    postgres::Postgres,
-    replay::Replays,
+    database::{Database, Hearing},
     sabotage::Sabotage,
     scene::Scene,
-    stream::{Shared, Stream},
+    server::Shared,
+    stream::{GivenRows, Stream},
+    turns::Turns,
 };
+
+/// Time between two sweeps.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Queries of replays that may be on their way at once.
+const CONCURRENCY: usize = 2;
 
 /// A process.
 pub struct Gateway {
@@ -29,61 +46,144 @@ pub struct Gateway {
     /// Its open responses.
     pub streams: Vec<Stream>,
     /// Its LISTEN connection.
-    pub listener: Listener,
-    /// Its beat.
-    pub beat: Beat,
-    /// Its replayer.
-    pub replays: Replays,
+    pub listener: Part,
+    /// Its sweeps.
+    pub sweeper: Part,
+    /// Its replays.
+    pub replayer: Part,
     /// Whether it says goodbye.
     pub is_closing: bool,
     hub: Arc<Hub>,
-    dispatcher: Dispatcher,
-    health: Health,
-    signals: VecDeque<Signal<'static>>,
-    shared: Shared,
+    health: Arc<Health>,
+    context: Arc<StreamContext>,
+    given: GivenRows,
+}
+
+/// A task of a gateway.
+pub struct Part {
+    turns: Turns,
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Part {
+    fn new(turns: Turns, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { turns, task: Box::pin(task) }
+    }
+
+    /// Whether it waits for the database.
+    pub fn is_waiting(&self) -> bool {
+        self.turns.are_wanted()
+    }
+
+    /// Goes on, with a turn for one of its queries; `false`: none waits for one.
+    pub fn go_on(&mut self, dice: &mut fastrand::Rng) -> bool {
+        let has_turn = self.turns.give(dice);
+        let ended = self.task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(ended.is_pending(), "it never ends");
+        has_turn
+    }
+
+    /// Goes on until it waits for its clock.
+    pub fn finish(&mut self, dice: &mut fastrand::Rng) {
+        const MOST: usize = 200;
+        for _ in 0..MOST {
+            if !self.go_on(dice) && !self.is_waiting() {
+                return;
+            }
+        }
+    }
+
+    /// One of its connections breaks; `false`: it has none.
+    pub fn cut(&self, dice: &mut fastrand::Rng) -> bool {
+        self.turns.cut(dice)
+    }
 }
 
 impl Gateway {
     /// A process that has just started.
-    pub fn start(nonce: u32, metrics: &Arc<Metrics>, scene: &Scene) -> Self {
-        scene.tell(|| format!("gateway {nonce}: starts"));
-        let queued_rows = scene.plan.queue_events;
+    pub fn start(nonce: u32, metrics: &Arc<Metrics>, shared: &Shared) -> Self {
+        let plan = shared.lock().scene.plan.clone();
+        let queued_rows = plan.queue_events;
         let hub = Hub::new(HubLimits { queued_rows, streams: 1000, streams_per_user: 1000 });
-        let health = Health::new();
+        let health = Arc::new(Health::new());
         // Nobody is revoked here, and streams are opened only once that is known.
         health.revocations_are_known();
+        let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(metrics));
+        let dispatch = Arc::new(Dispatch::new(dispatcher));
+        let restart = Arc::new(Restart::default());
+        let replays = Arc::new(Replays::default());
+
+        let turns = Turns::default();
+        let hearing = Hearing { shared: Arc::clone(shared), turns: turns.clone(), nonce };
+        let listener = Listener {
+            listen: hearing,
+            restart: Arc::clone(&restart),
+            dispatch: Arc::clone(&dispatch),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(metrics),
+        };
+        let listener = Part::new(turns, async move {
+            let Err(error) = listener.run().await;
+            unreachable!("{error}");
+        });
+        let turns = Turns::default();
+        let sweeper = Sweeper {
+            store: Database::for_sweeps(Arc::clone(shared), turns.clone(), nonce),
+            hub: Arc::clone(&hub),
+            dispatch,
+            looks: Arc::new(Looks::new()),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(metrics),
+            restart,
+            interval: SWEEP_INTERVAL,
+            nonce: nonce.to_string(),
+        };
+        let sweeper = Part::new(turns, async move { match sweeper.run().await {} });
+        let turns = Turns::default();
+        let replayer = Replayer {
+            replays: Arc::clone(&replays),
+            store: Database::for_replays(Arc::clone(shared), turns.clone(), nonce),
+            hub: Arc::clone(&hub),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(metrics),
+            concurrency: CONCURRENCY,
+        };
+        let replayer = Part::new(turns, async move { match replayer.run().await {} });
+        let context = StreamContext {
+            metrics: Arc::clone(metrics),
+            ends: RecentEnds::default(),
+            replays,
+            replay_limit: u32::try_from(plan.replay_limit).unwrap_or(u32::MAX),
+            heartbeat: plan.heartbeat,
+            retry: Duration::from_secs(1),
+            drain: Duration::from_secs(1),
+            max_age: None,
+        };
         Self {
             nonce,
             streams: Vec::new(),
-            listener: Listener::new(nonce, scene.clock),
-            beat: Beat::new(nonce),
-            replays: Replays::default(),
+            listener,
+            sweeper,
+            replayer,
             is_closing: false,
-            dispatcher: Dispatcher::new(Arc::clone(&hub), Arc::clone(metrics)),
             hub,
             health,
-            signals: VecDeque::new(),
-            shared: Shared::default(),
+            context: Arc::new(context),
+            given: GivenRows::default(),
         }
     }
 
     /// Whether it takes streams.
     pub fn is_ready(&self, scene: &Scene) -> bool {
-        let has_horizon =
-            self.hub.horizon().epochs.current() != 0 || scene.is_without(Sabotage::Readiness);
+        let has_horizon = self.hub.has_horizon() || scene.is_without(Sabotage::Readiness);
         self.health.has_been_ready() && has_horizon && !self.is_closing
     }
 
     /// Opens a stream. `None`: it is stopping.
-    pub fn open(
-        &mut self,
-        id: u64,
-        user: UserId,
-        resumed: Option<&str>,
-        scene: &Scene,
-    ) -> Option<()> {
+    pub fn open(&mut self, id: u64, user: UserId, resumed: Option<&str>, clock: u64) -> Option<()> {
         let subscription = self.hub.subscribe(user, None).ok()?;
-        self.streams.push(Stream::open(id, subscription, resumed, scene));
+        let context = Arc::clone(&self.context);
+        self.streams.push(Stream::open(id, context, subscription, resumed, clock));
         Some(())
     }
 
@@ -92,47 +192,15 @@ impl Gateway {
         self.streams.iter_mut().find(|stream| stream.id == id)
     }
 
-    /// The next `await` of its beat.
-    pub fn step_beat(&mut self, postgres: &mut Postgres, scene: &mut Scene) -> bool {
-        let Self { beat, hub, signals, health, listener, .. } = self;
-        let reach = Reach { hub, signals, health, listener };
-        beat.step(postgres, reach, scene)
-    }
-
-    /// The next thing of its listener.
-    pub fn step_listener(&mut self, postgres: &Postgres, scene: &mut Scene) -> bool {
-        self.listener.step(postgres, &mut self.signals, &self.health, scene)
-    }
-
-    /// The dispatcher takes a signal.
-    pub fn dispatch(&mut self, scene: &Scene) -> bool {
-        let Some(signal) = self.signals.pop_front() else { return false };
-        scene.tell(|| format!("gateway {}: dispatches {signal:?}", self.nonce));
-        self.dispatcher.take(signal);
-        scene.tell(|| {
-            let horizon = self.hub.horizon();
-            let (epoch, watermark) = (horizon.epochs.current(), &horizon.watermark);
-            format!("gateway {}: epoch {epoch}, watermark {watermark}", self.nonce)
-        });
-        true
-    }
-
-    /// The next `await` of its replayer.
-    pub fn step_replays(&mut self, postgres: &Postgres, scene: &mut Scene) -> bool {
-        let Self { replays, streams, hub, .. } = self;
-        let ids: Vec<u64> = streams.iter().map(|stream| stream.id).collect();
-        let give = |id, answer| {
-            if let Some(stream) = streams.iter_mut().find(|stream| stream.id == id) {
-                stream.answer(answer);
-            }
-        };
-        replays.step(postgres, hub, scene, |id| ids.contains(&id), give)
-    }
-
     /// A stream goes on.
-    pub fn poll(&mut self, place: usize, scene: &mut Scene) -> bool {
-        let Self { streams, replays, shared, .. } = self;
-        streams[place].poll(replays, shared, scene)
+    pub fn poll(&mut self, place: usize, scene: &Scene) -> bool {
+        let Self { streams, given, .. } = self;
+        streams[place].poll(given, scene)
+    }
+
+    /// The streams of `user` are ended, as by a revocation.
+    pub fn revoke(&self, user: UserId) {
+        self.hub.revoke(&Revocation { user, before: f64::INFINITY });
     }
 
     /// It says goodbye to its streams and takes no more.
@@ -141,9 +209,9 @@ impl Gateway {
         self.hub.close(StreamEnd::Shutdown);
     }
 
-    /// Nothing is on its way in it.
-    pub fn is_idle(&self) -> bool {
-        let nothing_waits = self.signals.is_empty() && self.replays.is_idle();
-        nothing_waits && self.listener.is_idle() && self.beat.rests()
+    /// For the trace: how far it is.
+    pub fn shown(&self) -> String {
+        let horizon = self.hub.horizon();
+        format!("epoch {}, watermark {}", horizon.epochs.current(), horizon.watermark)
     }
 }

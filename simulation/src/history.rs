@@ -1,26 +1,38 @@
 //! One history: a world, its steps, its healing, the judgement.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use notify_gateway::{metrics::Metrics, notification::UserId, outcome::StreamEnd};
+use notify_gateway::{metrics::Metrics, notification::UserId};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::{
     client::Client,
-    gateway::Gateway,
-    oracle::Book,
+    gateway::{Gateway, Part},
+    oracle::{Book, Violation},
     plan::{Act, Plan},
     postgres::{Commit, Mode, NoticeText, Postgres, TransactionId},
     sabotage::Sabotage,
     scene::Scene,
+    server::{Server, Shared},
+    stream::EventKind,
 };
 
-/// Beats of every gateway once it follows the right history: one sweeps, one
-/// finds what came in meanwhile, one that all is well.
-const HEALING_BEATS: usize = 3;
+/// A round of the healing takes this long, by the gateways' clock.
+const ROUND: Duration = Duration::from_millis(250);
+
+/// Everything is at rest when nothing has come for so many rounds, which are
+/// three sweeps and more.
+const CALM_ROUNDS: usize = 14;
 
 /// After this many rounds in which something moves, nothing ever comes to rest.
-const MAX_ROUNDS: usize = 3_000;
+const MAX_ROUNDS: usize = 1_000;
+
+/// The longest time that passes while a part of a gateway waits for its clock and
+/// not for the database.
+const SWEEP_WAIT: Duration = Duration::from_secs(1);
+const LISTEN_WAIT: Duration = Duration::from_millis(500);
+const REPLAY_WAIT: Duration = Duration::from_millis(50);
 
 /// How a history is to be run.
 #[derive(Clone, Copy, Debug)]
@@ -45,24 +57,33 @@ pub struct Outcome {
     pub faults: [u64; Act::FAULTS.len()],
 }
 
-/// Runs one history.
+/// Runs one history, with a clock of its own that only the history moves.
 pub fn run(options: Options, metrics: &Arc<Metrics>) -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    // It opens no file and starts no thread.
+    let runtime = builder.enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap_or_else(|error| unreachable!("{error}"));
+    // The gateway's own jitter.
+    fastrand::seed(options.seed);
     let mut dice = fastrand::Rng::with_seed(options.seed);
     let plan = Plan::new(&mut dice);
     let steps = plan.steps.min(options.steps.unwrap_or(usize::MAX));
-    let mut world = World::new(dice, plan, options, metrics);
-    for _ in 0..steps {
-        world.step();
-    }
-    world.heal();
-    let World { book, faults, .. } = world;
-    Outcome { book, steps, faults }
+    let running = async {
+        let mut world = World::new(dice, plan, options, metrics).await;
+        for _ in 0..steps {
+            world.step().await;
+        }
+        world.heal().await;
+        let World { book, faults, .. } = world;
+        Outcome { book, steps, faults }
+    };
+    // What is polled by hand shares no budget with anybody.
+    runtime.block_on(tokio::task::unconstrained(running))
 }
 
 struct World {
-    scene: Scene,
+    shared: Shared,
     metrics: Arc<Metrics>,
-    postgres: Postgres,
     gateways: Vec<Option<Gateway>>,
     clients: Vec<Client>,
     next_nonce: u32,
@@ -73,15 +94,23 @@ struct World {
 }
 
 impl World {
-    fn new(dice: fastrand::Rng, plan: Plan, options: Options, metrics: &Arc<Metrics>) -> Self {
+    async fn new(
+        dice: fastrand::Rng,
+        plan: Plan,
+        options: Options,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let Options { without, trace, .. } = options;
         let postgres = Postgres::new(plan.first_xact, plan.seq_lookahead);
         let clients =
             (0..plan.clients).map(|number| Client::new(number, user(number % plan.users)));
-        let clients = clients.collect();
+        let (clients, starts_ready) = (clients.collect(), plan.starts_ready);
+        let gateways = (0..plan.gateways).map(|_| None).collect();
+        let scene = Scene { dice, plan, without, clock: 0, trace };
+        let (ears, believed) = Default::default();
         let mut world = Self {
-            postgres,
-            gateways: (0..plan.gateways).map(|_| None).collect(),
+            shared: Arc::new(Mutex::new(Server { postgres, scene, ears, believed })),
+            gateways,
             clients,
             next_nonce: 0,
             next_stream: 0,
@@ -89,28 +118,49 @@ impl World {
             book: Book::default(),
             faults: [0; Act::FAULTS.len()],
             metrics: Arc::clone(metrics),
-            scene: Scene { dice, plan, without, clock: 0, trace },
         };
         for place in 0..world.gateways.len() {
             world.start(place);
         }
-        if world.scene.plan.starts_ready {
-            while !world.gateways.iter().flatten().all(|gateway| gateway.is_ready(&world.scene)) {
-                world.beat_all();
-                world.settle();
+        if starts_ready {
+            while !world.is_ready() {
+                world.round().await;
             }
             // The standby was made of what there was.
-            world.postgres.replicate(usize::MAX);
+            world.shared.lock().postgres.replicate(usize::MAX);
         }
         world
     }
 
-    fn step(&mut self) {
-        self.scene.clock += 1;
+    fn is_ready(&self) -> bool {
+        let scene = &self.shared.lock().scene;
+        self.gateways.iter().flatten().all(|gateway| gateway.is_ready(scene))
+    }
+
+    /// A number below `end`, by the dice.
+    fn draw(&self, end: usize) -> usize {
+        self.shared.lock().scene.dice.usize(0..end)
+    }
+
+    fn chance(&self, percent: impl Fn(&Plan) -> u8) -> bool {
+        let scene = &mut self.shared.lock().scene;
+        let percent = percent(&scene.plan);
+        scene.chance(percent)
+    }
+
+    fn tell(&self, what: impl FnOnce() -> String) {
+        self.shared.lock().scene.tell(what);
+    }
+
+    async fn step(&mut self) {
+        self.shared.lock().scene.clock += 1;
         // One that is not possible now gives way to another.
         for _ in 0..4 {
-            let act = self.scene.plan.act(&mut self.scene.dice);
-            if self.act(act) {
+            let act = {
+                let Scene { plan, dice, .. } = &mut self.shared.lock().scene;
+                plan.act(dice)
+            };
+            if self.act(act).await {
                 if let Some(place) = Act::FAULTS.iter().position(|fault| *fault == act) {
                     self.faults[place] += 1;
                 }
@@ -120,7 +170,7 @@ impl World {
     }
 
     /// Whether it was possible.
-    fn act(&mut self, act: Act) -> bool {
+    async fn act(&mut self, act: Act) -> bool {
         match act {
             Act::Write => self.write(),
             Act::Begin => self.begin().is_some(),
@@ -130,81 +180,94 @@ impl World {
                 None => false,
             },
             Act::RollBack => self.writer().is_some_and(|id| {
-                let possible = self.postgres.roll_back(id);
-                self.scene.tell(|| format!("{id:?} rolls back: {possible}"));
+                let server = &mut *self.shared.lock();
+                let possible = server.postgres.roll_back(id);
+                server.scene.tell(|| format!("{id:?} rolls back: {possible}"));
                 possible
             }),
             Act::NotifyOnly => {
                 self.notify("other channel", NoticeText::Probe { nonce: u32::MAX, number: 0 })
             }
             Act::Junk => {
-                let text = ["hello", "", "{}"][self.scene.dice.usize(0..3)];
+                let text = ["hello", "", "{}"][self.draw(3)];
                 self.notify("typed", NoticeText::Payload(text.to_owned()))
             }
             Act::Abort => self.begin().is_some_and(|id| {
                 self.insert(id);
-                self.scene.tell(|| format!("{id:?} rolls back"));
-                self.postgres.roll_back(id)
+                self.tell(|| format!("{id:?} rolls back"));
+                self.shared.lock().postgres.roll_back(id)
             }),
             Act::FlushWal => {
-                self.postgres.flush_wal();
+                self.shared.lock().postgres.flush_wal();
                 true
             }
             Act::Replicate => {
-                self.postgres.replicate(1 + self.scene.dice.usize(0..12));
+                let records = 1 + self.draw(12);
+                self.shared.lock().postgres.replicate(records);
                 true
             }
             Act::Recover => {
-                let is_down = !self.postgres.is_up();
+                let Server { postgres, scene, .. } = &mut *self.shared.lock();
+                let is_down = !postgres.is_up();
                 if is_down {
-                    self.postgres.recover(self.scene.clock);
-                    self.scene.tell(|| "the server is up".to_owned());
+                    postgres.recover(scene.clock);
+                    scene.tell(|| "the server is up".to_owned());
                 }
                 is_down
             }
             Act::Crash | Act::Restart | Act::Promote => self.end_server(act),
             Act::Start => {
-                let place = self.scene.dice.usize(0..self.gateways.len());
-                self.gateways[place].is_none() && self.start(place)
+                let place = self.draw(self.gateways.len());
+                let is_gone = self.gateways[place].is_none();
+                if is_gone {
+                    self.start(place);
+                }
+                is_gone
             }
             Act::Connect | Act::Read | Act::Cut => self.client(act),
-            _ => self.gateway(act),
+            _ => self.gateway(act).await,
         }
     }
 
     // Writers.
 
     fn begin(&mut self) -> Option<TransactionId> {
-        if !self.postgres.is_up() || self.postgres.writers().count() >= 6 {
+        let Server { postgres, scene, .. } = &mut *self.shared.lock();
+        if !postgres.is_up() || postgres.writers().count() >= 6 {
             return None;
         }
-        let mode = if self.scene.chance(self.scene.plan.silent_writers) {
+        let mode = if scene.chance(scene.plan.silent_writers) {
             Mode::Silent
-        } else if self.scene.chance(self.scene.plan.ring_writers) {
+        } else if scene.chance(scene.plan.ring_writers) {
             Mode::Ring
         } else {
             Mode::Rows
         };
-        let id = self.postgres.begin(mode, true);
-        self.scene.tell(|| format!("{id:?} begins, {mode:?}"));
+        let id = postgres.begin(mode, true);
+        scene.tell(|| format!("{id:?} begins, {mode:?}"));
         Some(id)
     }
 
-    fn insert(&mut self, id: TransactionId) {
-        let user = user(self.scene.dice.usize(0..self.scene.plan.users));
-        let large = self.scene.chance(self.scene.plan.large_rows);
-        let silent = self.scene.chance(self.scene.plan.silent_rows);
-        let row = self.postgres.insert(id, &user, large, silent);
-        self.scene.tell(|| {
-            let key = self.postgres.written[row].key;
+    fn insert(&self, id: TransactionId) {
+        let Server { postgres, scene, .. } = &mut *self.shared.lock();
+        let user = user(scene.dice.usize(0..scene.plan.users));
+        let large = scene.chance(scene.plan.large_rows);
+        let silent = scene.chance(scene.plan.silent_rows);
+        let row = postgres.insert(id, &user, large, silent);
+        scene.tell(|| {
+            let key = postgres.written[row].key;
             format!("{id:?} inserts row {row} for {user}: {key:?}, large {large}, silent {silent}")
         });
     }
 
-    fn commit(&mut self, id: TransactionId) -> bool {
-        let progress = self.postgres.commit(id, self.scene.clock);
-        self.scene.tell(|| format!("{id:?} commits: {progress:?}"));
-        if progress == Commit::Written && !self.scene.chance(self.scene.plan.slow_commits) {
+    fn commit(&self, id: TransactionId) -> bool {
+        let progress = {
+            let Server { postgres, scene, .. } = &mut *self.shared.lock();
+            let progress = postgres.commit(id, scene.clock);
+            scene.tell(|| format!("{id:?} commits: {progress:?}"));
+            progress
+        };
+        if progress == Commit::Written && !self.chance(|plan| plan.slow_commits) {
             return self.commit(id);
         }
         progress != Commit::Waits
@@ -212,67 +275,72 @@ impl World {
 
     fn write(&mut self) -> bool {
         let Some(id) = self.begin() else { return false };
-        for _ in 0..1 + self.scene.dice.usize(0..4) * self.scene.dice.usize(0..2) {
+        for _ in 0..1 + self.draw(4) * self.draw(2) {
             self.insert(id);
         }
         self.commit(id)
     }
 
-    fn notify(&mut self, what: &str, text: NoticeText) -> bool {
-        if !self.postgres.is_up() {
-            return false;
-        }
-        let id = self.postgres.begin(Mode::Rows, true);
-        self.scene.tell(|| format!("{id:?} only notifies: {what}"));
-        self.postgres.notify(id, text);
+    fn notify(&self, what: &str, text: NoticeText) -> bool {
+        let id = {
+            let Server { postgres, scene, .. } = &mut *self.shared.lock();
+            if !postgres.is_up() {
+                return false;
+            }
+            let id = postgres.begin(Mode::Rows, true);
+            scene.tell(|| format!("{id:?} only notifies: {what}"));
+            postgres.notify(id, text);
+            id
+        };
         self.commit(id)
     }
 
-    fn writer(&mut self) -> Option<TransactionId> {
-        let writers: Vec<TransactionId> = self.postgres.writers().collect();
-        let is_possible = self.postgres.is_up() && !writers.is_empty();
-        is_possible.then(|| writers[self.scene.dice.usize(0..writers.len())])
+    fn writer(&self) -> Option<TransactionId> {
+        let Server { postgres, scene, .. } = &mut *self.shared.lock();
+        let writers: Vec<TransactionId> = postgres.writers().collect();
+        let is_possible = postgres.is_up() && !writers.is_empty();
+        is_possible.then(|| writers[scene.dice.usize(0..writers.len())])
     }
 
-    fn open_writer(&mut self) -> Option<TransactionId> {
-        self.writer().filter(|id| self.postgres.is_open(*id))
+    fn open_writer(&self) -> Option<TransactionId> {
+        self.writer().filter(|id| self.shared.lock().postgres.is_open(*id))
     }
 
     // The server.
 
-    fn end_server(&mut self, how: Act) -> bool {
-        if !self.postgres.is_up() {
+    fn end_server(&self, how: Act) -> bool {
+        let server = &mut *self.shared.lock();
+        if !server.postgres.is_up() {
             return false;
         }
-        let clock = self.scene.clock;
-        for gateway in self.gateways.iter_mut().flatten() {
-            gateway.listener.lose(&self.postgres, clock);
-        }
-        self.scene.tell(|| format!("the server ends: {how:?}"));
+        server.hang_up();
+        let Server { postgres, scene, .. } = server;
+        scene.tell(|| format!("the server ends: {how:?}"));
         match how {
-            Act::Restart => self.postgres.shut_down(),
-            Act::Promote => self.postgres.promote(clock),
-            _ => self.postgres.crash(),
+            Act::Restart => postgres.shut_down(),
+            Act::Promote => postgres.promote(scene.clock),
+            _ => postgres.crash(),
         }
-        if how != Act::Promote && !self.scene.chance(self.scene.plan.outages) {
-            self.postgres.recover(clock);
+        if how != Act::Promote && !scene.chance(scene.plan.outages) {
+            postgres.recover(scene.clock);
         }
         true
     }
 
     // Gateways.
 
-    fn start(&mut self, place: usize) -> bool {
-        let gateway = Gateway::start(self.next_nonce, &self.metrics, &self.scene);
+    fn start(&mut self, place: usize) {
+        let nonce = self.next_nonce;
+        self.tell(|| format!("gateway {nonce}: starts"));
+        self.gateways[place] = Some(Gateway::start(nonce, &self.metrics, &self.shared));
         self.next_nonce += 1;
-        self.gateways[place] = Some(gateway);
-        true
     }
 
     fn kill(&mut self, place: usize) {
-        let Some(mut gateway) = self.gateways[place].take() else { return };
-        self.scene.tell(|| format!("gateway {}: is killed", gateway.nonce));
-        gateway.beat.kill(&mut self.postgres);
+        let Some(gateway) = self.gateways[place].take() else { return };
+        self.tell(|| format!("gateway {}: is killed", gateway.nonce));
+        // Its transactions end with it.
+        drop(gateway);
         for client in &mut self.clients {
             if client.connected.is_some_and(|(at, _)| at == place) {
                 client.connected = None;
@@ -280,36 +348,40 @@ impl World {
         }
     }
 
-    fn gateway(&mut self, act: Act) -> bool {
-        let place = self.scene.dice.usize(0..self.gateways.len());
-        let Self { postgres, scene, .. } = self;
-        let Some(gateway) = &mut self.gateways[place] else { return false };
+    async fn gateway(&mut self, act: Act) -> bool {
+        let place = self.draw(self.gateways.len());
+        let Self { shared, gateways, .. } = self;
+        let Some(gateway) = &mut gateways[place] else { return false };
+        let nonce = gateway.nonce;
         match act {
             Act::Arrive => {
+                let Server { postgres, scene, ears, .. } = &mut *shared.lock();
                 let count = 1 + scene.dice.usize(0..4);
-                gateway.listener.arrive(postgres, count)
+                ears.get_mut(&nonce).is_some_and(|ears| ears.arrive(postgres, count))
             }
-            Act::Listen => gateway.step_listener(postgres, scene),
-            Act::Beat => gateway.step_beat(postgres, scene),
-            Act::Dispatch => gateway.dispatch(scene),
-            Act::Replay => gateway.step_replays(postgres, scene),
+            Act::Listen => go_on(shared, &mut gateway.listener, LISTEN_WAIT).await,
+            Act::Sweep => {
+                let has_turn = go_on(shared, &mut gateway.sweeper, SWEEP_WAIT).await;
+                shared.lock().scene.tell(|| format!("gateway {nonce}: {}", gateway.shown()));
+                has_turn
+            }
+            Act::Replay => go_on(shared, &mut gateway.replayer, REPLAY_WAIT).await,
             Act::LoseListen => {
-                scene.tell(|| format!("gateway {}: its LISTEN breaks", gateway.nonce));
-                if scene.dice.bool() {
-                    gateway.listener.lose(postgres, scene.clock);
-                } else {
-                    gateway.listener.reset(postgres, scene.clock);
+                let Server { postgres, scene, ears, .. } = &mut *shared.lock();
+                scene.tell(|| format!("gateway {nonce}: its LISTEN breaks"));
+                let is_reset = scene.dice.bool();
+                match ears.get_mut(&nonce) {
+                    Some(ears) if is_reset => ears.reset(postgres, scene.clock),
+                    Some(ears) => ears.lose(postgres, scene.clock),
+                    None => return false,
                 }
                 true
             }
             Act::LoseSession => {
-                scene.tell(|| format!("gateway {}: a connection breaks", gateway.nonce));
-                if scene.dice.bool() {
-                    gateway.beat.cut();
-                    true
-                } else {
-                    gateway.replays.cut(scene)
-                }
+                let scene = &mut shared.lock().scene;
+                scene.tell(|| format!("gateway {nonce}: a connection breaks"));
+                let part = if scene.dice.bool() { &gateway.sweeper } else { &gateway.replayer };
+                part.cut(&mut scene.dice)
             }
             Act::Kill => {
                 self.kill(place);
@@ -319,30 +391,33 @@ impl World {
                 if gateway.is_closing {
                     self.kill(place);
                 } else {
-                    scene.tell(|| format!("gateway {}: stops", gateway.nonce));
+                    shared.lock().scene.tell(|| format!("gateway {nonce}: stops"));
                     gateway.close();
                 }
                 true
+            }
+            Act::Heartbeat => {
+                let heartbeat = shared.lock().scene.plan.heartbeat;
+                tokio::time::advance(heartbeat / 2).await;
+                self.stream(act, place)
             }
             _ => self.stream(act, place),
         }
     }
 
     fn stream(&mut self, act: Act, place: usize) -> bool {
-        let Self { scene, .. } = self;
         let Some(gateway) = &mut self.gateways[place] else { return false };
         if gateway.streams.is_empty() {
             return false;
         }
+        let scene = &mut self.shared.lock().scene;
         let at = scene.dice.usize(0..gateway.streams.len());
         match act {
-            Act::Poll => gateway.poll(at, scene),
-            Act::Heartbeat => gateway.streams[at].heartbeat(scene),
-            Act::Expire => {
-                let stream = &mut gateway.streams[at];
-                let possible = !stream.has_ended();
+            Act::Poll | Act::Heartbeat => gateway.poll(at, scene),
+            Act::Revoke => {
+                let possible = !gateway.streams[at].has_ended();
                 if possible {
-                    stream.close(StreamEnd::TokenExpired, scene);
+                    gateway.revoke(gateway.streams[at].user());
                 }
                 possible
             }
@@ -360,21 +435,21 @@ impl World {
     // Clients.
 
     fn client(&mut self, act: Act) -> bool {
-        let place = self.scene.dice.usize(0..self.clients.len());
+        let place = self.draw(self.clients.len());
         match act {
             Act::Connect => {
-                let at = self.scene.dice.usize(0..self.gateways.len());
+                let at = self.draw(self.gateways.len());
                 self.connect(place, at)
             }
-            Act::Read => self.read(place),
+            Act::Read => self.read(place).is_some(),
             _ => self.cut(place),
         }
     }
 
     fn connect(&mut self, place: usize, at: usize) -> bool {
         let client = &mut self.clients[place];
-        let Some(gateway) =
-            self.gateways[at].as_mut().filter(|gateway| gateway.is_ready(&self.scene))
+        let scene = &self.shared.lock().scene;
+        let Some(gateway) = self.gateways[at].as_mut().filter(|gateway| gateway.is_ready(scene))
         else {
             return false;
         };
@@ -382,45 +457,49 @@ impl World {
             return false;
         }
         let id = self.next_stream;
-        self.scene.tell(|| {
+        scene.tell(|| {
             let Client { number, user, .. } = client;
             format!("client {number} of {user} opens stream {id} on gateway {}", gateway.nonce)
         });
-        if gateway.open(id, client.user.clone(), client.last_id.as_deref(), &self.scene).is_none() {
-            return false;
+        let opened = gateway.open(id, client.user.clone(), client.last_id(), scene.clock);
+        if opened.is_some() {
+            self.next_stream += 1;
+            client.connected = Some((at, id));
         }
-        self.next_stream += 1;
-        client.connected = Some((at, id));
-        true
+        opened.is_some()
     }
 
-    fn read(&mut self, place: usize) -> bool {
+    /// What the client has read.
+    fn read(&mut self, place: usize) -> Option<EventKind> {
         let client = &mut self.clients[place];
-        let Some((at, id)) = client.connected else { return false };
+        let (at, id) = client.connected?;
         let stream = self.gateways[at].as_mut().and_then(|gateway| gateway.stream(id));
         let Some(stream) = stream else {
             client.connected = None;
-            return false;
+            return None;
         };
-        let Some(event) = stream.socket.pop_front() else { return false };
-        self.scene.tell(|| format!("client {} reads {:?}", client.number, event.kind));
-        client.read(event, &self.postgres, &mut self.book);
+        let event = stream.socket.pop_front()?;
+        let kind = event.kind.clone();
+        let server = &*self.shared.lock();
+        server.scene.tell(|| format!("client {} reads {kind:?}", client.number));
+        client.read(event, &server.postgres, &mut self.book);
         if client.connected.is_none() {
             stream.is_read = false;
         }
-        true
+        Some(kind)
     }
 
     fn cut(&mut self, place: usize) -> bool {
         let client = &mut self.clients[place];
         let Some((at, id)) = client.connected.take() else { return false };
-        self.scene.tell(|| format!("client {} is cut off", client.number));
+        let scene = &mut self.shared.lock().scene;
+        scene.tell(|| format!("client {} is cut off", client.number));
         if let Some(gateway) = &mut self.gateways[at]
             && let Some(stream) = gateway.stream(id)
         {
             stream.is_read = false;
             // It may know at once, or never.
-            if self.scene.dice.bool() {
+            if scene.dice.bool() {
                 gateway.streams.retain(|stream| stream.id != id);
             }
         }
@@ -431,13 +510,14 @@ impl World {
 
     /// Mends everything, lets it come to rest, cuts everybody once more, and
     /// judges.
-    fn heal(&mut self) {
-        self.scene.clock += 1;
-        self.scene.tell(|| "everything is mended".to_owned());
-        self.scene.plan.due_flushes = 100;
+    async fn heal(&mut self) {
         self.is_healing = true;
-        if !self.postgres.is_up() {
-            self.postgres.recover(self.scene.clock);
+        {
+            let Server { postgres, scene, .. } = &mut *self.shared.lock();
+            scene.tell(|| "everything is mended".to_owned());
+            if !postgres.is_up() {
+                postgres.recover(scene.clock);
+            }
         }
         for place in 0..self.gateways.len() {
             if self.gateways[place].as_ref().is_some_and(|gateway| gateway.is_closing) {
@@ -447,124 +527,108 @@ impl World {
                 self.start(place);
             }
         }
-        // Pages are refused until the beat has found out which history it is.
-        self.beat_all();
-        self.beat_all();
-        let mut at_rest = true;
-        for _ in 0..HEALING_BEATS {
-            self.beat_all();
-            at_rest = self.settle();
-        }
+        let mut at_rest = self.settle().await;
         // What the last cursors say is seen only by who comes back with them.
-        for gateway in self.gateways.iter_mut().flatten() {
-            for stream in &mut gateway.streams {
-                stream.heartbeat(&self.scene);
-            }
-        }
-        at_rest &= self.settle();
         for place in 0..self.clients.len() {
             self.cut(place);
         }
-        for _ in 0..2 {
-            at_rest &= self.settle();
-            self.beat_all();
-        }
-        at_rest &= self.settle();
+        at_rest &= self.settle().await;
         for place in 0..self.clients.len() {
-            let is_live = self.clients[place].connected.is_some_and(|(at, id)| {
-                let stream = self.gateways[at].as_mut().and_then(|gateway| gateway.stream(id));
-                stream.is_some_and(|stream| stream.is_idle())
-            });
-            if !is_live || !at_rest {
-                let text = format!("client {place}");
-                self.book.violations.push((crate::oracle::Violation::Stuck, text));
+            if !self.is_live(place) || !at_rest {
+                self.book.violations.push((Violation::Stuck, format!("client {place}")));
             }
-            self.clients[place].end(&self.postgres, &mut self.book);
+            self.clients[place].end(&self.shared.lock().postgres, &mut self.book);
         }
     }
 
-    fn end_writers(&mut self) {
-        let writers: Vec<TransactionId> = self.postgres.writers().collect();
+    fn is_live(&mut self, place: usize) -> bool {
+        self.clients[place].connected.is_some_and(|(at, id)| {
+            let stream = self.gateways[at].as_mut().and_then(|gateway| gateway.stream(id));
+            stream.is_some_and(|stream| stream.is_idle())
+        })
+    }
+
+    fn end_writers(&self) {
+        let writers: Vec<TransactionId> = self.shared.lock().postgres.writers().collect();
         // The one that is committing holds the others up.
         for is_open in [false, true] {
             for id in &writers {
-                if self.postgres.is_open(*id) == is_open
-                    && self.postgres.writers().any(|w| w == *id)
-                {
-                    self.end_writer(*id);
+                let Server { postgres, scene, .. } = &mut *self.shared.lock();
+                if !postgres.runs(*id) || postgres.is_open(*id) != is_open {
+                    continue;
                 }
+                if is_open && scene.dice.bool() {
+                    postgres.roll_back(*id);
+                    continue;
+                }
+                // Another one that commits may be in between; it goes on by itself.
+                while postgres.runs(*id) && postgres.commit(*id, scene.clock) == Commit::Written {}
             }
         }
     }
 
-    fn end_writer(&mut self, id: TransactionId) {
-        if self.postgres.is_open(id) && self.scene.dice.bool() {
-            self.postgres.roll_back(id);
-            return;
-        }
-        for _ in 0..2 {
-            match self.postgres.commit(id, self.scene.clock) {
-                Commit::Done => return,
-                Commit::Written => {}
-                // A probe is in between; it goes on by itself.
-                Commit::Waits => {
-                    self.postgres.roll_back(id);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// One beat of every gateway, to its end.
-    fn beat_all(&mut self) {
-        let mut resting = vec![false; self.gateways.len()];
-        for _ in 0..40 {
-            if self.is_healing {
-                // A probe whose connection broke is nobody's transaction now.
-                self.end_writers();
-            }
-            for (place, resting) in resting.iter_mut().enumerate() {
-                let Some(gateway) = &mut self.gateways[place] else { continue };
-                if !*resting {
-                    self.scene.clock += 1;
-                    gateway.step_beat(&mut self.postgres, &mut self.scene);
-                    *resting = gateway.beat.rests();
-                }
-            }
-        }
-    }
-
-    /// Everything but the beats goes on until nothing moves; `false` if it
-    /// never does.
-    fn settle(&mut self) -> bool {
+    /// Everything goes on until nothing has come for a while; `false` if that
+    /// never is.
+    async fn settle(&mut self) -> bool {
+        let mut calm = 0;
         for _ in 0..MAX_ROUNDS {
-            self.scene.clock += 1;
-            let mut moved = false;
-            for place in 0..self.gateways.len() {
-                let Self { postgres, scene, .. } = self;
-                let Some(gateway) = &mut self.gateways[place] else { continue };
-                moved |= gateway.listener.arrive(postgres, usize::MAX);
-                moved |= gateway.step_listener(postgres, scene);
-                moved |= gateway.dispatch(scene);
-                moved |= gateway.step_replays(postgres, scene);
-                for at in 0..gateway.streams.len() {
-                    moved |= gateway.poll(at, scene);
-                }
-                gateway.streams.retain(|stream| stream.is_read);
-            }
-            for place in 0..self.clients.len() {
-                moved |= self.read(place);
-                if self.clients[place].connected.is_none() {
-                    let at = self.scene.dice.usize(0..self.gateways.len());
-                    moved |= self.connect(place, at);
-                }
-            }
-            if !moved {
+            let has_moved = self.round().await;
+            let is_live = (0..self.clients.len()).all(|place| self.is_live(place));
+            calm = if has_moved || !is_live { 0 } else { calm + 1 };
+            if calm >= CALM_ROUNDS {
                 return true;
             }
         }
         false
     }
+
+    /// Everything goes on for a while; whether a client was told anything new.
+    async fn round(&mut self) -> bool {
+        self.shared.lock().scene.clock += 1;
+        if self.is_healing {
+            self.end_writers();
+        }
+        tokio::time::advance(ROUND).await;
+        for place in 0..self.gateways.len() {
+            let Self { shared, gateways, .. } = self;
+            let Some(gateway) = &mut gateways[place] else { continue };
+            {
+                let Server { postgres, ears, .. } = &mut *shared.lock();
+                if let Some(ears) = ears.get_mut(&gateway.nonce) {
+                    ears.arrive(postgres, usize::MAX);
+                }
+            }
+            let mut dice = shared.lock().scene.dice.fork();
+            for part in [&mut gateway.listener, &mut gateway.sweeper, &mut gateway.replayer] {
+                part.finish(&mut dice);
+            }
+            let scene = &shared.lock().scene;
+            for at in 0..gateway.streams.len() {
+                gateway.poll(at, scene);
+            }
+            gateway.streams.retain(|stream| stream.is_read);
+        }
+        let mut has_moved = false;
+        for place in 0..self.clients.len() {
+            while let Some(kind) = self.read(place) {
+                has_moved |= kind != EventKind::Heartbeat;
+            }
+            if self.clients[place].connected.is_none() {
+                let at = self.draw(self.gateways.len());
+                self.connect(place, at);
+            }
+        }
+        has_moved
+    }
+}
+
+/// A part goes on, and its clock while it does not wait for the database.
+async fn go_on(shared: &Shared, part: &mut Part, longest: Duration) -> bool {
+    let mut dice = shared.lock().scene.dice.fork();
+    if !part.is_waiting() {
+        tokio::time::advance(longest.mul_f64(dice.f64())).await;
+    }
+    part.go_on(&mut dice)
 }
 
 fn user(number: usize) -> UserId {

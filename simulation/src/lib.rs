@@ -7,11 +7,10 @@
 //! that a million of them take minutes, and the one that fails is replayed by
 //! its seed.
 //!
-//! The parts of the gateway that do I/O (beat, listener, replayer, stream) are
-//! written anew here, each as a machine that goes from one `await` of the
-//! original to the next. **Where the original changes its order, the machine of
-//! the same name has to follow**, or the simulation proves something about
-//! another program.
+//! What runs is the gateway's own code: sweeper, replayer, listener and streams
+//! are its own futures, polled by the dice, each of which asks and hears the
+//! simulated Postgres through the traits `Store` and `Listen`, and waits for its
+//! turn at each statement. Their clock is the history's.
 //!
 //! What is not here, and so not proved: writers with `synchronous_commit = off`,
 //! a database set back on its own timeline, another cluster with the same
@@ -20,18 +19,19 @@
 
 // The world around the gateway.
 pub mod sabotage;
+pub mod plan;
 pub mod scene;
+pub mod turns;
 pub mod postgres;
-// The gateway, in the order in which a row passes its parts.
-pub mod listener;
-pub mod beat;
-pub mod replay;
+pub mod ears;
+pub mod server;
+// The gateway, and the database as it sees it.
+pub mod database;
 pub mod stream;
 pub mod gateway;
-// Who reads, and who judges.
+// Who judges, and who reads.
 pub mod oracle;
 pub mod client;
 // All of it, once and many times.
-pub mod plan;
 pub mod history;
 pub mod campaign;

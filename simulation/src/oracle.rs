@@ -4,10 +4,7 @@ use std::fmt;
 
 use notify_gateway::{horizon::Resync, notification::UserId};
 
-use crate::{
-    postgres::Postgres,
-    stream::{Event, EventKind},
-};
+use crate::postgres::Postgres;
 
 /// What must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,30 +83,32 @@ impl Lineage {
         Self { name, user, since, got: Vec::new(), last: Vec::new() }
     }
 
-    /// The client has read an event.
-    pub fn read(&mut self, event: &Event, postgres: &Postgres, book: &mut Book) {
-        match &event.kind {
-            EventKind::Row(row) => self.row(*row, event.epoch, postgres, book),
-            EventKind::Resync { reason, epoch } => {
-                let is_due = match reason {
-                    Resync::TooFarBack => true,
-                    // A standby that never got the epoch's row.
-                    Resync::Foreign => *epoch != 0 && !postgres.knows_epoch(*epoch),
-                    Resync::Malformed | Resync::Future | Resync::Unreadable => false,
-                };
-                if is_due {
-                    book.resyncs += 1;
-                } else {
-                    let text = format!("{}: {}, epoch {epoch}", self.name, reason.reason());
-                    book.violations.push((Violation::Resynced, text));
-                }
-                *self = Self::new(self.name.clone(), self.user.clone(), event.at);
-            }
-            EventKind::Connected | EventKind::Heartbeat | EventKind::Closing => {}
+    /// The client is told to begin anew; its cursor was of `epoch`.
+    pub fn resync(
+        &mut self,
+        reason: Resync,
+        epoch: u32,
+        at: u64,
+        postgres: &Postgres,
+        book: &mut Book,
+    ) {
+        let is_due = match reason {
+            Resync::TooFarBack => true,
+            // A standby that never got the epoch's row.
+            Resync::Foreign => epoch != 0 && !postgres.knows_epoch(epoch),
+            Resync::Malformed | Resync::Future | Resync::Unreadable => false,
+        };
+        if is_due {
+            book.resyncs += 1;
+        } else {
+            let text = format!("{}: {}, epoch {epoch}", self.name, reason.reason());
+            book.violations.push((Violation::Resynced, text));
         }
+        *self = Self::new(self.name.clone(), self.user.clone(), at);
     }
 
-    fn row(&mut self, row: usize, epoch: u32, postgres: &Postgres, book: &mut Book) {
+    /// The client has read a row; its id was of `epoch`.
+    pub fn row(&mut self, row: usize, epoch: u32, postgres: &Postgres, book: &mut Book) {
         book.rows += 1;
         let Some(written) = postgres.written.get(row).filter(|row| row.visible.is_some()) else {
             let text = format!("{}: row {row}, which nobody committed", self.name);

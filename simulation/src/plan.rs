@@ -3,6 +3,8 @@
 //! less: where every LISTEN connection is lost at once, no notification is ever
 //! late.
 
+use std::time::Duration;
+
 /// What can happen in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -31,15 +33,13 @@ pub enum Act {
     Arrive,
     /// A listener goes on.
     Listen,
-    /// A beat goes on.
-    Beat,
-    /// A dispatcher takes a signal.
-    Dispatch,
+    /// A sweeper goes on.
+    Sweep,
     /// A replayer goes on.
     Replay,
     /// A stream goes on.
     Poll,
-    /// A stream beats.
+    /// Heartbeats are due.
     Heartbeat,
     /// A client connects.
     Connect,
@@ -53,8 +53,8 @@ pub enum Act {
     Forget,
     /// A client is cut off.
     Cut,
-    /// A token expires.
-    Expire,
+    /// A user is logged out everywhere.
+    Revoke,
     /// The server crashes.
     Crash,
     /// The server is restarted in good order.
@@ -80,7 +80,7 @@ impl Act {
         Self::Junk,
         Self::Forget,
         Self::Cut,
-        Self::Expire,
+        Self::Revoke,
         Self::Crash,
         Self::Restart,
         Self::Promote,
@@ -132,8 +132,10 @@ pub struct Plan {
     pub slow_commits: u8,
     /// Percent of the crashes that take a while.
     pub outages: u8,
-    /// Percent of the beats that may flush: rings bring them faster than that.
-    pub due_flushes: u8,
+    /// Percent of the pages after which an answer is full.
+    pub full_answers: u8,
+    /// Time between two heartbeats.
+    pub heartbeat: Duration,
     acts: Vec<(Act, u32)>,
     weight: u32,
 }
@@ -176,7 +178,8 @@ impl Plan {
             silent_rows,
             slow_commits,
             outages,
-            due_flushes: [100, 100, 50, 20][dice.usize(0..4)],
+            full_answers: [0, 0, 10, 50][dice.usize(0..4)],
+            heartbeat: Duration::from_millis([500, 2000, 2000, 30_000][dice.usize(0..4)]),
             weight: acts.iter().map(|(_, weight)| weight).sum(),
             acts,
         }
@@ -199,7 +202,7 @@ fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
     use Act::*;
 
     // The machines always run, one much faster than another.
-    let machines = [Arrive, Listen, Beat, Dispatch, Replay, Poll, Read, Connect];
+    let machines = [Arrive, Listen, Sweep, Replay, Poll, Read, Connect];
     // The rest is there or not.
     let frequent = [Write, Begin, Insert, Commit, Insert, Commit, Heartbeat, Replicate, FlushWal];
     let rare = [
@@ -209,7 +212,7 @@ fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
         Junk,
         Forget,
         Cut,
-        Expire,
+        Revoke,
         Crash,
         Restart,
         Promote,

@@ -9,6 +9,11 @@
 //! - A commit is on disk before it is visible, and its notifications come
 //!   after both, in commit order: notifying commits go one at a time.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use notify_gateway::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::{Epoch, History},
@@ -71,16 +76,16 @@ pub enum NoticeText {
 }
 
 /// A connection to one life of one server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     generation: u32,
-    cut: bool,
+    is_cut: Arc<AtomicBool>,
 }
 
 impl Session {
     /// The connection breaks; the server lives.
-    pub fn cut(&mut self) {
-        self.cut = true;
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
     }
 }
 
@@ -112,9 +117,9 @@ pub enum Commit {
 
 /// A page, as the table gave it.
 #[derive(Debug, Default)]
-pub struct PageRows {
-    /// The rows' payloads.
-    pub payloads: Vec<String>,
+pub struct Found {
+    /// The rows.
+    pub rows: Vec<usize>,
     /// Whether there are more.
     pub more: bool,
 }
@@ -122,13 +127,16 @@ pub struct PageRows {
 #[derive(Debug)]
 struct Transaction {
     id: TransactionId,
-    /// Of the application; the gateways' own are ended by their beats.
+    /// Of the application; the gateways' own are ended by them.
     is_writer: bool,
+    /// Its client is gone: the server only ends it.
+    is_orphan: bool,
     mode: Mode,
     xact: Option<u64>,
     rows: Vec<usize>,
     notices: Vec<NoticeText>,
     updates_state: bool,
+    epoch: Option<EpochRow>,
     has_written: bool,
     is_committing: bool,
 }
@@ -222,14 +230,15 @@ impl Postgres {
         }
     }
 
-    /// A new connection, while the server is up.
-    pub fn connect(&self) -> Option<Session> {
-        self.is_up.then_some(Session { generation: self.generation, cut: false })
+    /// A new connection, while the server is up. It breaks when `is_cut` is set.
+    pub fn connect(&self, is_cut: Arc<AtomicBool>) -> Option<Session> {
+        self.is_up.then_some(Session { generation: self.generation, is_cut })
     }
 
-    /// Whether the server at the other end of `session` still runs.
-    pub fn answers(&self, session: Session) -> bool {
-        self.is_up && !session.cut && session.generation == self.generation
+    /// Whether the server at the other end of `session` still runs and is reached.
+    pub fn answers(&self, session: &Session) -> bool {
+        let is_cut = session.is_cut.load(Ordering::Relaxed);
+        self.is_up && !is_cut && session.generation == self.generation
     }
 
     /// Whether it takes connections.
@@ -267,13 +276,7 @@ impl Postgres {
     /// The next rows of `user` beyond `cursor`: at most `max_rows`, and none
     /// once `max_size` is reached. A range that is full says that there are
     /// more.
-    pub fn page(
-        &self,
-        user: &UserId,
-        cursor: &Cursor,
-        max_rows: usize,
-        max_size: usize,
-    ) -> PageRows {
+    pub fn page(&self, user: &UserId, cursor: &Cursor, max_rows: usize, max_size: usize) -> Found {
         let mut found: Vec<usize> = Vec::new();
         let mut is_cut = false;
         for range in cursor.unread() {
@@ -281,16 +284,16 @@ impl Postgres {
             found.extend(self.range(user, range.after, range.before).take(max_rows));
             is_cut |= found.len() - before >= max_rows;
         }
-        let mut page = PageRows::default();
+        let mut page = Found::default();
         let mut size = 0;
         for row in found.iter().take(max_rows) {
             if size >= max_size {
                 break;
             }
             size += size_of(*row);
-            page.payloads.push(self.payload(*row));
+            page.rows.push(*row);
         }
-        page.more = is_cut || page.payloads.len() < found.len();
+        page.more = is_cut || page.rows.len() < found.len();
         page
     }
 
@@ -315,34 +318,42 @@ impl Postgres {
         format!(r#"{{"xact_id":"{xact}","seq":{seq},"user_id":"{user}","data":{{"id":{row}}}}}"#)
     }
 
-    /// The transaction that lists the epochs and begins one for a timeline that
-    /// has none; `None` while it waits for the lock on the state's row.
-    /// With `next_number`, a further epoch is the last one's number and 1.
-    pub fn epochs(&mut self, outlived: Option<u32>, next_number: bool) -> Option<Vec<Epoch>> {
-        if self.state_locked.is_some() {
+    /// Lists the epochs, and begins one for a timeline that has none or whose own
+    /// is `outlived`; `None` while another transaction holds the lock on the
+    /// state's row. With `next_number`, a further epoch is the last one's number
+    /// and 1.
+    pub fn epochs(
+        &mut self,
+        id: TransactionId,
+        outlived: Option<u32>,
+        next_number: bool,
+    ) -> Option<Vec<Epoch>> {
+        if self.state_locked.is_some_and(|holder| holder != id) {
             return None;
         }
-        let xact = self.assign();
-        self.epochs_begun += 1;
-        // As good as random ones: no other was ever the same.
-        let unique = 1000 * self.epochs_begun;
+        self.state_locked = Some(id);
+        let place = self.place(id);
+        let xact = self.number(place);
+        self.wal.push(Record::Number(xact));
         let known = self.epochs.last();
         let is_other = known.is_none_or(|known| {
             known.timeline != self.timeline || outlived == Some(known.epoch.number)
         });
-        let epoch = is_other.then(|| {
+        let mut epochs = self.list_epochs();
+        if is_other {
+            self.epochs_begun += 1;
+            // No other was ever the same, as with random ones.
+            let unique = 1000 * self.epochs_begun;
             let next = known.filter(|_| next_number).map(|known| known.epoch.number + 1);
             let number = next.unwrap_or(unique);
             let first = self.state_flushed.map(|flushed| flushed + 1);
-            EpochRow { epoch: Epoch { number, first }, timeline: self.timeline }
-        });
-        let begun = epoch.iter().filter_map(|row| Some((row.epoch.number, row.epoch.first?)));
-        self.clamps.extend(begun);
-        self.epochs.extend(epoch.clone());
-        self.wal.push(Record::Commit { xact, rows: Vec::new(), updates_state: false, epoch });
-        self.flushed = self.wal.len();
-        self.end(xact);
-        Some(self.list_epochs())
+            let epoch = Epoch { number, first };
+            epochs.push(epoch.clone());
+            let transaction = &mut self.transactions[place];
+            transaction.epoch = Some(EpochRow { epoch, timeline: self.timeline });
+            transaction.has_written = true;
+        }
+        Some(epochs)
     }
 
     /// The epochs as they are.
@@ -366,11 +377,13 @@ impl Postgres {
         self.transactions.push(Transaction {
             id,
             is_writer,
+            is_orphan: false,
             mode,
             xact: None,
             rows: Vec::new(),
             notices: Vec::new(),
             updates_state: false,
+            epoch: None,
             has_written: false,
             is_committing: false,
         });
@@ -384,7 +397,12 @@ impl Postgres {
 
     /// Whether it may still write.
     pub fn is_open(&self, id: TransactionId) -> bool {
-        self.transactions.iter().any(|t| t.id == id && !t.is_committing)
+        self.transactions.iter().any(|t| t.id == id && !t.is_committing && !t.is_orphan)
+    }
+
+    /// Whether it has not ended, with the server or by itself.
+    pub fn runs(&self, id: TransactionId) -> bool {
+        self.transactions.iter().any(|t| t.id == id)
     }
 
     /// A row for `user`; a large one is told by a ring that names the user, a
@@ -428,7 +446,7 @@ impl Postgres {
 
     /// Updates the state's one row, unless another transaction has locked it.
     pub fn update_state(&mut self, id: TransactionId) -> bool {
-        if self.state_locked.is_some() {
+        if self.state_locked.is_some_and(|holder| holder != id) {
             return false;
         }
         let place = self.place(id);
@@ -468,11 +486,14 @@ impl Postgres {
         transaction.is_committing = true;
         if let Some(xact) = transaction.xact {
             let has_written = transaction.has_written;
+            let begun = transaction.epoch.iter();
+            let begun = begun.filter_map(|row| Some((row.epoch.number, row.epoch.first?)));
+            self.clamps.extend(begun);
             self.wal.push(Record::Commit {
                 xact,
                 rows: transaction.rows.clone(),
                 updates_state: transaction.updates_state,
-                epoch: None,
+                epoch: transaction.epoch.clone(),
             });
             if has_written {
                 self.flushed = self.wal.len();
@@ -490,6 +511,7 @@ impl Postgres {
         if transaction.updates_state {
             self.state_flushed = transaction.xact;
         }
+        self.epochs.extend(transaction.epoch);
         if let Some(xact) = transaction.xact {
             self.end(xact);
         }
@@ -519,6 +541,7 @@ impl Postgres {
     pub fn orphan(&mut self, id: TransactionId) {
         if let Some(transaction) = self.transactions.iter_mut().find(|t| t.id == id) {
             transaction.is_writer = true;
+            transaction.is_orphan = true;
         }
     }
 

@@ -1,8 +1,8 @@
 //! The safeguards, each of which can be taken out: a harness that finds nothing
 //! then would find nothing ever.
 //!
-//! None of these is a switch of the gateway: the machines here call its core
-//! wrongly.
+//! None of these is a switch of the gateway: its database lies to it, or what it
+//! says is tampered with on the way.
 
 use clap::ValueEnum;
 

@@ -2,8 +2,6 @@
 
 use std::io::Write as _;
 
-use notify_gateway::{cursor::Cursor, horizon::Horizon};
-
 use crate::{plan::Plan, sabotage::Sabotage};
 
 /// Passed to whatever takes a step.
@@ -29,14 +27,6 @@ impl Scene {
     /// Whether `safeguard` is missing.
     pub fn is_without(&self, safeguard: Sabotage) -> bool {
         self.without == Some(safeguard)
-    }
-
-    /// Without the clamp, a cursor of an older epoch is called one of the
-    /// newest.
-    pub fn adopt_unclamped(&self, cursor: &mut Cursor, horizon: &Horizon) {
-        if self.is_without(Sabotage::EpochClamp) {
-            cursor.clamp(horizon.epochs.current(), u64::MAX);
-        }
     }
 
     /// Tells what happens, in a history that is traced.

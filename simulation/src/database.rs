@@ -1,0 +1,376 @@
+//! What the gateway's own code asks and hears: [`Store`] and [`Listen`] over the
+//! simulated Postgres. Each statement waits for two turns: until the server takes
+//! it up, and until the reply arrives.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::AtomicBool},
+    task::Poll,
+};
+
+use notify_gateway::{
+    cursor::{RowKey, Snapshot},
+    horizon::{Epoch, Epochs, History},
+    listen::{Listen, ListenError, Notice, Notices},
+    notification::UserId,
+    store::{PageRequest, PageRows, Standing, Store, StoreError, StoredRow, Transaction},
+};
+
+use crate::{
+    ears::Ears,
+    postgres::{Commit, Found, Mode, NoticeText, Session, TransactionId},
+    sabotage::Sabotage,
+    server::{Server, Shared},
+    turns::Turns,
+};
+
+/// The database as one part of a gateway sees it.
+#[derive(Clone)]
+pub struct Database {
+    shared: Shared,
+    turns: Turns,
+    /// Whose part it is.
+    nonce: u32,
+    /// Whether this is the part that replays.
+    is_for_replays: bool,
+}
+
+impl Database {
+    /// For the sweeper of the gateway `nonce`.
+    pub fn for_sweeps(shared: Shared, turns: Turns, nonce: u32) -> Self {
+        Self { shared, turns, nonce, is_for_replays: false }
+    }
+
+    /// For its replayer.
+    pub fn for_replays(shared: Shared, turns: Turns, nonce: u32) -> Self {
+        Self { shared, turns, nonce, is_for_replays: true }
+    }
+}
+
+impl Store for Database {
+    type Transaction = Work;
+
+    async fn begin(&self) -> Result<Work, StoreError> {
+        self.turns.turn().await;
+        let is_cut = self.turns.connection();
+        let mut server = self.shared.lock();
+        let session = server.postgres.connect(Arc::clone(&is_cut));
+        let work = session.map(|session| Work {
+            database: self.clone(),
+            session,
+            is_cut: Arc::clone(&is_cut),
+            id: server.postgres.begin(Mode::Silent, false),
+            seen_until: None,
+            begun: None,
+            is_committing: false,
+        });
+        if work.is_none() {
+            self.turns.forget(&is_cut);
+        }
+        work.ok_or(StoreError::Closed)
+    }
+}
+
+/// A transaction of a gateway.
+pub struct Work {
+    database: Database,
+    session: Session,
+    is_cut: Arc<AtomicBool>,
+    id: TransactionId,
+    /// Without the order of snapshot and sweep: when the rows were looked for.
+    seen_until: Option<u64>,
+    /// The history whose epoch it has begun.
+    begun: Option<History>,
+    /// Whether the server has taken COMMIT up.
+    is_committing: bool,
+}
+
+impl Work {
+    /// A statement. `run` says nothing while it waits for a lock.
+    async fn ask<T: Send>(
+        &mut self,
+        mut run: impl FnMut(&mut Server, &mut Self) -> Option<T> + Send,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.database.shared);
+        let answer = loop {
+            self.database.turns.turn().await;
+            let mut server = shared.lock();
+            if !server.postgres.answers(&self.session) {
+                return Err(StoreError::Closed);
+            }
+            if let Some(answer) = run(&mut server, self) {
+                break answer;
+            }
+        };
+        self.database.turns.turn().await;
+        let mut server = shared.lock();
+        // Of a connection that has broken since, the reply may arrive or not.
+        let arrives = server.postgres.answers(&self.session) || server.scene.dice.bool();
+        if arrives { Ok(answer) } else { Err(StoreError::Closed) }
+    }
+}
+
+impl Transaction for Work {
+    async fn standing(&mut self) -> Result<Standing, StoreError> {
+        let without = |server: &Server, what| server.scene.is_without(what);
+        if without(&self.database.shared.lock(), Sabotage::WatermarkFirst) {
+            self.seen_until = Some(self.database.shared.lock().scene.clock);
+            self.database.turns.turn().await;
+        }
+        self.ask(|server, work| {
+            let mut text = server.postgres.snapshot();
+            if without(server, Sabotage::Xip) {
+                let xmax = text.split(':').nth(1).unwrap_or_default().to_owned();
+                text = format!("{xmax}:{xmax}:");
+            }
+            let mut history = server.postgres.history();
+            let Database { nonce, is_for_replays, .. } = work.database;
+            if is_for_replays && without(server, Sabotage::HorizonHistory) {
+                history = server.believed.get(&nonce).cloned().unwrap_or(history);
+            }
+            server.scene.tell(|| format!("gateway {nonce}: finds {text} of {history:?}"));
+            // Postgres writes no other.
+            let snapshot = text.parse().unwrap_or_else(|_| unreachable!("{text} is a snapshot"));
+            Some(Standing { snapshot, history, queue_usage: 0.0 })
+        })
+        .await
+    }
+
+    async fn unseen(
+        &mut self,
+        watermark: &Snapshot,
+    ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
+        self.ask(|server, work| {
+            let Server { postgres, scene, ears, .. } = server;
+            let nonce = work.database.nonce;
+            let mut unseen = postgres.unseen(watermark);
+            let visible = |row: &usize| postgres.written[*row].visible.unwrap_or_default();
+            if scene.is_without(Sabotage::Sweep) {
+                unseen.clear();
+            }
+            if scene.is_without(Sabotage::Gap) {
+                let ears = ears.get(&nonce);
+                unseen.retain(|row| !ears.is_some_and(|ears| ears.has_missed(visible(row))));
+            }
+            if let Some(until) = work.seen_until {
+                unseen.retain(|row| visible(row) <= until);
+            }
+            scene.tell(|| format!("gateway {nonce}: sweeps {watermark}, finds rows {unseen:?}"));
+            let key =
+                |row: &usize| (postgres.written[*row].key, postgres.written[*row].user.clone());
+            let is_listed = unseen.len() <= scene.plan.max_unseen;
+            Some(is_listed.then(|| unseen.iter().map(key).collect()))
+        })
+        .await
+    }
+
+    async fn probe(&mut self, nonce: &str, flush: bool) -> Result<(), StoreError> {
+        let number = nonce.rsplit(':').next().and_then(|number| number.parse().ok());
+        let number = number.unwrap_or_else(|| unreachable!("{nonce} ends with a number"));
+        self.ask(|server, work| {
+            let Server { postgres, scene, .. } = server;
+            let flush = flush && !scene.is_without(Sabotage::Durability);
+            if flush && !postgres.update_state(work.id) {
+                return None;
+            }
+            let nonce = work.database.nonce;
+            scene.tell(|| format!("gateway {nonce}: sends probe {number}, flush: {flush}"));
+            postgres.notify(work.id, NoticeText::Probe { nonce, number });
+            Some(())
+        })
+        .await
+    }
+
+    async fn epochs(
+        &mut self,
+        history: &History,
+        outlived: Option<u32>,
+    ) -> Result<Epochs, StoreError> {
+        self.ask(|server, work| {
+            let Server { postgres, scene, .. } = server;
+            let next_number = scene.is_without(Sabotage::EpochNumber);
+            let mut epochs = postgres.epochs(work.id, outlived, next_number)?;
+            if scene.is_without(Sabotage::EpochClamp) {
+                epochs.iter_mut().for_each(|epoch| epoch.first = epoch.first.map(|_| u64::MAX));
+            }
+            work.begun = Some(history.clone());
+            scene.tell(|| format!("gateway {}: finds epochs {epochs:?}", work.database.nonce));
+            Some(Epochs::new(epochs))
+        })
+        .await
+    }
+
+    async fn list_epochs(&mut self) -> Result<Epochs, StoreError> {
+        self.ask(|server, _| {
+            let epochs: Vec<Epoch> = server.postgres.list_epochs();
+            Some(Epochs::new(epochs))
+        })
+        .await
+    }
+
+    async fn pages(
+        &mut self,
+        requests: &[PageRequest<'_>],
+    ) -> Result<Vec<Option<PageRows>>, StoreError> {
+        self.ask(|server, work| {
+            let Server { postgres, scene, .. } = server;
+            let (max_rows, max_size) = (scene.plan.page_rows, scene.plan.page_size);
+            let mut is_full = false;
+            let mut pages = Vec::new();
+            for PageRequest { user, cursor } in requests {
+                if is_full {
+                    pages.push(None);
+                    continue;
+                }
+                let Found { rows, more } = postgres.page(user, cursor, max_rows, max_size);
+                is_full = !rows.is_empty() && scene.chance(scene.plan.full_answers);
+                scene.tell(|| {
+                    let nonce = work.database.nonce;
+                    format!("gateway {nonce}: page of {user}: rows {rows:?}, more: {more}")
+                });
+                let is_whole = !scene.is_without(Sabotage::WholeTransaction);
+                let stored = |row: usize| {
+                    let mut key = postgres.written[row].key;
+                    key.seq = if is_whole { key.seq } else { i64::MAX };
+                    StoredRow { key, data: format!(r#"{{"id":{row}}}"#) }
+                };
+                pages.push(Some(PageRows { rows: rows.into_iter().map(stored).collect(), more }));
+            }
+            Some(pages)
+        })
+        .await
+    }
+
+    async fn exceed(
+        &mut self,
+        requests: &[PageRequest<'_>],
+        limit: u32,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.ask(|server, _| {
+            let count = |asked: &PageRequest<'_>| server.postgres.count(asked.user, asked.cursor);
+            let exceeds = |asked| u32::try_from(count(asked)).is_ok_and(|count| count > limit);
+            Some(requests.iter().map(exceeds).collect())
+        })
+        .await
+    }
+
+    async fn commit(mut self) -> Result<(), StoreError> {
+        self.ask(|server, work| {
+            work.is_committing = true;
+            let clock = server.scene.clock;
+            if server.postgres.commit(work.id, clock) != Commit::Done {
+                return None;
+            }
+            if let Some(begun) = work.begun.take() {
+                server.believed.insert(work.database.nonce, begun);
+            }
+            Some(())
+        })
+        .await
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.database.turns.forget(&self.is_cut);
+        let postgres = &mut self.database.shared.lock().postgres;
+        if !postgres.runs(self.id) {
+            return;
+        }
+        // What has been told to commit does so, whether anybody waits for it or not.
+        if self.is_committing {
+            postgres.orphan(self.id);
+        } else {
+            postgres.roll_back(self.id);
+        }
+    }
+}
+
+/// How a gateway listens.
+pub struct Hearing {
+    /// To whom.
+    pub shared: Shared,
+    /// When it goes on.
+    pub turns: Turns,
+    /// Whose.
+    pub nonce: u32,
+}
+
+/// A connection on which LISTEN holds.
+pub struct Heard {
+    shared: Shared,
+    turns: Turns,
+    nonce: u32,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Listen for Hearing {
+    type Notices = Heard;
+
+    async fn listen(&self) -> Result<Heard, ListenError> {
+        self.turns.turn().await;
+        let is_cut = self.turns.connection();
+        let session = {
+            let mut server = self.shared.lock();
+            let Server { postgres, scene, ears, .. } = &mut *server;
+            let Some(session) = postgres.connect(Arc::clone(&is_cut)) else {
+                self.turns.forget(&is_cut);
+                return Err(ListenError::Closed);
+            };
+            scene.tell(|| format!("gateway {}: LISTEN", self.nonce));
+            let (nonce, clock) = (self.nonce, scene.clock);
+            let ears = ears.entry(nonce).or_insert_with(|| Ears::new(nonce, clock));
+            ears.listen(session.clone(), postgres, clock);
+            session
+        };
+        let Self { shared, turns, nonce } = self;
+        let heard =
+            Heard { shared: Arc::clone(shared), turns: turns.clone(), nonce: *nonce, is_cut };
+        self.turns.turn().await;
+        let mut server = self.shared.lock();
+        let arrives = server.postgres.answers(&session) || server.scene.dice.bool();
+        drop(server);
+        if arrives { Ok(heard) } else { Err(ListenError::Closed) }
+    }
+
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+}
+
+impl Notices for Heard {
+    async fn next(&mut self) -> Result<Notice, ListenError> {
+        loop {
+            poll_fn(|_| if self.has_news() { Poll::Ready(()) } else { Poll::Pending }).await;
+            self.turns.turn().await;
+            let mut server = self.shared.lock();
+            let Server { postgres, scene, ears, .. } = &mut *server;
+            let ears = ears.get_mut(&self.nonce).ok_or(ListenError::Closed)?;
+            if let Some(notice) = ears.read(postgres)? {
+                scene.tell(|| format!("gateway {}: hears {:?}", self.nonce, notice.text));
+                return Ok(match notice.text {
+                    NoticeText::Payload(payload) => Notice::Payload(payload),
+                    NoticeText::Probe { number, .. } => Notice::Probe(number),
+                });
+            }
+        }
+    }
+}
+
+impl Heard {
+    fn has_news(&self) -> bool {
+        let Server { postgres, ears, .. } = &*self.shared.lock();
+        ears.get(&self.nonce).is_none_or(|ears| ears.has_news(postgres))
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        self.turns.forget(&self.is_cut);
+        let mut server = self.shared.lock();
+        let Server { postgres, scene, ears, .. } = &mut *server;
+        if let Some(ears) = ears.get_mut(&self.nonce) {
+            ears.close(postgres, scene.clock);
+        }
+    }
+}
