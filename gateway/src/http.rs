@@ -158,7 +158,7 @@ impl Inner {
         } else {
             (Err(Denial::Credentials(CredentialError::Missing)), false)
         };
-        let has_been_ready = self.health.has_been_ready() && self.hub.has_horizon();
+        let has_been_ready = self.health.has_been_ready();
         let is_flooded =
             is_flooded || token.as_ref().is_ok_and(|found| self.is_user_flooded(found));
         if token.is_ok() && has_been_ready {

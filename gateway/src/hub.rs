@@ -231,12 +231,6 @@ impl Hub {
         self.watermark_wanted.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether it is known where the database stands: before, a stream would
-    /// have nowhere to begin.
-    pub fn has_horizon(&self) -> bool {
-        self.horizon().epochs.current() != 0
-    }
-
     /// Somebody brought a cursor of an epoch that is news here.
     pub fn want_epochs(&self) {
         self.epochs_wanted.store(true, Ordering::Relaxed);

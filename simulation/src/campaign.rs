@@ -14,7 +14,7 @@ use notify_gateway::metrics::Metrics;
 use parking_lot::Mutex;
 
 use crate::{
-    history::{self, Options, Outcome},
+    history::{self, Options, Outcome, Telling},
     oracle::Violation,
     plan::Act,
     sabotage::Sabotage,
@@ -112,7 +112,7 @@ pub fn run(campaign: Campaign, progress: impl Fn(&Tally) + Sync) -> Tally {
             for place in first..(first + BATCH).min(campaign.histories) {
                 let seed = campaign.seed.wrapping_add(place);
                 let Campaign { without, .. } = campaign;
-                let options = Options { seed, without, steps: None, trace: false };
+                let options = Options { seed, without, steps: None, trace: Telling::Off };
                 tally.add(seed, &history::run(options, &metrics));
                 if tally.failed.is_some() && !campaign.keep_going {
                     stop.store(true, Ordering::Relaxed);
@@ -144,7 +144,7 @@ pub fn run(campaign: Campaign, progress: impl Fn(&Tally) + Sync) -> Tally {
 /// goes wrong then.
 pub fn shorten(seed: u64, without: Option<Sabotage>) -> Option<(usize, Outcome)> {
     let metrics = Arc::new(Metrics::new());
-    let run = |steps| history::run(Options { seed, without, steps, trace: false }, &metrics);
+    let run = |steps| history::run(Options { seed, without, steps, trace: Telling::Off }, &metrics);
     let longest = run(None).steps;
     (0..=longest).find_map(|steps| {
         let outcome = run(Some(steps));

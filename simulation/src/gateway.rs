@@ -175,8 +175,8 @@ impl Gateway {
 
     /// Whether it takes streams.
     pub fn is_ready(&self, scene: &Scene) -> bool {
-        let has_horizon = self.hub.has_horizon() || scene.is_without(Sabotage::Readiness);
-        self.health.has_been_ready() && has_horizon && !self.is_closing
+        let is_ready = self.health.has_been_ready() || scene.is_without(Sabotage::Readiness);
+        is_ready && !self.is_closing
     }
 
     /// Opens a stream. `None`: it is stopping.

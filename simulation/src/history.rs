@@ -13,7 +13,7 @@ use crate::{
     plan::{Act, Plan},
     postgres::{Commit, Mode, NoticeText, Postgres, TransactionId},
     sabotage::Sabotage,
-    scene::Scene,
+    scene::{Scene, Trace},
     server::{Server, Shared},
     stream::EventKind,
 };
@@ -44,7 +44,18 @@ pub struct Options {
     /// Leave off after so many steps and heal.
     pub steps: Option<usize>,
     /// Tell every step.
-    pub trace: bool,
+    pub trace: Telling,
+}
+
+/// Whether and where a history is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// It is not.
+    Off,
+    /// It is printed as it goes.
+    Print,
+    /// It is in [`Outcome::log`].
+    Log,
 }
 
 /// What has come of it.
@@ -55,6 +66,8 @@ pub struct Outcome {
     pub steps: usize,
     /// How often each of [`Act::FAULTS`] has happened.
     pub faults: [u64; Act::FAULTS.len()],
+    /// What was told, with [`Telling::Log`].
+    pub log: Vec<String>,
 }
 
 /// Runs one history, with a clock of its own that only the history moves.
@@ -74,8 +87,9 @@ pub fn run(options: Options, metrics: &Arc<Metrics>) -> Outcome {
             world.step().await;
         }
         world.heal().await;
+        let log = world.take_log();
         let World { book, faults, .. } = world;
-        Outcome { book, steps, faults }
+        Outcome { book, steps, faults, log }
     };
     // What is polled by hand shares no budget with anybody.
     runtime.block_on(tokio::task::unconstrained(running))
@@ -106,6 +120,11 @@ impl World {
             (0..plan.clients).map(|number| Client::new(number, user(number % plan.users)));
         let (clients, starts_ready) = (clients.collect(), plan.starts_ready);
         let gateways = (0..plan.gateways).map(|_| None).collect();
+        let trace = match trace {
+            Telling::Off => Trace::Off,
+            Telling::Print => Trace::Print,
+            Telling::Log => Trace::Keep(Mutex::default()),
+        };
         let scene = Scene { dice, plan, without, clock: 0, trace };
         let (ears, believed) = Default::default();
         let mut world = Self {
@@ -130,6 +149,13 @@ impl World {
             world.shared.lock().postgres.replicate(usize::MAX);
         }
         world
+    }
+
+    fn take_log(&self) -> Vec<String> {
+        match &self.shared.lock().scene.trace {
+            Trace::Keep(lines) => std::mem::take(&mut lines.lock()),
+            Trace::Off | Trace::Print => Vec::new(),
+        }
     }
 
     fn is_ready(&self) -> bool {

@@ -12,7 +12,7 @@ use clap::Parser;
 use notify_gateway::metrics::Metrics;
 use notify_simulation::{
     campaign::{self, Campaign, Tally},
-    history::{self, Options},
+    history::{self, Options, Telling},
     oracle::Violation,
     plan::Act,
     sabotage::Sabotage,
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 fn trace(args: &Args) -> io::Result<bool> {
     let Args { seed, without, steps, .. } = *args;
-    let options = Options { seed, without, steps, trace: true };
+    let options = Options { seed, without, steps, trace: Telling::Print };
     let outcome = history::run(options, &Arc::new(Metrics::new()));
     let mut out = io::stdout().lock();
     for (violation, what) in &outcome.book.violations {

@@ -33,7 +33,7 @@ pub enum Sabotage {
     EpochNumber,
     /// A page is read by a horizon of another history than the table's.
     HorizonHistory,
-    /// Streams are opened before the first epoch has reached the hub.
+    /// Streams are opened before the gateway has been ready.
     Readiness,
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use parking_lot::Mutex;
+
 use crate::{plan::Plan, sabotage::Sabotage};
 
 /// Passed to whatever takes a step.
@@ -14,8 +16,19 @@ pub struct Scene {
     pub without: Option<Sabotage>,
     /// The number of the step.
     pub clock: u64,
-    /// Whether steps are told.
-    pub trace: bool,
+    /// Where steps are told.
+    pub trace: Trace,
+}
+
+/// What becomes of what is told.
+#[derive(Debug)]
+pub enum Trace {
+    /// Nothing: that is most of the speed.
+    Off,
+    /// It is printed at once.
+    Print,
+    /// It is kept.
+    Keep(Mutex<Vec<String>>),
 }
 
 impl Scene {
@@ -31,9 +44,14 @@ impl Scene {
 
     /// Tells what happens, in a history that is traced.
     pub fn tell(&self, what: impl FnOnce() -> String) {
-        if self.trace {
-            // Nobody reads a trace whose pipe is closed.
-            let _gone = writeln!(std::io::stdout().lock(), "{:>4}  {}", self.clock, what());
+        let line = |what: String| format!("{:>4}  {what}", self.clock);
+        match &self.trace {
+            Trace::Off => {}
+            Trace::Print => {
+                // Nobody reads a trace whose pipe is closed.
+                let _gone = writeln!(std::io::stdout().lock(), "{}", line(what()));
+            }
+            Trace::Keep(lines) => lines.lock().push(line(what())),
         }
     }
 }
