@@ -134,7 +134,7 @@ impl Dispatcher {
                 self.listening = listening;
                 self.settle_blindly();
                 // What was committed while nobody listened is found at once.
-                self.hub.sweep_wanted.notify_one();
+                self.hub.requests.ask();
             }
             Signal::Swept(sweep) => {
                 // The probe of the last one is late: LISTEN lags or is dead.
@@ -166,12 +166,12 @@ impl Dispatcher {
 
     fn payload(&mut self, payload: &str) {
         if !self.trust_payloads {
-            return self.hub.sweep_wanted.notify_one();
+            return self.hub.requests.ask();
         }
         match Payload::decode(payload) {
             Ok(Payload::Row(row)) => {
                 if self.known.insert_row(row.key, &row.user) {
-                    self.hub.set_dirty();
+                    self.hub.requests.set_dirty();
                     let event = || Row {
                         key: row.key,
                         event: sse::notification(row.data),
@@ -186,7 +186,7 @@ impl Dispatcher {
                 self.known.insert_ring(xact, &user);
                 self.hub.lose(&user);
             }
-            Ok(Payload::BareRing) => self.hub.sweep_wanted.notify_one(),
+            Ok(Payload::BareRing) => self.hub.requests.ask(),
             Err(error) => self.refuse(error, payload.len()),
         }
     }
@@ -278,5 +278,165 @@ impl Known {
     fn forget(&mut self, watermark: &Snapshot) {
         self.rows.retain(|(key, _)| !watermark.sees(key.xact));
         self.rings.retain(|(xact, _)| !watermark.sees(*xact));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        task::{Context, Poll, Waker},
+    };
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        horizon::{Epoch, Epochs, History},
+        hub::{HubLimits, Received, Subscription},
+    };
+
+    const ADA: UserId = UserId::uuid(Uuid::from_u128(1));
+    const BOB: UserId = UserId::uuid(Uuid::from_u128(2));
+
+    fn row(xact: u64, seq: i64, user: &UserId) -> Signal<'static> {
+        let (xact, data) = (format!("\"{xact}\""), r#"{"id":1}"#);
+        let text = format!(r#"{{"xact_id":{xact},"seq":{seq},"user_id":"{user}","data":{data}}}"#);
+        Signal::Payload(text.into())
+    }
+
+    fn swept(number: u64, snapshot: &str, unseen: &[(u64, i64, UserId)]) -> Signal<'static> {
+        let unseen = unseen.iter();
+        let unseen =
+            unseen.map(|(xact, seq, user)| (RowKey { xact: *xact, seq: *seq }, user.clone()));
+        let snapshot = Arc::new(snapshot.parse().unwrap());
+        Signal::Swept(Sweep { number, snapshot, unseen: Some(unseen.collect()) })
+    }
+
+    /// A hub in its first epoch, and a dispatcher on which LISTEN holds.
+    fn dispatcher() -> (Arc<Hub>, Dispatcher) {
+        let hub = Hub::new(HubLimits { queued_rows: 8, streams: 8, streams_per_user: 8 });
+        let mut dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::new(Metrics::new()));
+        dispatcher.take(Signal::Epoch(horizon("3:3:")));
+        dispatcher.take(Signal::Listening(true));
+        (hub, dispatcher)
+    }
+
+    fn horizon(watermark: &str) -> Horizon {
+        let watermark = Arc::new(watermark.parse().unwrap());
+        let epochs = Epochs::new(vec![Epoch { number: 1, first: None }]);
+        Horizon { history: History::default(), watermark, epochs }
+    }
+
+    /// How many rows the stream is given, or `None` if it is sent to the table.
+    fn received(stream: &Subscription) -> Option<usize> {
+        let mut rows = VecDeque::new();
+        match stream.poll_receive(&mut Context::from_waker(Waker::noop()), &mut rows) {
+            Poll::Ready(Received::Rows) => Some(rows.len()),
+            Poll::Ready(Received::Lost) => {
+                stream.restart();
+                None
+            }
+            Poll::Ready(Received::Closed(reason)) => unreachable!("{reason:?}"),
+            Poll::Pending => Some(0),
+        }
+    }
+
+    fn watermark(hub: &Hub) -> String {
+        hub.horizon().watermark.to_string()
+    }
+
+    #[test]
+    fn only_the_users_of_rows_that_no_notification_brought_are_sent_to_the_table() {
+        let (hub, mut dispatcher) = dispatcher();
+        let [ada, bob] = [ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
+        dispatcher.take(row(3, 1, &ADA));
+        dispatcher.take(swept(1, "5:5:", &[(3, 1, ADA), (4, 2, BOB)]));
+        assert_eq!((received(&ada), received(&bob)), (Some(1), Some(0)), "the probe is awaited");
+        dispatcher.take(Signal::Probe(1));
+        assert_eq!((received(&ada), received(&bob)), (Some(0), None));
+    }
+
+    #[test]
+    fn the_watermark_moves_once_the_sweep_is_both_settled_and_durable() {
+        for is_probe_first in [true, false] {
+            let (hub, mut dispatcher) = dispatcher();
+            dispatcher.take(swept(1, "5:5:", &[]));
+            let mut signals = [Signal::Probe(1), Signal::Durable(1)];
+            if !is_probe_first {
+                signals.reverse();
+            }
+            let [first, second] = signals;
+            dispatcher.take(first);
+            assert_eq!(watermark(&hub), "3:3:");
+            dispatcher.take(second);
+            assert_eq!(watermark(&hub), "5:5:");
+        }
+    }
+
+    #[test]
+    fn another_sweeps_end_moves_nothing() {
+        let (hub, mut dispatcher) = dispatcher();
+        dispatcher.take(swept(1, "5:5:", &[]));
+        dispatcher.take(swept(2, "6:6:", &[]));
+        dispatcher.take(Signal::Durable(1));
+        dispatcher.take(Signal::Probe(1));
+        dispatcher.take(Signal::Probe(2));
+        assert_eq!(watermark(&hub), "3:3:");
+        dispatcher.take(Signal::Durable(2));
+        assert_eq!(watermark(&hub), "6:6:");
+    }
+
+    #[test]
+    fn without_listen_the_table_alone_tells() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        dispatcher.take(Signal::Listening(false));
+        dispatcher.take(swept(1, "5:5:", &[(4, 1, ADA)]));
+        assert_eq!(received(&ada), None);
+        dispatcher.take(Signal::Durable(1));
+        assert_eq!(watermark(&hub), "5:5:");
+    }
+
+    #[test]
+    fn a_forged_row_of_a_transaction_to_come_does_not_pass_for_the_real_one() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        dispatcher.take(row(9, 1, &ADA));
+        assert_eq!(received(&ada), Some(1));
+        dispatcher.take(swept(1, "5:5:", &[]));
+        dispatcher.take(Signal::Probe(1));
+        // The real one, whose notification is lost.
+        dispatcher.take(swept(2, "10:10:", &[(9, 1, ADA)]));
+        dispatcher.take(Signal::Probe(2));
+        assert_eq!(received(&ada), None);
+    }
+
+    #[test]
+    fn a_row_that_comes_twice_is_published_once_and_a_ring_sends_its_user_to_the_table() {
+        let (hub, mut dispatcher) = dispatcher();
+        let [ada, bob] = [ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
+        dispatcher.take(row(3, 1, &ADA));
+        dispatcher.take(row(3, 1, &ADA));
+        assert_eq!(received(&ada), Some(1));
+        let ring = format!(r#"{{"xact_id":"4","user_id":"{BOB}"}}"#);
+        dispatcher.take(Signal::Payload(ring.into()));
+        assert_eq!((received(&ada), received(&bob)), (Some(0), None));
+        // It is rung for already.
+        dispatcher.take(swept(1, "5:5:", &[(3, 1, ADA), (4, 2, BOB)]));
+        dispatcher.take(Signal::Probe(1));
+        assert_eq!((received(&ada), received(&bob)), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn an_epoch_forgets_the_sweep_before_it_and_sends_everybody_to_the_table() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        dispatcher.take(swept(1, "9:9:", &[]));
+        dispatcher.take(Signal::Epoch(horizon("4:4:")));
+        assert_eq!(received(&ada), None);
+        dispatcher.take(Signal::Probe(1));
+        dispatcher.take(Signal::Durable(1));
+        assert_eq!(watermark(&hub), "4:4:");
     }
 }

@@ -222,3 +222,164 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{collection::vec, prelude::*, sample::Index};
+
+    use super::*;
+    use crate::{
+        cursor::Snapshot,
+        horizon::{Epoch, Epochs, History},
+    };
+
+    fn horizon(watermark: Snapshot) -> Arc<Horizon> {
+        Arc::new(Horizon {
+            history: History::default(),
+            watermark: Arc::new(watermark),
+            epochs: Epochs::new(vec![Epoch { number: 1, first: None }]),
+        })
+    }
+
+    fn row(key: RowKey) -> Row {
+        Row { key, event: Vec::new(), made_at: None }
+    }
+
+    /// Transactions 3, 4, …: the rows of each, and whether it has committed.
+    struct Table(Vec<(Vec<RowKey>, bool)>);
+
+    impl Table {
+        /// As Postgres takes it: `xmax` follows the newest transaction that has
+        /// ended.
+        fn snapshot(&self) -> Snapshot {
+            let newest = self.0.iter().rposition(|(_, has_ended)| *has_ended);
+            let xmax = newest.map_or(3, |place| place + 4);
+            let open = (3..xmax).filter(|xact| !self.0[xact - 3].1);
+            let open: Vec<String> = open.map(|xact| xact.to_string()).collect();
+            format!("3:{xmax}:{}", open.join(",")).parse().unwrap()
+        }
+
+        fn committed(&self) -> impl Iterator<Item = RowKey> {
+            self.0.iter().filter(|(_, committed)| *committed).flat_map(|(rows, _)| rows.clone())
+        }
+
+        /// Whether another one commits, one of those that are open.
+        fn commit(&mut self, at: Index) {
+            let open: Vec<usize> = (0..self.0.len()).filter(|place| !self.0[*place].1).collect();
+            if !open.is_empty() {
+                self.0[*at.get(&open)].1 = true;
+            }
+        }
+
+        fn page(&self, feed: &mut Feed, watermark: &Arc<Horizon>, limit: usize) -> Page {
+            let ranges = feed.read().unread();
+            let is_unread =
+                |row: &RowKey| ranges.iter().any(|r| r.after < *row && row.xact < r.before);
+            let mut rows: Vec<RowKey> = self.committed().filter(is_unread).collect();
+            let complete = rows.len() <= limit;
+            rows.truncate(limit);
+            let rows = rows.into_iter().map(row).collect();
+            Page { horizon: Arc::clone(watermark), rows, complete }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_replay_that_is_cut_after_every_row_gives_each_row_once(
+            sizes in vec(0..5_i64, 1..10),
+            commits in vec(any::<Index>(), 10),
+            moves in vec(any::<bool>(), 40),
+            limits in vec(1..4_usize, 40),
+        ) {
+            let transactions = sizes.iter().zip(3..).map(|(size, xact)| {
+                ((1..=*size).map(|seq| RowKey { xact, seq }).collect(), false)
+            });
+            let mut table = Table(transactions.collect());
+            let mut commits = commits.into_iter();
+            let mut watermark = horizon(table.snapshot());
+            let mut feed = Feed::new(watermark.cursor());
+            let mut got: BTreeMap<RowKey, u32> = BTreeMap::new();
+            let mut rounds = moves.into_iter().zip(limits).chain(std::iter::repeat((true, 2)));
+            loop {
+                let (is_moved, limit) = rounds.next().unwrap();
+                let commit = commits.next();
+                let is_over = commit.is_none();
+                if let Some(at) = commit {
+                    table.commit(at);
+                }
+                // Sometimes the watermark lags behind what the page reads.
+                if is_moved {
+                    watermark = horizon(table.snapshot());
+                }
+                let page = table.page(&mut feed, &watermark, limit);
+                // What the client has read, and with which id, when it is cut off.
+                let mut last = None;
+                feed.take_page(&page, |row, id| {
+                    if last.is_none() {
+                        *got.entry(row.key).or_default() += 1;
+                        last = Some(id.cursor().clone());
+                    }
+                });
+                if last.is_none() && feed.is_live() && is_over {
+                    break;
+                }
+                feed = Feed::new(last.unwrap_or_else(|| feed.cursor().clone()));
+            }
+            let once: BTreeMap<RowKey, u32> = table.committed().map(|row| (row, 1)).collect();
+            prop_assert_eq!(got, once);
+        }
+
+        #[test]
+        fn rows_that_come_live_and_in_a_page_go_out_once(
+            size in 1..20_i64, live in vec(any::<Index>(), 0..30), paged_first in any::<bool>(),
+        ) {
+            let rows: Vec<RowKey> = (1..=size).map(|seq| RowKey { xact: 3, seq }).collect();
+            let table = Table(vec![(rows.clone(), true)]);
+            let before = horizon("3:3:".parse().unwrap());
+            let mut feed = Feed::new(before.cursor());
+            let mut got: BTreeMap<RowKey, u32> = BTreeMap::new();
+            if paged_first {
+                let page = table.page(&mut feed, &before, 1000);
+                feed.take_page(&page, |row, _| *got.entry(row.key).or_default() += 1);
+            }
+            for at in live {
+                let published = Arc::new(LiveRow::new(row(*at.get(&rows)), Arc::clone(&before)));
+                feed.take_live(&published, |row, _| *got.entry(row.key).or_default() += 1);
+            }
+            feed.fall_behind();
+            let page = table.page(&mut feed, &before, 1000);
+            feed.take_page(&page, |row, _| *got.entry(row.key).or_default() += 1);
+            prop_assert!(feed.is_live());
+            prop_assert_eq!(got, rows.into_iter().map(|row| (row, 1)).collect());
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_epoch_is_read_again() {
+        let page = Page { horizon: horizon(Snapshot::empty()), rows: Vec::new(), complete: true };
+        let mut feed = Feed::new(Cursor::new(2, Arc::new(Snapshot::empty())));
+        feed.read();
+        feed.take_page(&page, |_, _| unreachable!("it has no row"));
+        assert!(feed.is_behind());
+    }
+
+    #[test]
+    fn a_stream_that_holds_too_many_rows_singly_goes_back_to_the_table() {
+        let horizon = horizon("3:3:".parse().unwrap());
+        let mut feed = Feed::new(horizon.cursor());
+        feed.read();
+        let page = Page { horizon: Arc::clone(&horizon), rows: Vec::new(), complete: true };
+        feed.take_page(&page, |_, _| {});
+        for seq in (1..).take(MAX_RECENTS) {
+            assert!(feed.is_live());
+            let key = RowKey { xact: 3, seq };
+            let live = Arc::new(LiveRow::new(row(key), Arc::clone(&horizon)));
+            feed.take_live(&live, |_, _| {});
+        }
+        assert!(feed.is_behind());
+    }
+}

@@ -1,4 +1,5 @@
-//! Who is listening: user → open streams, each with a bounded queue. No I/O.
+//! Who is listening: user → open streams, each with a bounded queue, and how far
+//! everything has been offered to them. No I/O.
 //!
 //! The dispatcher publishes, a stream's body takes. A queue that is full is
 //! emptied, and its stream, told that it has *lost* rows, reads them from the
@@ -7,23 +8,25 @@
 //! as long as its response lives.
 
 mod beginnings;
+mod outbox;
+mod requests;
 
 use std::{
     cell::LazyCell,
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use self::beginnings::Beginnings;
+pub use outbox::Received;
+pub use requests::SweepRequests;
+
+use self::{beginnings::Beginnings, outbox::Outbox};
 use crate::{
     cursor::Snapshot,
     feed::{LiveRow, Row},
@@ -32,10 +35,6 @@ use crate::{
     outcome::{Refusal, StreamEnd},
     revocation::Revocation,
 };
-
-/// A stream's queue never holds more than this, however large its rows are: a
-/// reader that has stopped costs this much and no more.
-const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 
 /// How much a hub takes.
 #[derive(Clone, Copy, Debug)]
@@ -54,19 +53,10 @@ pub struct Hub {
     streams: Mutex<Streams>,
     horizon: Mutex<Arc<Horizon>>,
     beginnings: Mutex<Beginnings<Arc<Horizon>>>,
-    /// Rung when the next sweep should not wait for its beat: the first stream
-    /// opens, somebody wrote something that no notification brought, a cursor
-    /// grows too long.
-    pub sweep_wanted: Notify,
-    /// Rung when an idle gateway has something to do: its first stream, or
-    /// something that the watermark does not see.
-    stirred: Notify,
+    /// What the streams and the dispatcher want of the sweeper.
+    pub requests: SweepRequests,
     /// Rung when the watermark has moved.
     pub watermark_moved: Notify,
-    /// Whether cursors claim rows singly that the watermark does not see.
-    dirty: AtomicBool,
-    watermark_wanted: AtomicBool,
-    epochs_wanted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -91,12 +81,8 @@ impl Hub {
             streams: Mutex::default(),
             horizon: Mutex::new(Arc::new(horizon)),
             beginnings: Mutex::new(Beginnings::new()),
-            sweep_wanted: Notify::new(),
-            stirred: Notify::new(),
+            requests: SweepRequests::default(),
             watermark_moved: Notify::new(),
-            dirty: AtomicBool::new(false),
-            watermark_wanted: AtomicBool::new(false),
-            epochs_wanted: AtomicBool::new(false),
         })
     }
 
@@ -126,10 +112,9 @@ impl Hub {
         if streams.open >= self.limits.streams {
             return Err(Refusal::Full);
         }
-        let outbox = Arc::new(Outbox { issued_at, ..Outbox::default() });
+        let outbox = Arc::new(Outbox::new(issued_at));
         if streams.open == 0 {
-            self.sweep_wanted.notify_one();
-            self.stirred.notify_waiters();
+            self.requests.first_stream();
         }
         streams.open += 1;
         streams.by_user.entry(user.clone()).or_default().push(Arc::clone(&outbox));
@@ -157,7 +142,8 @@ impl Hub {
     /// Ends the streams that a revocation ends.
     pub fn revoke(&self, revocation: &Revocation) {
         self.for_each_of(&revocation.user, |outbox| {
-            revocation.refuses(outbox.issued_at).then(|| outbox.end(StreamEnd::Revoked)).flatten()
+            let is_refused = revocation.refuses(outbox.issued_at);
+            is_refused.then(|| outbox.end(StreamEnd::Revoked)).flatten()
         });
     }
 
@@ -200,66 +186,6 @@ impl Hub {
     pub fn beginning(&self) -> Arc<Horizon> {
         let mut beginnings = self.beginnings.lock();
         beginnings.at(Instant::now()).map_or_else(|| self.horizon(), Arc::clone)
-    }
-
-    /// There is something that the watermark does not see.
-    pub fn set_dirty(&self) {
-        if !self.dirty.swap(true, Ordering::Relaxed) {
-            self.stirred.notify_waiters();
-        }
-    }
-
-    /// Whether there is, since it was asked last.
-    pub fn take_dirty(&self) -> bool {
-        self.dirty.swap(false, Ordering::Relaxed)
-    }
-
-    /// Whether there is.
-    pub fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::Relaxed)
-    }
-
-    /// Asks for a new watermark before its time.
-    pub fn want_watermark(&self) {
-        self.watermark_wanted.store(true, Ordering::Relaxed);
-        self.sweep_wanted.notify_one();
-    }
-
-    /// Whether somebody did since this was asked last: a cursor has grown too
-    /// long, and only a new watermark makes it short.
-    pub fn take_watermark_wanted(&self) -> bool {
-        self.watermark_wanted.swap(false, Ordering::Relaxed)
-    }
-
-    /// Somebody brought a cursor of an epoch that is news here.
-    pub fn want_epochs(&self) {
-        self.epochs_wanted.store(true, Ordering::Relaxed);
-        self.sweep_wanted.notify_one();
-    }
-
-    /// Whether somebody did, since it was asked last.
-    pub fn take_epochs_wanted(&self) -> bool {
-        self.epochs_wanted.swap(false, Ordering::Relaxed)
-    }
-
-    /// Rests for as long as `longest` says. It is asked again whenever there is a
-    /// first stream, or something that the watermark does not see; `None` rests
-    /// until then.
-    pub async fn rest(&self, longest: impl Fn() -> Option<Duration>) {
-        let began = Instant::now();
-        loop {
-            // Before the question: what happens in between is not missed.
-            let stirred = self.stirred.notified();
-            let Some(longest) = longest() else {
-                stirred.await;
-                continue;
-            };
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep(longest.saturating_sub(began.elapsed())) => return,
-                () = stirred => {}
-            }
-        }
     }
 
     /// How many streams `user` has open here.
@@ -329,18 +255,6 @@ pub struct Subscription {
     outbox: Arc<Outbox>,
 }
 
-/// What a subscription has for its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// Rows, in the order they were published.
-    Rows,
-    /// Rows are missing from the queue: [`Subscription::restart`], then read
-    /// the table.
-    Lost,
-    /// There will be no more.
-    Closed(StreamEnd),
-}
-
 impl Subscription {
     /// Takes what is queued into `rows`, which has to be empty. What was queued
     /// before the end comes before the end.
@@ -349,39 +263,18 @@ impl Subscription {
         cx: &mut Context<'_>,
         rows: &mut VecDeque<Arc<LiveRow>>,
     ) -> Poll<Received> {
-        let mut state = self.outbox.state.lock();
-        if !state.rows.is_empty() {
-            state.bytes = 0;
-            std::mem::swap(&mut state.rows, rows);
-            return Poll::Ready(Received::Rows);
-        }
-        if let Some(reason) = state.ended {
-            return Poll::Ready(Received::Closed(reason));
-        }
-        if state.lost {
-            return Poll::Ready(Received::Lost);
-        }
-        state.register(cx);
-        Poll::Pending
+        self.outbox.poll_receive(cx, rows)
     }
 
     /// Waits for the end alone and leaves the queue as it is.
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<StreamEnd> {
-        let mut state = self.outbox.state.lock();
-        if let Some(reason) = state.ended {
-            return Poll::Ready(reason);
-        }
-        state.register(cx);
-        Poll::Pending
+        self.outbox.poll_closed(cx)
     }
 
     /// Starts the queue anew. What it held was committed before, so a page that
     /// is read from now on has it.
     pub fn restart(&self) {
-        let mut state = self.outbox.state.lock();
-        state.rows = VecDeque::new();
-        state.bytes = 0;
-        state.lost = false;
+        self.outbox.restart();
     }
 
     /// How far everything has been offered.
@@ -399,15 +292,12 @@ impl Subscription {
         // The watermark is set after what it sees was queued: looked at first,
         // an empty queue afterwards means that all of it has been taken.
         let horizon = self.hub.horizon();
-        let state = self.outbox.state.lock();
-        // After the end rows are not queued any more, and the horizon goes on.
-        let is_idle = state.rows.is_empty() && !state.lost && state.ended.is_none();
-        is_idle.then_some(horizon)
+        self.outbox.is_idle().then_some(horizon)
     }
 
     /// Asks for a new watermark before its time.
     pub fn want_watermark(&self) {
-        self.hub.want_watermark();
+        self.hub.requests.want_watermark();
     }
 
     /// The user whose rows these are.
@@ -427,78 +317,14 @@ impl Drop for Subscription {
     }
 }
 
-/// One stream's queue.
-#[derive(Default)]
-struct Outbox {
-    issued_at: Option<SystemTime>,
-    state: Mutex<OutboxState>,
-}
-
-#[derive(Default)]
-struct OutboxState {
-    rows: VecDeque<Arc<LiveRow>>,
-    bytes: usize,
-    lost: bool,
-    ended: Option<StreamEnd>,
-    waker: Option<Waker>,
-}
-
-impl OutboxState {
-    fn register(&mut self, cx: &Context<'_>) {
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-    }
-
-    fn lose(&mut self) {
-        self.rows = VecDeque::new();
-        self.bytes = 0;
-        self.lost = true;
-    }
-}
-
-impl Outbox {
-    fn push(&self, row: &Arc<LiveRow>, max_rows: usize) -> Option<Waker> {
-        let mut state = self.state.lock();
-        if state.ended.is_some() || state.lost {
-            return None;
-        }
-        let bytes = row.row.event.len();
-        let full = state.rows.len() >= max_rows
-            // One row larger than the bound passes alone, or it never would.
-            || (!state.rows.is_empty() && state.bytes + bytes > MAX_QUEUED_BYTES);
-        if full {
-            state.lose();
-        } else {
-            state.bytes += bytes;
-            state.rows.push_back(Arc::clone(row));
-        }
-        state.waker.take()
-    }
-
-    fn lose(&self) -> Option<Waker> {
-        let mut state = self.state.lock();
-        state.lose();
-        state.waker.take()
-    }
-
-    fn end(&self, reason: StreamEnd) -> Option<Waker> {
-        let mut state = self.state.lock();
-        if reason == StreamEnd::Revoked {
-            // Who is locked out gets nothing more.
-            state.lose();
-        }
-        state.ended.get_or_insert(reason);
-        state.waker.take()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicUsize, task::Wake};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
 
-    use super::*;
+    use super::{outbox::MAX_QUEUED_BYTES, *};
     use crate::cursor::RowKey;
 
     const ADA: UserId = UserId::uuid(uuid::Uuid::from_u128(1));

@@ -226,7 +226,7 @@ impl<S: Store> Worker<S> {
             // A stream that has gone meanwhile needs no answer.
             drop(request.answer.send(Err(Resync::Unreadable)));
         } else {
-            self.replayer.hub.want_watermark();
+            self.replayer.hub.requests.want_watermark();
             self.replayer.replays.postpone(request);
         }
     }
@@ -239,7 +239,7 @@ impl<S: Store> Worker<S> {
         let standing = transaction.standing().await?;
         if standing.history != horizon.history {
             // The sweep finds it as well, and begins the epoch.
-            hub.sweep_wanted.notify_one();
+            hub.requests.ask();
             return Err(StoreError::OtherHistory);
         }
         let mut news: Option<Epochs> = None;
@@ -256,7 +256,7 @@ impl<S: Store> Worker<S> {
                 is_early = news.as_ref().is_some_and(|news| news.include(cursor.epoch()));
             }
             if is_early {
-                hub.want_epochs();
+                hub.requests.want_epochs();
             } else if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
                 // A cursor of ours is contained in every later snapshot.
                 refused = Some(Resync::Future);

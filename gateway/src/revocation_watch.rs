@@ -114,7 +114,7 @@ impl RevocationWatch {
             (true, false) => None,
         };
         tokio::select! {
-            () = self.hub.rest(longest) => {}
+            () = self.hub.requests.rest(longest) => {}
             // Not while it fails: each client that comes then would be an attempt.
             () = self.looks.wanted(), if !is_failing => {
                 tokio::time::sleep(MIN_INTERVAL.saturating_sub(began.elapsed())).await;

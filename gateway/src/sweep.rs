@@ -121,7 +121,7 @@ impl<S: Store> Sweeper<S> {
     async fn sweep_once(&self, number: u64, state: &mut State) -> Result<(), StoreError> {
         // Before the snapshot: what is published from here on wants another
         // flush.
-        let was_dirty = self.hub.take_dirty();
+        let was_dirty = self.hub.requests.take_dirty();
         let watermark = self.hub.horizon().watermark.clone();
         match self.sweep(number, state, was_dirty).await {
             Ok(Outcome::Flushed) => {
@@ -132,13 +132,13 @@ impl<S: Store> Sweeper<S> {
             }
             Ok(Outcome::Unflushed { is_dirty }) => {
                 if is_dirty {
-                    self.hub.set_dirty();
+                    self.hub.requests.set_dirty();
                 }
                 Ok(())
             }
             Err(error) => {
                 if was_dirty {
-                    self.hub.set_dirty();
+                    self.hub.requests.set_dirty();
                 }
                 Err(error)
             }
@@ -159,7 +159,7 @@ impl<S: Store> Sweeper<S> {
         // timeline: then what was sure is not there.
         let is_set_back = !standing.snapshot.contains(&horizon.watermark);
         let is_other = state.history.as_ref() != Some(&standing.history);
-        if is_other || is_set_back || self.hub.take_epochs_wanted() {
+        if is_other || is_set_back || self.hub.requests.take_epochs_wanted() {
             let known = state.history.as_ref().map(|_| horizon.epochs.current());
             let outlived = known.filter(|_| is_set_back && !is_other);
             let history = standing.history.clone();
@@ -173,8 +173,8 @@ impl<S: Store> Sweeper<S> {
         // there is. A table that rings all the time moves it once an interval.
         let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
-        let flush =
-            self.hub.take_watermark_wanted() || is_changed && (is_due || self.looks.are_awaited());
+        let flush = self.hub.requests.take_watermark_wanted()
+            || is_changed && (is_due || self.looks.are_awaited());
         let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
         self.dispatch.take(Signal::Swept(sweep));
         self.health.probe_sent(number);
@@ -204,7 +204,7 @@ impl<S: Store> Sweeper<S> {
         let Standing { history, snapshot, .. } = standing;
         let watermark = Arc::new(snapshot);
         self.dispatch.take(Signal::Epoch(Horizon { history, watermark, epochs }));
-        self.hub.sweep_wanted.notify_one();
+        self.hub.requests.ask();
         Ok(())
     }
 
@@ -229,7 +229,7 @@ impl<S: Store> Sweeper<S> {
             Some(self.interval)
         } else if is_failing || !self.health.is_well() {
             Some(self.interval * IDLE_FACTOR)
-        } else if self.hub.is_dirty() {
+        } else if self.hub.requests.is_dirty() {
             // So that a client without a cursor is not brought what is old.
             Some(self.interval * DIRTY_FACTOR)
         } else {
@@ -244,8 +244,8 @@ impl<S: Store> Sweeper<S> {
         let longest = || self.longest_rest(is_failing).map(|rest| rest.mul_f64(spread));
         tokio::select! {
             biased;
-            () = self.hub.rest(longest) => {}
-            () = self.hub.sweep_wanted.notified(), if !is_failing => {
+            () = self.hub.requests.rest(longest) => {}
+            () = self.hub.requests.asked(), if !is_failing => {
                 let least = MIN_INTERVAL.saturating_sub(began.elapsed());
                 tokio::time::sleep(least).await;
             }
