@@ -83,7 +83,7 @@ impl Lineage {
         Self { name, user, since, got: Vec::new(), last: Vec::new() }
     }
 
-    /// The client is told to begin anew; its cursor was of `epoch`.
+    /// The client is told to begin anew; the last id it has read was of `epoch`.
     pub fn resync(
         &mut self,
         reason: Resync,
@@ -95,7 +95,7 @@ impl Lineage {
         let is_due = match reason {
             Resync::TooFarBack => true,
             // A standby that never got the epoch's row.
-            Resync::Foreign => epoch != 0 && !postgres.knows_epoch(epoch),
+            Resync::Foreign => epoch != 0 && postgres.has_lost_epoch_since(epoch),
             Resync::Malformed | Resync::Future | Resync::Unreadable => false,
         };
         if is_due {

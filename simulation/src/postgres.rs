@@ -124,6 +124,9 @@ pub struct Found {
     pub more: bool,
 }
 
+/// Between the numbers of two epochs.
+const EPOCH_STEP: u32 = 1000;
+
 #[derive(Debug)]
 struct Transaction {
     id: TransactionId,
@@ -343,7 +346,7 @@ impl Postgres {
         if is_other {
             self.epochs_begun += 1;
             // No other was ever the same, as with random ones.
-            let unique = 1000 * self.epochs_begun;
+            let unique = EPOCH_STEP * self.epochs_begun;
             let next = known.filter(|_| next_number).map(|known| known.epoch.number + 1);
             let number = next.unwrap_or(unique);
             let first = self.state_flushed.map(|flushed| flushed + 1);
@@ -361,11 +364,17 @@ impl Postgres {
         self.epochs.iter().map(|row| row.epoch.clone()).collect()
     }
 
-    /// Whether cursors of epoch `number` mean anything here.
-    pub fn knows_epoch(&self, number: u32) -> bool {
-        let place = self.epochs.iter().position(|row| row.epoch.number == number);
-        let since = place.map(|place| &self.epochs[place + 1..]);
-        since.is_some_and(|rows| rows.iter().all(|row| row.epoch.first.is_some()))
+    /// Whether a stream whose client has read an id of epoch `number` may have a
+    /// cursor that means nothing here: of that epoch, or of a later one, which a
+    /// lost primary has begun.
+    pub fn has_lost_epoch_since(&self, number: u32) -> bool {
+        let is_known = |number: u32| {
+            let place = self.epochs.iter().position(|row| row.epoch.number == number);
+            let since = place.map(|place| &self.epochs[place + 1..]);
+            since.is_some_and(|rows| rows.iter().all(|row| row.epoch.first.is_some()))
+        };
+        let begun = (1..=self.epochs_begun).map(|count| EPOCH_STEP * count);
+        begun.filter(|begun| *begun >= number).chain([number]).any(|number| !is_known(number))
     }
 
     // Transactions.
