@@ -1,54 +1,43 @@
 -- What notify-gateway needs in the application's database. PostgreSQL 13 and later.
 --
---     psql "$DATABASE_URL" -f schema.sql          as the owner of the table, on the primary
+--     psql -v ON_ERROR_STOP=1 "$DATABASE_URL" -f schema.sql      as the table's owner, on the primary
 --
 -- Run it as often as you like, at noon, from psql, from a migration, from any client. The file is
 -- ONE statement: whatever happens, either all of it is there or nothing of it is.
 --
--- What it does to the table        on the first run                       on every later run
---   two columns                    catalogue only, no row is rewritten    nothing
---   two triggers                   catalogue only                         nothing
---   two indexes                    built at once on a table up to 32 MB,  nothing
---                                  else you get the commands to paste
---   rows                           none is touched                        none, unless they come from
---                                                                         another cluster (section 6)
--- The application's own columns, constraints, triggers and indexes are never touched.
+-- It makes the schema notify_gateway and, in the application's table, one trigger: no column, no
+-- index, no row is touched. What is to be told is written by that trigger, in the same transaction,
+-- into the event log notify_gateway.event. The application's table stays its own: it may be altered,
+-- renamed and dropped as before, and none of its writes ever fails because of us.
 --
--- Locks: the first run needs ACCESS EXCLUSIVE on the table for milliseconds (up to a second where
--- it builds indexes). It never queues for it longer than 0.4 s at a time, so a long transaction
--- makes this file fail, with the culprit's pid, and not the application stall behind it. A later
--- run that finds all in place takes no lock on the table that any reader or writer would notice.
+-- Locks: the trigger needs SHARE ROW EXCLUSIVE on the table for milliseconds. It never queues for it
+-- longer than 0.4 s at a time, so a long transaction makes this file fail, with the culprit's pid,
+-- and not the application stall behind it. A later run that finds all in place takes no lock on the
+-- table that a reader or a writer would notice.
 --
 -- Undo:
---     DROP SCHEMA notify_gateway CASCADE;      -- takes the triggers and the default of seq along
---     ALTER TABLE public.notifications DROP COLUMN xact_id, DROP COLUMN seq;   -- and the indexes
---     DROP OWNED BY notify_gateway;  DROP ROLE notify_gateway;
+--     SELECT notify_gateway.unwatch('notifications');   -- or: DROP SCHEMA notify_gateway CASCADE
+--     DROP SCHEMA notify_gateway CASCADE;
+--     DROP OWNED BY notify_gateway, notify_gateway_owner;  DROP ROLE notify_gateway, notify_gateway_owner;
 
 DO $schema$
 DECLARE
   -- Qualified and free of operators: this part runs before search_path is pinned.
   search_path_before  pg_catalog.text := pg_catalog.current_setting('search_path');
   lock_timeout_before pg_catalog.text := pg_catalog.current_setting('lock_timeout');
-  row_security_before pg_catalog.text := pg_catalog.current_setting('row_security');
+  role_before         pg_catalog.text := pg_catalog.current_setting('role');
 
-  small_table CONSTANT bigint := 33554432;  -- bytes, 32 MB: both indexes build in well under a second
-
-  tbl       pg_catalog.regclass;
-  family    pg_catalog.oid[];   -- the table, and its partitions where it is partitioned
-  kind      pg_catalog."char";
-  is_small  boolean;
-  lock_mode pg_catalog.text;    -- the strongest lock this run needs; null: none
-  names     pg_catalog.text;
-  remedy    pg_catalog.text;
-  is_valid  boolean;
-  item      pg_catalog.record;
+  me     pg_catalog.name := current_user;
+  owner  pg_catalog.name;       -- of schema, tables and functions
+  tbl    pg_catalog.regclass;
+  names  pg_catalog.text;
+  item   pg_catalog.record;
 BEGIN
   -- ── 1. Settings of this run ──────────────────────────────────────────────────────────────────
   -- Local to the transaction, and put back at the end for those who run this inside a longer one.
 
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   PERFORM set_config('lock_timeout', '4s', true);
-  PERFORM set_config('row_security', 'off', true);  -- section 6 must see all rows, or fail
 
   IF current_setting('server_version_num')::integer < 130000 THEN
     RAISE EXCEPTION 'notify-gateway needs PostgreSQL 13 or later, this is %',
@@ -62,20 +51,104 @@ BEGIN
       USING ERRCODE = 'lock_not_available', HINT = 'Run it again when that one is through.';
   END;
 
-  -- ── 2. The gateway's own schema ──────────────────────────────────────────────────────────────
-
-  IF to_regnamespace('notify_gateway') IS NULL THEN
-    CREATE SCHEMA notify_gateway;
-    COMMENT ON SCHEMA notify_gateway IS 'notify-gateway: made by its schema.sql';
+  IF to_regprocedure('notify_gateway.stamp()') IS NOT NULL THEN
+    RAISE EXCEPTION 'the schema notify_gateway is of a version that added columns to your table'
+      USING HINT = E'Undo that one first, then run this file again:\n'
+        'DROP SCHEMA notify_gateway CASCADE;\n'
+        'ALTER TABLE notifications DROP COLUMN xact_id, DROP COLUMN seq;';
   END IF;
 
-  -- A row's place inside its transaction. Between transactions the numbers mean nothing, so every
+  -- ── 2. Who owns it ───────────────────────────────────────────────────────────────────────────
+  -- The trigger's function runs as its owner, whoever writes: that owner is a role that has nothing
+  -- else. Where it cannot be made, whoever runs this file owns everything.
+
+  SELECT nspowner::regrole::name INTO owner FROM pg_namespace WHERE nspname = 'notify_gateway';
+  IF owner IS NULL THEN
+    owner := me;
+    BEGIN
+      IF to_regrole('notify_gateway_owner') IS NULL THEN
+        CREATE ROLE notify_gateway_owner NOLOGIN;
+      END IF;
+      IF NOT pg_has_role(me, 'notify_gateway_owner', 'MEMBER') THEN
+        EXECUTE format('GRANT notify_gateway_owner TO %I', me);
+      END IF;
+      CREATE SCHEMA notify_gateway AUTHORIZATION notify_gateway_owner;
+      owner := 'notify_gateway_owner';
+    EXCEPTION
+      WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN
+        RAISE NOTICE '% owns the schema notify_gateway, since % may not make the role notify_gateway_owner',
+          me, me
+          USING HINT = 'The trigger then runs with your rights. A superuser can do better: '
+                       'CREATE ROLE notify_gateway_owner NOLOGIN;  '
+                       'GRANT notify_gateway_owner TO you;  before the first run of this file.';
+        CREATE SCHEMA notify_gateway;
+    END;
+    COMMENT ON SCHEMA notify_gateway IS 'notify-gateway: made by its schema.sql';
+  END IF;
+  IF NOT pg_has_role(me, owner, 'MEMBER') THEN
+    RAISE EXCEPTION 'the schema notify_gateway belongs to %, and % is not a member of it', owner, me
+      USING ERRCODE = 'insufficient_privilege',
+            HINT = format('Run this file as a superuser, or: GRANT %I TO %I;', owner, me);
+  END IF;
+  PERFORM set_config('role', owner, true);
+
+  -- ── 3. The tables ────────────────────────────────────────────────────────────────────────────
+
+  -- An event's place inside its transaction. Between transactions the numbers mean nothing, so every
   -- session may keep a handful of its own (CACHE): no contention, and within a session they rise.
-  -- PUBLIC may use it since a column default runs as whoever writes; without USAGE on the schema
-  -- that allows nothing but drawing numbers.
   IF to_regclass('notify_gateway.seq') IS NULL THEN
     CREATE SEQUENCE notify_gateway.seq CACHE 64;
-    GRANT USAGE ON SEQUENCE notify_gateway.seq TO PUBLIC;
+  END IF;
+
+  -- The event log. Only ever written by the triggers; read, and pruned, by the gateways. Every text
+  -- is "C": compared as bytes, whatever the database's collation is.
+  IF to_regclass('notify_gateway.event') IS NULL THEN
+    CREATE TABLE notify_gateway.event (
+      xact_id xid8    NOT NULL DEFAULT pg_current_xact_id(),   -- the writing transaction
+      seq     bigint  NOT NULL DEFAULT nextval('notify_gateway.seq'),  -- the place in it
+      watch   integer NOT NULL,                                -- notify_gateway.watch_entry
+      user_id text COLLATE "C" NOT NULL,                       -- whose it is
+      row_id  text COLLATE "C" NOT NULL,                       -- the row it speaks of
+      event   text COLLATE "C" NOT NULL,                       -- notification, updated, deleted
+      data    text COLLATE "C" NOT NULL                        -- the JSON object the client gets
+    ) WITH (
+      -- Old events go all the time: vacuum comes by the number of them, never truncates (which locks).
+      vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+      autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
+    );
+    -- What one user has not seen yet; what nobody has; what was said of one row.
+    CREATE INDEX event_user ON notify_gateway.event (user_id, xact_id, seq);
+    CREATE INDEX event_xact ON notify_gateway.event (xact_id);
+    CREATE INDEX event_row  ON notify_gateway.event (row_id, watch);
+    COMMENT ON TABLE notify_gateway.event IS 'what users are to be told, in the order of the commits';
+  END IF;
+
+  -- What is watched. The trigger's function is notify_gateway.watch_<id>().
+  IF to_regclass('notify_gateway.watch_entry') IS NULL THEN
+    CREATE TABLE notify_gateway.watch_entry (
+      id          integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+      schema_name text NOT NULL,
+      table_name  text NOT NULL,
+      user_id     text NOT NULL,
+      row_id      text NOT NULL,
+      event       text NOT NULL,
+      data        json,
+      condition   text,
+      ring        text NOT NULL
+    );
+    COMMENT ON TABLE notify_gateway.watch_entry IS 'the arguments of notify_gateway.watch()';
+  END IF;
+
+  -- Rows that could not be made an event: appended by the triggers, no text of a row in it. Folded
+  -- and removed by the gateways.
+  IF to_regclass('notify_gateway.problem') IS NULL THEN
+    CREATE TABLE notify_gateway.problem (
+      watch    integer     NOT NULL,
+      sqlstate text        NOT NULL,
+      message  text,                            -- where Postgres' own holds no value of the row
+      at       timestamptz NOT NULL DEFAULT now()
+    );
+    COMMENT ON TABLE notify_gateway.problem IS 'why writes to watched tables made no event';
   END IF;
 
   -- One row, updated about once a second by every gateway. The low fillfactor makes Postgres prune
@@ -87,8 +160,7 @@ BEGIN
       beat      bigint  NOT NULL DEFAULT 0,      -- counts the updates
       beat_at   timestamptz,                     -- when the last one was made
       flushed   xid8,                            -- transaction numbers below are on disk for good
-      epoch     integer NOT NULL DEFAULT 0,      -- the current one; 0: no gateway has run here yet
-      mode      text    NOT NULL DEFAULT 'row'   -- what notifications carry
+      epoch     integer NOT NULL DEFAULT 0       -- the current one; 0: no gateway has run here yet
     ) WITH (
       fillfactor = 10, vacuum_truncate = false,
       autovacuum_vacuum_threshold  = 1000,   autovacuum_vacuum_scale_factor  = 0,
@@ -119,7 +191,7 @@ BEGIN
   -- A row may go when the last token issued before it has expired.
   IF to_regclass('notify_gateway.revocation') IS NULL THEN
     CREATE TABLE notify_gateway.revocation (
-      user_id    uuid        NOT NULL,
+      user_id    text COLLATE "C" NOT NULL,
       before     timestamptz NOT NULL DEFAULT now(),  -- tokens issued earlier are refused
       created_at timestamptz NOT NULL DEFAULT now(),
       xact_id    xid8        NOT NULL DEFAULT pg_current_xact_id(),  -- how gateways find new rows
@@ -130,8 +202,622 @@ BEGIN
     COMMENT ON TABLE notify_gateway.revocation IS 'tokens of user_id issued before … are refused';
   END IF;
 
-  -- ── 3. The table ─────────────────────────────────────────────────────────────────────────────
-  -- Made where there is none. One that exists is looked at, and left as it is.
+  -- ── 4. How a row becomes an event ────────────────────────────────────────────────────────────
+  -- These functions run when a table is watched, and write the function of its trigger.
+
+  -- A value of this type as JSON: an expression that yields text or json, null as 'null'. The same
+  -- bytes whatever the session's settings are. `value` is an expression of a row. Types that are not
+  -- Postgres' own are asked for their text: to_json() would call a cast that their owner has made.
+  CREATE OR REPLACE FUNCTION notify_gateway.json_expression(value text, type regtype) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      base    oid := type;
+      element oid;
+      time    text;
+    BEGIN
+      WHILE (SELECT t.typbasetype FROM pg_type AS t WHERE t.oid = base) <> 0 LOOP
+        SELECT t.typbasetype INTO base FROM pg_type AS t WHERE t.oid = base;
+      END LOOP;
+      SELECT nullif(t.typelem, 0) INTO element FROM pg_type AS t WHERE t.oid = base AND t.typcategory = 'A';
+      IF base IN ('timestamptz'::regtype, 'timestamp'::regtype) THEN
+        -- RFC 3339 in UTC. What that cannot say (infinity, BC) becomes the nearest it can; a
+        -- timestamp without time zone is read as UTC.
+        time := CASE base WHEN 'timestamptz'::regtype
+                  THEN format('pg_catalog.timezone(''UTC'', %s)', value) ELSE value END;
+        RETURN format(
+          'coalesce(pg_catalog.to_json(pg_catalog.to_char(CASE WHEN %1$s IS NOT NULL THEN '
+          'greatest(timestamp ''0001-01-01'', least(timestamp ''9999-12-31 23:59:59.999999'', %2$s)) END, '
+          '''YYYY-MM-DD"T"HH24:MI:SS.US"Z"'')), ''null'')', value, time);
+      ELSIF base = 'json'::regtype THEN
+        -- As it is (it may hold \u0000, which jsonb refuses), less the line ends between its tokens.
+        RETURN format('coalesce(pg_catalog.replace(pg_catalog.replace('
+          'pg_catalog.to_json(%s)::pg_catalog.text, E''\n'', ''''), E''\r'', ''''), ''null'')', value);
+      ELSIF element >= 16384 THEN
+        RETURN format('CASE WHEN %1$s IS NULL THEN ''null'' ELSE '
+          'pg_catalog.to_json(pg_catalog.concat(%1$s)::pg_catalog.text[]) END', value);
+      ELSIF base >= 16384 THEN
+        RETURN format('CASE WHEN %1$s IS NULL THEN ''null'' ELSE '
+          'pg_catalog.to_json(pg_catalog.concat(%1$s)) END', value);
+      END IF;
+      RETURN format('coalesce(pg_catalog.to_json(%s), ''null'')', value);
+    END
+  $function$;
+
+  -- One text for one user: UUIDs in the form that Postgres writes, whatever form they came in.
+  -- Qualified and without SET, so that it is inlined. Nobody, '' or null, is null.
+  CREATE OR REPLACE FUNCTION notify_gateway.canonical(given text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+  AS $function$
+    SELECT CASE
+      WHEN given OPERATOR(pg_catalog.~*)
+           '^([0-9a-f]{4}-?){7}[0-9a-f]{4}$|^\{([0-9a-f]{4}-?){7}[0-9a-f]{4}\}$'
+      THEN given::pg_catalog.uuid::pg_catalog.text
+      WHEN given OPERATOR(pg_catalog.<>) '' THEN given
+    END
+  $function$;
+
+  -- A value of this type as the text by which users, or rows, are told apart.
+  CREATE OR REPLACE FUNCTION notify_gateway.key_expression(value text, type regtype) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    SELECT CASE
+      WHEN type = 'bpchar'::regtype
+        THEN format('notify_gateway.canonical(pg_catalog.rtrim(pg_catalog.concat(%s)))', value)
+      WHEN type::oid >= 16384
+        OR (SELECT t.typcategory IN ('S', 'E') FROM pg_type AS t WHERE t.oid = type)
+        THEN format('notify_gateway.canonical(pg_catalog.concat(%s))', value)
+      ELSE format('CASE WHEN %1$s IS NOT NULL THEN pg_catalog.concat(%1$s) END', value)
+    END
+  $function$;
+
+  -- What an argument of watch() names: a column of the table, or an expression of its columns; with
+  -- its type. An expression is tried at once.
+  CREATE OR REPLACE FUNCTION notify_gateway.resolve(
+    relation regclass, argument text, given text,
+    OUT is_column boolean, OUT value text, OUT type regtype)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    BEGIN
+      SELECT true, quote_ident(a.attname), a.atttypid INTO is_column, value, type
+        FROM pg_attribute AS a
+       WHERE a.attrelid = relation AND a.attname = given AND a.attnum > 0 AND NOT a.attisdropped;
+      IF is_column THEN
+        RETURN;
+      END IF;
+      is_column := false;
+      value := format('(%s)', given);
+      BEGIN
+        EXECUTE format('SELECT pg_typeof(%s) FROM (SELECT (NULL::%s).*) AS r', value, relation)
+           INTO type;
+      EXCEPTION WHEN OTHERS THEN
+        RAISE EXCEPTION 'watch(): % => %: %', argument, quote_nullable(given), SQLERRM
+          USING ERRCODE = SQLSTATE,
+                HINT = format('It is a column of %s, or an expression of its columns: %s.', relation,
+                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+                     FROM pg_attribute AS a
+                    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped));
+      END;
+      IF type = 'unknown'::regtype THEN
+        type := 'text';
+      END IF;
+    END
+  $function$;
+
+  -- What rings: the first event of a transaction carries itself, where NOTIFY can (8000 bytes), the
+  -- second rings bare, the rest are silent: one look at the log finds them all.
+  CREATE OR REPLACE FUNCTION notify_gateway.ring_source(
+    ring text, who text, json text, channel text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    SELECT CASE ring WHEN 'never' THEN '' ELSE
+      replace(replace($template$rung := pg_catalog.current_setting('notify_gateway.rung', true);
+    IF rung IS NULL OR rung OPERATOR(pg_catalog.<>) '2' THEN
+      payload := {PAYLOAD};
+      IF rung OPERATOR(pg_catalog.=) '1'
+         OR pg_catalog.octet_length(payload) OPERATOR(pg_catalog.>=) 8000 THEN
+        payload := '';
+      END IF;
+      PERFORM pg_catalog.pg_notify({CHANNEL}, payload);
+      PERFORM pg_catalog.set_config('notify_gateway.rung',
+        CASE WHEN payload OPERATOR(pg_catalog.=) '' THEN '2' ELSE '1' END, true);
+    END IF;$template$,
+      '{CHANNEL}', quote_literal(channel)),
+      '{PAYLOAD}', CASE ring WHEN 'row' THEN format(
+        $payload$pg_catalog.concat('{"xact_id":"', x, '","seq":', s, ',"user_id":',
+        pg_catalog.to_json(%s), ',"event":', pg_catalog.to_json(kind), ',"at":',
+        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()), ',"data":', %s, '}')$payload$,
+        who, json) ELSE quote_literal('') END)
+    END
+  $function$;
+
+  -- The body of the trigger's function for one table; `is_plain` says that it needs no SET clause.
+  --
+  -- It is written out, rather than looked up for each row, since each row pays for it. Fields of NEW
+  -- and OLD are found when it runs, so it depends on no column. Where only columns are named, every
+  -- function and operator in it is qualified and it needs no SET search_path, which costs as much as
+  -- half of the rest; an expression needs one.
+  --
+  -- Whatever goes wrong while the row is made an event is caught in a block that writes nothing, so
+  -- no subtransaction gets a number. A session that has planned an expression before a column got
+  -- another type fails there for good, so what failed is tried once more as a new statement. The
+  -- INSERTs stand outside: a log that cannot be written is not the fault of a row.
+  CREATE OR REPLACE FUNCTION notify_gateway.trigger_body(
+    relation regclass, entry notify_gateway.watch_entry, channel text,
+    OUT body text, OUT is_plain boolean)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      who     record;        -- user_id
+      which   record;        -- id
+      item    record;
+      found_  record;
+      columns text[];        -- all that the event is made of
+      keys    text[] := '{}';
+      items   text[] := '{}';
+      types   regtype[] := '{}';
+      plain   boolean[] := '{}';
+      who_text   text;       -- templates: {ROW} stands for NEW, OLD and ($1)
+      which_text text;
+      which_json text;
+      data_json  text;
+      statement  text;
+      is_partitioned boolean := (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = relation);
+    BEGIN
+      who := notify_gateway.resolve(relation, 'user_id', entry.user_id);
+      which := notify_gateway.resolve(relation, 'id', entry.row_id);
+      is_plain := who.is_column AND which.is_column AND entry.condition IS NULL;
+      columns := ARRAY[who.value, which.value];
+      IF entry.condition IS NOT NULL THEN
+        found_ := notify_gateway.resolve(relation, '"when"', entry.condition);
+        IF found_.type <> 'boolean'::regtype THEN
+          RAISE EXCEPTION 'watch(): "when" => %: it is of type %, not boolean',
+            quote_literal(entry.condition), found_.type USING ERRCODE = 'datatype_mismatch';
+        END IF;
+      END IF;
+      FOR item IN
+        SELECT j.key, j.value FROM json_each_text(entry.data) AS j WHERE entry.data IS NOT NULL
+        UNION ALL
+        (SELECT a.attname::text, a.attname::text FROM pg_attribute AS a
+          WHERE entry.data IS NULL AND a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+          ORDER BY a.attnum)
+      LOOP
+        found_ := notify_gateway.resolve(relation, format('data, %s', to_json(item.key)), item.value);
+        is_plain := is_plain AND found_.is_column;
+        keys := keys || item.key;
+        items := items || found_.value;
+        types := types || found_.type;
+        plain := plain || found_.is_column;
+        columns := columns || found_.value;
+      END LOOP;
+      IF cardinality(keys) = 0 THEN
+        RAISE EXCEPTION 'watch(): data names nothing' USING ERRCODE = 'invalid_parameter_value';
+      END IF;
+
+      -- A column is a field of the row; beside expressions, of the subquery that they are made on.
+      -- (A function takes 100 arguments at most, hence forty items at a time.)
+      SELECT format('pg_catalog.concat(%s, ''}'')', string_agg(part.text, ', ' ORDER BY part.number))
+        INTO data_json
+        FROM (SELECT (i - 1) / 40 AS number,
+                     format('pg_catalog.concat(%s)', string_agg(format('%L, %s',
+                       CASE i WHEN 1 THEN '{' ELSE ',' END || to_json(keys[i])::text || ':',
+                       notify_gateway.json_expression(
+                         CASE WHEN is_plain THEN '{ROW}.' WHEN plain[i] THEN 'r.' ELSE '' END
+                         || items[i], types[i])), ', ' ORDER BY i)) AS text
+                FROM generate_subscripts(keys, 1) AS i GROUP BY (i - 1) / 40) AS part;
+      who.value := CASE WHEN is_plain THEN '{ROW}.' WHEN who.is_column THEN 'r.' ELSE '' END
+                   || who.value;
+      which.value := CASE WHEN is_plain THEN '{ROW}.' WHEN which.is_column THEN 'r.' ELSE '' END
+                     || which.value;
+      who_text := notify_gateway.key_expression(who.value, who.type);
+      which_text := format('pg_catalog.concat(%s)',
+                           notify_gateway.key_expression(which.value, which.type));
+      which_json := format('pg_catalog.concat(''{"id":'', %s, ''}'')',
+                           notify_gateway.json_expression(which.value, which.type));
+      statement := format('SELECT %s, %s, %s, %s', who_text, which_text, data_json, which_json);
+      IF NOT is_plain THEN
+        -- Nobody's, where the condition does not hold.
+        statement := format('SELECT CASE WHEN %s THEN t.who END, t.which, t.data, t.id '
+          'FROM (SELECT {ROW}.*) AS r, LATERAL (%s) AS t (who, which, data, id)',
+          coalesce(format('(%s)', entry.condition), 'true'), statement);
+      END IF;
+
+      body := $template$
+DECLARE
+  new_user pg_catalog.text; new_row pg_catalog.text; new_data pg_catalog.text; new_id pg_catalog.text;
+  old_user pg_catalog.text; old_row pg_catalog.text; old_data pg_catalog.text; old_id pg_catalog.text;
+  kind pg_catalog.text; x pg_catalog.xid8; s pg_catalog.int8;
+  rung pg_catalog.text; payload pg_catalog.text;
+  wrong_state pg_catalog.text; wrong_text pg_catalog.text;
+BEGIN
+  BEGIN
+    {MAKE}
+  EXCEPTION WHEN OTHERS THEN
+    BEGIN
+      IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
+        EXECUTE {DYNAMIC} INTO new_user, new_row, new_data, new_id USING NEW;
+      END IF;
+      IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
+        EXECUTE {DYNAMIC} INTO old_user, old_row, old_data, old_id USING OLD;
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      wrong_state := SQLSTATE;
+      -- The text about a name or a type that is missing holds no value of the row; others may.
+      IF pg_catalog.substr(wrong_state, 1, 2) OPERATOR(pg_catalog.=) '42' THEN
+        wrong_text := SQLERRM;
+      END IF;
+    END;
+  END;
+  IF pg_catalog.octet_length(new_user) OPERATOR(pg_catalog.>) 255 THEN
+    wrong_state := '22001';
+    wrong_text := 'the user is longer than 255 bytes';
+  END IF;
+  IF wrong_state IS NOT NULL THEN
+    -- Once a transaction is enough to know.
+    payload := pg_catalog.current_setting('notify_gateway.problem', true);
+    IF payload IS NULL OR payload OPERATOR(pg_catalog.<>) '{ID}' THEN
+      INSERT INTO notify_gateway.problem (watch, sqlstate, message)
+      VALUES ({ID}, wrong_state, wrong_text);
+      PERFORM pg_catalog.set_config('notify_gateway.problem', '{ID}', true);
+    END IF;
+    RETURN NULL;
+  END IF;
+  IF old_user IS NOT NULL AND (new_user IS NULL OR new_user OPERATOR(pg_catalog.<>) old_user
+                               OR new_row OPERATOR(pg_catalog.<>) old_row) THEN
+    kind := 'deleted';
+    INSERT INTO notify_gateway.event (watch, user_id, row_id, event, data)
+    VALUES ({ID}, old_user, old_row, kind, old_id) RETURNING xact_id, seq INTO x, s;
+    {RING_OLD}
+    old_user := NULL;
+  END IF;
+  IF new_user IS NULL{SAME} THEN
+    RETURN NULL;
+  END IF;
+  kind := CASE WHEN old_user IS NULL THEN {EVENT} ELSE 'updated' END;
+  {MOVED}
+  INSERT INTO notify_gateway.event (watch, user_id, row_id, event, data)
+  VALUES ({ID}, new_user, new_row, kind, new_data) RETURNING xact_id, seq INTO x, s;
+  {RING_NEW}
+  RETURN NULL;
+END
+$template$;
+      body := replace(body, '{MAKE}', CASE WHEN is_plain THEN format(
+        $make$IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE'
+       AND ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record THEN
+      RETURN NULL;
+    END IF;
+    IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
+      new_user := %s;
+      new_row := %s;
+      new_data := %s;
+    END IF;
+    IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
+      old_user := %s;
+      old_row := %s;
+      old_id := %s;
+    END IF;$make$,
+          (SELECT string_agg(DISTINCT 'NEW.' || c, ', ') FROM unnest(columns) AS c),
+          (SELECT string_agg(DISTINCT 'OLD.' || c, ', ') FROM unnest(columns) AS c),
+          replace(who_text, '{ROW}', 'NEW'), replace(which_text, '{ROW}', 'NEW'),
+          replace(data_json, '{ROW}', 'NEW'),
+          replace(who_text, '{ROW}', 'OLD'), replace(which_text, '{ROW}', 'OLD'),
+          replace(which_json, '{ROW}', 'OLD'))
+        ELSE format($make$IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
+      %s INTO new_user, new_row, new_data, new_id;
+    END IF;
+    IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
+      %s INTO old_user, old_row, old_data, old_id;
+    END IF;$make$, replace(statement, '{ROW}', 'NEW'), replace(statement, '{ROW}', 'OLD'))
+        END);
+      body := replace(body, '{SAME}', CASE WHEN NOT is_plain THEN
+        ' OR old_user IS NOT NULL AND new_data OPERATOR(pg_catalog.=) old_data' ELSE '' END);
+      -- A row that moves to another partition is a DELETE there and an INSERT here, one after the
+      -- other: the first must not have told more than the log, from which it is taken back.
+      body := replace(body, '{MOVED}', CASE WHEN is_partitioned THEN
+        $moved$IF TG_OP OPERATOR(pg_catalog.=) 'INSERT'
+     AND pg_catalog.current_setting('notify_gateway.deleted', true) OPERATOR(pg_catalog.=) '{ID}' THEN
+    DELETE FROM notify_gateway.event AS e
+     WHERE e.row_id OPERATOR(pg_catalog.=) new_row AND e.watch OPERATOR(pg_catalog.=) {ID}
+       AND e.user_id OPERATOR(pg_catalog.=) new_user AND e.event OPERATOR(pg_catalog.=) 'deleted'
+       AND e.xact_id OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id();
+    IF FOUND THEN
+      kind := 'updated';
+    END IF;
+  END IF;$moved$ ELSE '' END);
+      body := replace(body, '{RING_OLD}', CASE WHEN is_partitioned
+        THEN 'PERFORM pg_catalog.set_config(''notify_gateway.deleted'', ''{ID}'', true);' || E'\n    '
+        ELSE '' END || notify_gateway.ring_source(
+          CASE WHEN is_partitioned AND entry.ring = 'row' THEN 'ring' ELSE entry.ring END,
+          'old_user', 'old_id', channel));
+      body := replace(body, '{RING_NEW}',
+        notify_gateway.ring_source(entry.ring, 'new_user', 'new_data', channel));
+      body := replace(body, '{EVENT}', quote_literal(entry.event));
+      body := replace(body, '{DYNAMIC}', quote_literal(replace(statement, '{ROW}', '($1)')));
+      body := replace(body, '{ID}', entry.id::text);
+    END
+  $function$;
+
+  -- ── 5. watch() ───────────────────────────────────────────────────────────────────────────────
+
+  -- Has the changes of a table told to its users. Run again with the same arguments it changes
+  -- nothing, with others it replaces them. Run it as the table's owner, who has to be a member of
+  -- the owner of this schema, or as a superuser.
+  --   user_id  whose a row is: a column, or an expression of the columns; null is nobody
+  --   id       what the row is called
+  --   event    the name of the event that a new row makes
+  --   data     what the event carries: {"name": "column or expression", …}; null: every column
+  --   when     which rows are told at all: a condition; null: every row
+  --   ring     what NOTIFY carries: 'row' the event; 'ring' that there is one, for databases that are
+  --            shared with strangers, who may all LISTEN; 'never': gateways find it by looking
+  CREATE OR REPLACE FUNCTION notify_gateway.watch(
+    relation regclass, user_id text DEFAULT 'user_id', id text DEFAULT 'id',
+    event text DEFAULT 'notification', data json DEFAULT NULL, "when" text DEFAULT NULL,
+    ring text DEFAULT 'row') RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  AS $function$
+    #variable_conflict use_column
+    DECLARE
+      role_before text := current_setting('role');
+      lock_timeout_before text := current_setting('lock_timeout');
+      owner    name := (SELECT n.nspowner::regrole::name FROM pg_namespace AS n
+                         WHERE n.nspname = 'notify_gateway');
+      channel  CONSTANT text := 'notifications';
+      entry    notify_gateway.watch_entry;
+      known    notify_gateway.watch_entry;
+      made     record;
+      named    record;
+      family   oid[];
+      item     record;
+      command  text;
+      pids     text;
+    BEGIN
+      IF NOT pg_has_role(current_user, owner, 'MEMBER') THEN
+        RAISE EXCEPTION 'watch(): % is not a member of %, which owns the schema notify_gateway',
+          current_user, owner USING ERRCODE = 'insufficient_privilege',
+          HINT = format('GRANT %I TO %I;', owner, current_user);
+      END IF;
+      SELECT ns.nspname, c.relname, c.relkind INTO named
+        FROM pg_class AS c JOIN pg_namespace AS ns ON ns.oid = c.relnamespace
+       WHERE c.oid = watch.relation;
+      IF named.relkind NOT IN ('r', 'p') THEN
+        RAISE EXCEPTION 'watch(): % is not a table', watch.relation
+          USING ERRCODE = 'wrong_object_type';
+      END IF;
+      IF watch.ring IS NULL OR watch.ring NOT IN ('row', 'ring', 'never') THEN
+        RAISE EXCEPTION 'watch(): ring => %: it is ''row'', ''ring'' or ''never''',
+          quote_nullable(watch.ring) USING ERRCODE = 'invalid_parameter_value';
+      END IF;
+      -- It stands in one line of the stream, and the client listens for it.
+      IF watch.event IS NULL OR watch.event !~ '^[A-Za-z0-9_.:-]{1,64}$' OR watch.event IN
+         ('connected', 'heartbeat', 'resync', 'closing', 'updated', 'deleted', 'error', 'open') THEN
+        RAISE EXCEPTION 'watch(): event => %: it is a name of letters, digits and _ . : -, and not '
+          'one that the stream or EventSource uses itself', quote_nullable(watch.event)
+          USING ERRCODE = 'invalid_parameter_value';
+      END IF;
+
+      -- By its trigger, or, for a table that was made anew, by its name.
+      SELECT w.* INTO known FROM notify_gateway.watch_entry AS w
+       WHERE EXISTS (SELECT FROM pg_trigger AS t
+                      WHERE t.tgrelid = watch.relation
+                        AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id)))
+          OR (w.schema_name, w.table_name) = (named.nspname, named.relname)
+             AND NOT EXISTS (SELECT FROM pg_trigger AS t
+                              WHERE t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id)))
+       ORDER BY w.id LIMIT 1;
+      PERFORM set_config('role', owner, true);
+      entry := ROW(known.id, named.nspname, named.relname, watch.user_id, watch.id, watch.event,
+                   watch.data, watch."when", watch.ring);
+      IF known.id IS NULL THEN
+        INSERT INTO notify_gateway.watch_entry AS w
+               (schema_name, table_name, user_id, row_id, event, data, condition, ring)
+        VALUES (entry.schema_name, entry.table_name, entry.user_id, entry.row_id, entry.event,
+                entry.data, entry.condition, entry.ring) RETURNING w.id INTO entry.id;
+      ELSIF known::text IS DISTINCT FROM entry::text THEN
+        UPDATE notify_gateway.watch_entry AS w
+           SET schema_name = entry.schema_name, table_name = entry.table_name,
+               user_id = entry.user_id, row_id = entry.row_id, event = entry.event,
+               data = entry.data, condition = entry.condition, ring = entry.ring
+         WHERE w.id = entry.id;
+      END IF;
+      -- As who runs this: the owner of this schema may not see the table.
+      PERFORM set_config('role', role_before, true);
+      made := notify_gateway.trigger_body(watch.relation, entry, channel);
+      PERFORM set_config('role', owner, true);
+      -- Replaced only where it changes: that makes sessions plan it anew.
+      IF (SELECT p.prosrc FROM pg_proc AS p
+           WHERE p.oid = to_regprocedure(format('notify_gateway.watch_%s()', entry.id)))
+         IS DISTINCT FROM made.body THEN
+        EXECUTE format('CREATE OR REPLACE FUNCTION notify_gateway.watch_%s() RETURNS trigger '
+          'LANGUAGE plpgsql SECURITY DEFINER %s AS %L', entry.id,
+          CASE WHEN made.is_plain THEN '' ELSE 'SET search_path = pg_catalog, pg_temp' END, made.body);
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION notify_gateway.watch_%s() FROM PUBLIC', entry.id);
+      END IF;
+      PERFORM set_config('role', role_before, true);
+
+      family := ARRAY(SELECT watch.relation::oid
+                       UNION SELECT p.relid::oid FROM pg_partition_tree(watch.relation) AS p);
+      IF NOT EXISTS (SELECT FROM pg_trigger AS t
+                      WHERE t.tgrelid = watch.relation
+                        AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', entry.id)))
+      THEN
+        -- While a lock is waited for, everyone who comes later waits behind it. Hence short attempts
+        -- with pauses between them: the application never stands for longer than one attempt.
+        PERFORM set_config('lock_timeout', '400ms', true);
+        FOR attempt IN 1 .. 5 LOOP
+          BEGIN
+            EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', watch.relation);
+            EXIT;
+          EXCEPTION WHEN lock_not_available THEN
+            IF attempt = 5 THEN
+              SELECT string_agg(DISTINCT l.pid::text, ', ') INTO pids FROM pg_locks AS l
+               WHERE l.relation = ANY (family) AND l.granted AND l.pid <> pg_backend_pid()
+                 AND l.database = (SELECT d.oid FROM pg_database AS d
+                                    WHERE d.datname = current_database());
+              RAISE EXCEPTION
+                'table % is in use: no SHARE ROW EXCLUSIVE lock within % attempts of 0.4 s',
+                watch.relation, attempt
+                USING ERRCODE = 'lock_not_available',
+                      DETAIL = 'Sessions that hold locks on it: ' || coalesce(pids, 'none any more'),
+                      HINT = 'Nothing has been changed. See pg_stat_activity for these pids, '
+                             'wait for them or end them, and run this again.';
+            END IF;
+            PERFORM pg_sleep(0.6);
+          END;
+        END LOOP;
+        PERFORM set_config('lock_timeout', lock_timeout_before, true);
+        -- AFTER triggers fire in the order of their names. This one is to be the first: another that
+        -- writes to watched tables would have its events before those of the row that caused them.
+        EXECUTE format('CREATE TRIGGER "00_notify_gateway" AFTER INSERT OR UPDATE OR DELETE ON %s '
+          'FOR EACH ROW EXECUTE FUNCTION notify_gateway.watch_%s()', watch.relation, entry.id);
+      END IF;
+
+      -- ALWAYS: for rows that logical replication or a restore brings in, too. (ENABLE TRIGGER ALL
+      -- after a bulk load takes it away; this brings it back.) What is disabled stays so.
+      FOR item IN
+        SELECT t.tgrelid::regclass AS rel, t.tgname, t.tgenabled FROM pg_trigger AS t
+         WHERE t.tgrelid = ANY (family) AND t.tgenabled <> 'A'
+           AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', entry.id))
+         ORDER BY t.tgrelid = watch.relation DESC
+      LOOP
+        command := format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', item.rel, item.tgname);
+        IF item.tgenabled = 'D' THEN
+          RAISE WARNING 'trigger % on % is disabled', item.tgname, item.rel
+            USING HINT = 'If that is not meant: ' || command || ';';
+          CONTINUE;
+        END IF;
+        BEGIN
+          EXECUTE command;
+        EXCEPTION WHEN insufficient_privilege THEN  -- before 15, those of partitions are "system" ones
+          RAISE WARNING 'a superuser must run: %;', command;
+        END;
+      END LOOP;
+    END
+  $function$;
+
+  -- The opposite. Events that are in the log are still delivered.
+  CREATE OR REPLACE FUNCTION notify_gateway.unwatch(relation regclass) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      role_before text := current_setting('role');
+      owner name := (SELECT n.nspowner::regrole::name FROM pg_namespace AS n
+                      WHERE n.nspname = 'notify_gateway');
+      item record;
+    BEGIN
+      FOR item IN
+        SELECT w.id, t.tgname FROM notify_gateway.watch_entry AS w
+          JOIN pg_trigger AS t ON t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
+         WHERE t.tgrelid = unwatch.relation
+      LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, unwatch.relation);
+        PERFORM set_config('role', owner, true);
+        EXECUTE format('DROP FUNCTION notify_gateway.watch_%s()', item.id);
+        DELETE FROM notify_gateway.watch_entry AS w WHERE w.id = item.id;
+        PERFORM set_config('role', role_before, true);
+      END LOOP;
+      IF NOT FOUND THEN
+        RAISE NOTICE '% is not watched', unwatch.relation;
+      END IF;
+    END
+  $function$;
+
+  -- What is watched, and how it is. A table may be gone, or be another one of the same name.
+  CREATE OR REPLACE VIEW notify_gateway.watched AS
+    SELECT w.id,
+           coalesce(t.tgrelid::regclass::text, format('%I.%I', w.schema_name, w.table_name)) AS relation,
+           w.user_id, w.row_id, w.event, w.data, w.condition AS "when", w.ring,
+           CASE WHEN t.tgenabled IS NULL
+                THEN CASE WHEN to_regclass(format('%I.%I', w.schema_name, w.table_name)) IS NULL
+                          THEN 'no table' ELSE 'no trigger' END
+                WHEN t.tgenabled = 'A' THEN 'always'
+                WHEN t.tgenabled = 'D' THEN 'disabled'
+                WHEN t.tgenabled = 'R' THEN 'replica'
+                ELSE 'origin' END AS trigger,
+           p.sqlstate AS problem, p.message AS problem_text, p.at AS problem_at
+      FROM notify_gateway.watch_entry AS w
+      LEFT JOIN LATERAL (
+        SELECT t.tgrelid, t.tgenabled FROM pg_trigger AS t
+         WHERE t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
+           AND t.tgparentid = 0
+         ORDER BY t.oid LIMIT 1) AS t ON true
+      LEFT JOIN LATERAL (
+        SELECT p.sqlstate, p.message, p.at FROM notify_gateway.problem AS p
+         WHERE p.watch = w.id ORDER BY p.at DESC LIMIT 1) AS p ON true;
+
+  -- Who may run these may have code run as their owner.
+  REVOKE EXECUTE ON FUNCTION
+    notify_gateway.watch(regclass, text, text, text, json, text, text),
+    notify_gateway.unwatch(regclass),
+    notify_gateway.trigger_body(regclass, notify_gateway.watch_entry, text),
+    notify_gateway.resolve(regclass, text, text) FROM PUBLIC;
+
+  -- ── 6. Events from the future ────────────────────────────────────────────────────────────────
+  -- After a dump and restore into another cluster, events carry transaction numbers this one has not
+  -- reached: it would count them as new for ever. The log begins anew, and clients with it. To know
+  -- that there are none costs one look at the end of the index, and no write.
+
+  IF (SELECT e.xact_id FROM notify_gateway.event AS e ORDER BY e.xact_id DESC LIMIT 1)
+     >= pg_snapshot_xmax(pg_current_snapshot()) THEN
+    DELETE FROM notify_gateway.event;
+    RAISE NOTICE 'the event log came from another cluster and has been emptied';
+  END IF;
+  UPDATE notify_gateway.revocation AS r SET xact_id = pg_current_xact_id()
+   WHERE r.xact_id >= pg_snapshot_xmax(pg_current_snapshot())
+     AND r.xact_id IS DISTINCT FROM pg_current_xact_id_if_assigned();
+
+  -- ── 7. The gateway's role ────────────────────────────────────────────────────────────────────
+  -- It cannot log in. Your login role becomes a member: GRANT notify_gateway TO the_login_role;
+
+  PERFORM set_config('role', role_before, true);
+  BEGIN
+    IF to_regrole('notify_gateway') IS NULL THEN
+      CREATE ROLE notify_gateway NOLOGIN;
+    END IF;
+  EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;  -- roles are the cluster's: made just now
+    WHEN insufficient_privilege THEN
+      RAISE NOTICE 'role notify_gateway is missing, and % may not create roles', me
+        USING HINT = 'Let someone who may run: CREATE ROLE notify_gateway NOLOGIN;  '
+                     'and run this file again: it then grants what the role needs.';
+  END;
+
+  -- What it may do, and no more: nothing of the application's. Only what is missing is granted; what
+  -- PUBLIC has, and we are not the ones to grant, will do.
+  FOR item IN
+    SELECT format('GRANT %s ON %s TO notify_gateway', g.privilege, g.object) AS command
+      FROM (
+        SELECT 'CONNECT', format('DATABASE %I', d.datname), d.datacl, d.datdba, 'd'
+          FROM pg_database AS d WHERE d.datname = current_database()
+        UNION ALL
+        SELECT 'USAGE', format('SCHEMA %I', s.nspname), s.nspacl, s.nspowner, 'n'
+          FROM pg_namespace AS s WHERE s.oid = 'notify_gateway'::regnamespace
+        UNION ALL
+        SELECT t.privilege, format('TABLE %s', c.oid::regclass), c.relacl, c.relowner, 'r'
+          FROM (VALUES ('SELECT', 'notify_gateway.event'),       ('DELETE', 'notify_gateway.event'),
+                       ('SELECT', 'notify_gateway.watch_entry'), ('SELECT', 'notify_gateway.watched'),
+                       ('SELECT', 'notify_gateway.problem'),     ('DELETE', 'notify_gateway.problem'),
+                       ('SELECT', 'notify_gateway.state'),       ('UPDATE', 'notify_gateway.state'),
+                       ('SELECT', 'notify_gateway.epoch'),       ('INSERT', 'notify_gateway.epoch'),
+                       ('SELECT', 'notify_gateway.revocation')) AS t (privilege, relation)
+          JOIN pg_class AS c ON c.oid = t.relation::regclass
+      ) AS g (privilege, object, acl, owner, type)
+     WHERE NOT EXISTS (
+             SELECT FROM aclexplode(coalesce(g.acl, acldefault(g.type::"char", g.owner))) AS held
+              WHERE held.privilege_type = g.privilege
+                AND (held.grantee = to_regrole('notify_gateway')
+                     OR held.grantee = 0 AND NOT pg_has_role(g.owner, 'USAGE')))
+       AND to_regrole('notify_gateway') IS NOT NULL
+  LOOP
+    BEGIN
+      EXECUTE item.command;
+    EXCEPTION WHEN insufficient_privilege THEN
+      RAISE NOTICE '% may not grant this, its owner must: %;', me, item.command;
+    END;
+  END LOOP;
+
+  -- ── 8. The table ─────────────────────────────────────────────────────────────────────────────
+  -- Made where there is none. One of this shape is watched as it is; of another one it has to be said
+  -- what is what.
 
   IF to_regclass('public.notifications') IS NULL THEN
     CREATE TABLE public.notifications (
@@ -147,352 +833,36 @@ BEGIN
       created_at         timestamptz NOT NULL DEFAULT now()
     );
   END IF;
-
   tbl := 'public.notifications'::regclass;
-  SELECT c.relkind, ARRAY(SELECT tbl UNION SELECT p.relid FROM pg_partition_tree(tbl) AS p)
-    INTO kind, family FROM pg_class AS c WHERE c.oid = tbl;
-  SELECT sum(pg_relation_size(f)) <= small_table INTO is_small FROM unnest(family) AS f;
-
-  IF kind NOT IN ('r', 'p') THEN
-    RAISE EXCEPTION '% is not a table', tbl;
-  END IF;
-
-  -- Enums, varchar, json, timestamps without time zone (read as UTC) and domains will do.
-  SELECT string_agg(col.name, ', '),
-         string_agg(format(CASE
-             WHEN a.attnum IS NULL   THEN 'ALTER TABLE %1$s ADD COLUMN %2$I %3$s;'
-             WHEN col.ours           THEN 'ALTER TABLE %1$s RENAME COLUMN %2$I TO %2$s_of_the_app;'
-             ELSE 'ALTER TABLE %1$s ALTER COLUMN %2$I TYPE %4$s USING %2$I::%4$s;'
-           END, tbl, col.name, col.definition, (col.types::regtype[])[1]), E'\n')
-    INTO names, remedy
-    FROM (VALUES
-      ('id',                 false, 'uuid DEFAULT gen_random_uuid() PRIMARY KEY', '{uuid}'),
-      ('user_id',            false, 'uuid',                               '{uuid}'),
-      ('type',               false, 'text NOT NULL DEFAULT ''info''',     NULL),
-      ('title',              false, 'text NOT NULL DEFAULT ''''',         NULL),
-      ('message',            false, 'text NOT NULL DEFAULT ''''',         NULL),
-      ('status',             false, 'text NOT NULL DEFAULT ''unread''',   NULL),
-      ('metadata',           false, 'jsonb NOT NULL DEFAULT ''{}''',      NULL),
-      ('related_session_id', false, 'uuid',                               NULL),
-      ('created_at',         false, 'timestamptz NOT NULL DEFAULT now()', '{timestamptz,timestamp}'),
-      ('xact_id',            true,  NULL,                                 '{xid8}'),
-      ('seq',                true,  NULL,                                 '{bigint}')
-    ) AS col (name, ours, definition, types)
-    LEFT JOIN pg_attribute AS a
-      ON a.attrelid = tbl AND a.attname = col.name AND a.attnum > 0 AND NOT a.attisdropped
-    LEFT JOIN pg_type AS t ON t.oid = a.atttypid
-   WHERE (a.attnum IS NULL AND NOT col.ours)
-      OR coalesce(nullif(t.typbasetype, 0), t.oid) <> ALL (col.types::regtype[]::oid[]);
-  IF names IS NOT NULL THEN
-    RAISE EXCEPTION 'table % has columns missing or of another type: %', tbl, names
-      USING ERRCODE = 'datatype_mismatch',
-            HINT = E'Nothing has been changed. Mend the table, for instance by\n' || remedy;
-  END IF;
-
-  -- ── 4. The lock, the columns, the functions, the triggers ────────────────────────────────────
-  -- The strongest lock that what is missing calls for, taken once: nothing below waits for another.
-
-  SELECT CASE
-      WHEN (SELECT count(*) FROM pg_attribute AS a
-             WHERE a.attrelid = tbl AND a.attname IN ('xact_id', 'seq')
-               AND NOT a.attisdropped AND a.atthasdef) < 2
-      THEN 'ACCESS EXCLUSIVE'
-      WHEN (SELECT count(*) FROM pg_trigger AS t
-             WHERE t.tgrelid = tbl AND t.tgfoid IN (to_regprocedure('notify_gateway.stamp()'),
-                                                    to_regprocedure('notify_gateway.notify()'))) < 2
-        OR EXISTS (SELECT FROM pg_trigger AS t
-                    WHERE t.tgrelid = ANY (family) AND t.tgenabled IN ('O', 'R')
-                      AND t.tgfoid IN (to_regprocedure('notify_gateway.stamp()'),
-                                       to_regprocedure('notify_gateway.notify()')))
-      THEN 'SHARE ROW EXCLUSIVE'
-      WHEN is_small
-       AND (SELECT count(*) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-             WHERE i.indrelid = tbl
-               AND c.relname IN ('notify_gateway_user_xact_seq', 'notify_gateway_xact')) < 2
-      THEN 'SHARE'
-    END INTO lock_mode;
-
-  -- While a lock is waited for, everyone who comes later waits behind it. Hence short attempts
-  -- with pauses between them: the application never stands for longer than one attempt.
-  PERFORM set_config('lock_timeout', '400ms', true);
-  FOR attempt IN 1 .. 5 LOOP
-    EXIT WHEN lock_mode IS NULL;
-    BEGIN
-      EXECUTE format('LOCK TABLE %s IN %s MODE', tbl, lock_mode);
-      EXIT;
-    EXCEPTION WHEN lock_not_available THEN
-      IF attempt = 5 THEN
-        SELECT string_agg(DISTINCT l.pid::text, ', ') INTO names FROM pg_locks AS l
-         WHERE l.relation = ANY (family) AND l.granted AND l.pid <> pg_backend_pid()
-           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database());
-        RAISE EXCEPTION 'table % is in use: no % lock within % attempts of 0.4 s',
-          tbl, lock_mode, attempt
-          USING ERRCODE = 'lock_not_available',
-                DETAIL = 'Sessions that hold locks on it: ' || coalesce(names, 'none any more'),
-                HINT = 'Nothing has been changed. See pg_stat_activity for these pids, '
-                       'wait for them or end them, and run this file again.';
-      END IF;
-      PERFORM pg_sleep(0.6);
-    END;
-  END LOOP;
-  PERFORM set_config('lock_timeout', '4s', true);
-
-  -- xact_id: the transaction that wrote the row. seq: its place therein, null in rows that were
-  -- there before. pg_current_xact_id() is STABLE, so old rows get one value, kept in the catalogue,
-  -- and none is rewritten; nextval() is VOLATILE and would rewrite them all if it came with the
-  -- column, so it comes afterwards. The defaults number the rows even where triggers are off.
-  IF lock_mode = 'ACCESS EXCLUSIVE' THEN
-    ALTER TABLE public.notifications
-      ADD COLUMN IF NOT EXISTS xact_id xid8 DEFAULT pg_current_xact_id(),
-      ADD COLUMN IF NOT EXISTS seq bigint;
-    ALTER TABLE public.notifications
-      ALTER COLUMN xact_id SET DEFAULT pg_current_xact_id(),
-      ALTER COLUMN seq     SET DEFAULT nextval('notify_gateway.seq');
-    COMMENT ON COLUMN public.notifications.xact_id IS 'notify-gateway: the writing transaction';
-    COMMENT ON COLUMN public.notifications.seq     IS 'notify-gateway: the place therein';
-  END IF;
-
-  -- The functions are replaced at every run: that is how an upgrade reaches them. It locks nothing.
-
-  -- A row as one line of JSON, the same bytes for the same row whoever asks, and it must not fail
-  -- for any row the table can hold (one that did would stop every sweep that meets it). Therefore:
-  --   every name is qualified in place of a SET search_path, so that the planner can inline it
-  --     (in the trigger a quarter of the time of a row_to_json() with SET clauses);
-  --   the time takes the way over seconds since 1970, which ignores TimeZone and DateStyle and
-  --     reads a timestamp without time zone as UTC; what RFC 3339 cannot say (infinity, BC) becomes
-  --     the nearest it can; to_json() escapes all else;
-  --   metadata is passed on as it is (a json column may hold \u0000, which jsonb would refuse),
-  --     less the line ends that json allows between its tokens.
-  CREATE OR REPLACE FUNCTION notify_gateway.payload(n public.notifications) RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
-  AS $function$
-    SELECT pg_catalog.concat(
-      '{"xact_id":',              coalesce(pg_catalog.to_json(n.xact_id), 'null'),
-      ',"seq":',                  coalesce(pg_catalog.to_json(n.seq), 'null'),
-      ',"user_id":',              coalesce(pg_catalog.to_json(n.user_id), 'null'),
-      ',"data":{"id":',           coalesce(pg_catalog.to_json(n.id), 'null'),
-      ',"type":',                 coalesce(pg_catalog.to_json(n.type), 'null'),
-      ',"title":',                coalesce(pg_catalog.to_json(n.title), 'null'),
-      ',"message":',              coalesce(pg_catalog.to_json(n.message), 'null'),
-      ',"status":',               coalesce(pg_catalog.to_json(n.status), 'null'),
-      ',"metadata":',             pg_catalog.replace(pg_catalog.replace(
-                                    coalesce(pg_catalog.to_json(n.metadata), 'null')::pg_catalog.text,
-                                    E'\n', ''), E'\r', ''),
-      ',"created_at":',           coalesce(pg_catalog.to_json(pg_catalog.to_char(
-                                    CASE WHEN n.created_at IS NOT NULL THEN
-                                      greatest(timestamp '0001-01-01', least(
-                                        timestamp '9999-12-31 23:59:59.999999',
-                                        pg_catalog.timezone('UTC', pg_catalog.to_timestamp(
-                                          pg_catalog.date_part('epoch', n.created_at)))))
-                                    END, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')), 'null'),
-      ',"related_session_id":',   coalesce(pg_catalog.to_json(n.related_session_id), 'null'),
-      '}}')
-  $function$;
-
-  -- Numbers the row. Whatever the writer put there is overwritten: these two cannot be forged. (The
-  -- default of seq has drawn a number before, so a row takes two: nothing depends on it.)
-  CREATE OR REPLACE FUNCTION notify_gateway.stamp() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $function$
-    BEGIN
-      NEW.xact_id := pg_current_xact_id();
-      NEW.seq     := nextval('notify_gateway.seq');
-      RETURN NEW;
-    END
-  $function$;
-
-  -- Tells the gateways: the row itself; or, where NOTIFY could not carry it (8000 bytes) and where
-  -- making it fails, whose row it is: "read the table for this user". Many such rows of a user in
-  -- one transaction are one notification. In 'ring' mode it is '', a bare ring: "read the table".
-  -- The INSERT never fails of it. OTHERS leaves out a cancelled query, so statement_timeout and
-  -- Ctrl-C still work. pg_notify() stays outside the inner block: inside, every row of a bulk insert
-  -- would pin the 8 kB of its subtransaction until the commit.
-  CREATE OR REPLACE FUNCTION notify_gateway.notify() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $function$
-    DECLARE
-      payload text := '';
-    BEGIN
-      IF NEW.user_id IS NULL THEN
-        RETURN NULL;  -- nobody's
-      END IF;
-      IF TG_ARGV[1] = 'row' THEN
-        BEGIN
-          payload := notify_gateway.payload(NEW);
-        EXCEPTION WHEN OTHERS THEN
-          payload := NULL;
-        END;
-        -- When it was made, for the gateway's delivery_seconds. Not in the other form, of which many
-        -- in one transaction are to be one.
-        payload := '{"at":' || extract(epoch FROM clock_timestamp())::text || ',' || substr(payload, 2);
-        IF payload IS NULL OR octet_length(payload) >= 8000 THEN
-          payload := concat('{"xact_id":"', NEW.xact_id, '","user_id":"', NEW.user_id, '"}');
-        END IF;
-      END IF;
-      PERFORM pg_notify(TG_ARGV[0], payload);
-      RETURN NULL;
-    END
-  $function$;
-
-  -- Triggers fire without EXECUTE for the writer. Without it nobody hangs these onto other tables.
-  REVOKE EXECUTE ON FUNCTION notify_gateway.payload(public.notifications),
-                             notify_gateway.stamp(), notify_gateway.notify() FROM PUBLIC;
-
-  -- Found by function, not by name: rename them, or switch one to other arguments, and a later run
-  -- leaves them so. BEFORE triggers fire in the order of their names: zz_ comes after those of the
-  -- application, which may build the row anew and lose our two columns.
-  IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = tbl
-                    AND t.tgfoid = 'notify_gateway.stamp()'::regprocedure) THEN
-    CREATE TRIGGER zz_notify_gateway_stamp
-      BEFORE INSERT ON public.notifications
-      FOR EACH ROW EXECUTE FUNCTION notify_gateway.stamp();
-  END IF;
-
-  -- Any role that may CONNECT may LISTEN and would read the rows. 'ring' for 'row' keeps them in
-  -- the table, at about half a millisecond's delay: in one transaction DROP TRIGGER, this CREATE
-  -- TRIGGER with 'ring', ALTER TABLE … ENABLE ALWAYS TRIGGER notify_gateway_notify.
-  IF NOT EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = tbl
-                    AND t.tgfoid = 'notify_gateway.notify()'::regprocedure) THEN
-    CREATE TRIGGER notify_gateway_notify
-      AFTER INSERT ON public.notifications
-      FOR EACH ROW EXECUTE FUNCTION notify_gateway.notify(
-        'notifications',  -- channel
-        'row'
-      );
-  END IF;
-
-  -- ALWAYS: for rows that logical replication or a restore brings in, too. (ENABLE TRIGGER ALL
-  -- after a bulk load takes it away; this brings it back.) What is disabled stays so: the gateway
-  -- then finds the rows by looking, once a second.
-  FOR item IN
-    SELECT t.tgrelid::regclass AS rel, t.tgname, t.tgenabled FROM pg_trigger AS t
-     WHERE t.tgrelid = ANY (family)
-       AND t.tgfoid IN ('notify_gateway.stamp()'::regprocedure, 'notify_gateway.notify()'::regprocedure)
-       AND t.tgenabled <> 'A'
-     ORDER BY t.tgrelid = tbl DESC
-  LOOP
-    remedy := format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', item.rel, item.tgname);
-    IF item.tgenabled = 'D' THEN
-      RAISE WARNING 'trigger % on % is disabled', item.tgname, item.rel
-        USING HINT = 'If that is not meant: ' || remedy || ';';
-      CONTINUE;
+  SELECT string_agg(wanted.name, ', ') INTO names
+    FROM unnest('{id,user_id,type,title,message,status,metadata,related_session_id,created_at}'::text[])
+         AS wanted (name)
+   WHERE NOT EXISTS (SELECT FROM pg_attribute AS a
+                      WHERE a.attrelid = tbl AND a.attname = wanted.name
+                        AND a.attnum > 0 AND NOT a.attisdropped);
+  -- Watched in another way, it stays so.
+  IF NOT EXISTS (SELECT FROM notify_gateway.watched AS w
+                  WHERE to_regclass(w.relation) = tbl AND w.trigger NOT LIKE 'no %') THEN
+    IF names IS NULL THEN
+      PERFORM notify_gateway.watch(tbl, data => '{
+        "id": "id", "type": "type", "title": "title", "message": "message", "status": "status",
+        "metadata": "metadata", "created_at": "created_at",
+        "related_session_id": "related_session_id"}');
+    ELSE
+      RAISE NOTICE 'table % has no column %: it is not watched yet', tbl, names
+        USING HINT = format('Say what is what, for example: SELECT notify_gateway.watch(%L, '
+          'user_id => ''recipient_id'', data => ''{"id": "id", "title": "subject"}'');', tbl::text);
     END IF;
-    BEGIN
-      EXECUTE remedy;
-    EXCEPTION WHEN insufficient_privilege THEN  -- before 15, those of partitions are "system" ones
-      RAISE WARNING 'a superuser must run: %;', remedy;
-    END;
-  END LOOP;
-
-  -- ── 5. The indexes ───────────────────────────────────────────────────────────────────────────
-  -- The first finds what one user has not seen yet, the second what nobody has. Rows come in the
-  -- order of xact_id, so both grow at their ends. CONCURRENTLY cannot run in here: on a big table
-  -- it is yours to paste, and until then gateways scan the table.
-
-  remedy := NULL;
-  FOR item IN
-    SELECT * FROM (VALUES ('notify_gateway_user_xact_seq', 'user_id, xact_id, seq'),
-                          ('notify_gateway_xact',          'xact_id')) AS wanted (name, columns)
-  LOOP
-    SELECT i.indisvalid INTO is_valid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-     WHERE i.indrelid = tbl AND c.relname = item.name;
-    IF is_valid THEN
-      CONTINUE;
-    ELSIF is_valid IS NULL AND is_small THEN
-      EXECUTE format('CREATE INDEX %I ON %s (%s)', item.name, tbl, item.columns);
-      CONTINUE;
-    END IF;
-    -- What a big table needs, or one on which CONCURRENTLY failed half way.
-    remedy := concat_ws(E'\n', remedy,
-      CASE WHEN NOT is_valid THEN
-        format('DROP INDEX%s %s.%I;  -- invalid: its building failed, or is not through yet',
-               CASE kind WHEN 'r' THEN ' CONCURRENTLY' END,
-               (SELECT c.relnamespace::regnamespace FROM pg_class AS c WHERE c.oid = tbl), item.name)
-      END,
-      -- Partitions one by one; the index on the whole then finds theirs, and is made in no time.
-      (SELECT string_agg(format('CREATE INDEX CONCURRENTLY ON %s (%s);', p.relid, item.columns), E'\n')
-         FROM pg_partition_tree(tbl) AS p WHERE kind = 'p' AND p.isleaf),
-      format('CREATE INDEX%s IF NOT EXISTS %I ON %s (%s);',
-             CASE kind WHEN 'r' THEN ' CONCURRENTLY' END, item.name, tbl, item.columns));
-  END LOOP;
-  IF remedy IS NOT NULL THEN
-    RAISE WARNING 'table % lacks an index that the gateway needs', tbl
-      USING HINT = E'Run these outside a transaction, then this file again:\n' || remedy;
   END IF;
-
-  -- ── 6. Rows from the future ──────────────────────────────────────────────────────────────────
-  -- After a dump and restore into another cluster, rows carry transaction numbers this one has not
-  -- reached: it would count them as new for ever. They become rows of this transaction. (Rows at or
-  -- beyond the snapshot's end that we can see and did not write ourselves are just these.) To know
-  -- that there are none costs one look at the end of the index, and no write.
-
-  IF remedy IS NULL AND
-     (SELECT n.xact_id FROM public.notifications AS n
-       WHERE n.xact_id IS NOT NULL ORDER BY n.xact_id DESC LIMIT 1)
-     >= pg_snapshot_xmax(pg_current_snapshot())
-  THEN
-    UPDATE public.notifications AS n SET xact_id = pg_current_xact_id()
-     WHERE n.xact_id >= pg_snapshot_xmax(pg_current_snapshot())
-       AND n.xact_id IS DISTINCT FROM pg_current_xact_id_if_assigned();
-  END IF;
-
-  UPDATE notify_gateway.revocation AS r SET xact_id = pg_current_xact_id()
-   WHERE r.xact_id >= pg_snapshot_xmax(pg_current_snapshot())
-     AND r.xact_id IS DISTINCT FROM pg_current_xact_id_if_assigned();
-
-  -- ── 7. The gateway's role ────────────────────────────────────────────────────────────────────
-  -- It cannot log in. Your login role becomes a member: GRANT notify_gateway TO the_login_role;
-
-  BEGIN
-    IF to_regrole('notify_gateway') IS NULL THEN
-      CREATE ROLE notify_gateway NOLOGIN;
-    END IF;
-  EXCEPTION
-    WHEN duplicate_object OR unique_violation THEN NULL;  -- roles are the cluster's: made just now
-    WHEN insufficient_privilege THEN
-      RAISE NOTICE 'role notify_gateway is missing, and % may not create roles', current_user
-        USING HINT = 'Let someone who may run: CREATE ROLE notify_gateway NOLOGIN;  '
-                     'and run this file again: it then grants what the role needs.';
-  END;
-
-  -- What it may do, and no more. Only what is missing is granted; what PUBLIC has, and we are not
-  -- the ones to grant, will do.
+  -- An upgrade reaches the functions of all triggers.
   FOR item IN
-    SELECT format('GRANT %s ON %s TO notify_gateway', g.privilege, g.object) AS command
-      FROM (
-        SELECT 'CONNECT', format('DATABASE %I', d.datname), d.datacl, d.datdba, 'd'
-          FROM pg_database AS d WHERE d.datname = current_database()
-        UNION ALL
-        SELECT 'USAGE', format('SCHEMA %I', s.nspname), s.nspacl, s.nspowner, 'n'
-          FROM pg_namespace AS s
-         WHERE s.oid IN ('notify_gateway'::regnamespace,
-                         (SELECT c.relnamespace FROM pg_class AS c WHERE c.oid = tbl))
-        UNION ALL
-        SELECT 'EXECUTE', format('FUNCTION %s', p.oid::regprocedure), p.proacl, p.proowner, 'f'
-          FROM pg_proc AS p WHERE p.oid = 'notify_gateway.payload(public.notifications)'::regprocedure
-        UNION ALL
-        SELECT t.privilege, format('TABLE %s', c.oid::regclass), c.relacl, c.relowner, 'r'
-          FROM (VALUES ('SELECT', 'public.notifications'::regclass),
-                       ('SELECT', 'notify_gateway.state'),      ('UPDATE', 'notify_gateway.state'),
-                       ('SELECT', 'notify_gateway.epoch'),      ('INSERT', 'notify_gateway.epoch'),
-                       ('SELECT', 'notify_gateway.revocation')) AS t (privilege, relation)
-          JOIN pg_class AS c ON c.oid = t.relation
-      ) AS g (privilege, object, acl, owner, type)
-     WHERE NOT EXISTS (
-             SELECT FROM aclexplode(coalesce(g.acl, acldefault(g.type::"char", g.owner))) AS held
-              WHERE held.privilege_type = g.privilege
-                AND (held.grantee = to_regrole('notify_gateway')
-                     OR held.grantee = 0 AND NOT pg_has_role(g.owner, 'USAGE')))
-       AND to_regrole('notify_gateway') IS NOT NULL
+    SELECT w.* FROM notify_gateway.watched AS w
+     WHERE w.trigger NOT LIKE 'no %' AND to_regclass(w.relation) IS NOT NULL
   LOOP
-    BEGIN
-      EXECUTE item.command;
-    EXCEPTION WHEN insufficient_privilege THEN
-      RAISE NOTICE '% may not grant this, its owner must: %;', current_user, item.command;
-    END;
+    PERFORM notify_gateway.watch(item.relation::regclass, item.user_id, item.row_id, item.event,
+                                 item.data, item."when", item.ring);
   END LOOP;
 
-  PERFORM set_config('row_security', row_security_before, true);
   PERFORM set_config('lock_timeout', lock_timeout_before, true);
   PERFORM set_config('search_path', search_path_before, true);
 END

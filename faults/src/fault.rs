@@ -68,8 +68,8 @@ pub(crate) enum Kind {
     Promotion,
     /// A transaction writes a row and stays open for 5 to 20 s.
     LongTransaction,
-    /// The notifying trigger is off for 0.5 to 5 s.
-    TriggerOff,
+    /// The trigger rings never for 0.5 to 5 s.
+    RingOff,
 }
 
 impl Kind {
@@ -80,7 +80,7 @@ impl Kind {
             // It has times of its own.
             Self::Promotion => 0,
             Self::DatabaseRestart | Self::DatabaseImmediate => 3,
-            Self::DatabaseCrash | Self::LongTransaction | Self::TriggerOff => 5,
+            Self::DatabaseCrash | Self::LongTransaction | Self::RingOff => 5,
             Self::BackendFreeze | Self::WriterCut => 4,
             _ => 8,
         }
@@ -195,7 +195,7 @@ impl Stage {
                 self.writer(LONG_TRANSACTION_WRITER, rng).hold(open).await;
                 Ok(())
             }
-            Kind::BackendTerminate | Kind::BackendFreeze | Kind::TriggerOff => {
+            Kind::BackendTerminate | Kind::BackendFreeze | Kind::RingOff => {
                 // These need the database, which another fault may have taken
                 // away: then they have no effect, which is no failure.
                 if self.strike_by_sql(kind, &mut rng).await.is_err() {
@@ -358,31 +358,28 @@ impl Stage {
                 signal(pid, Signal::SIGCONT);
             }
             _ => {
-                let table = "ALTER TABLE notifications";
-                let off = format!("{table} DISABLE TRIGGER notify_gateway_notify");
-                client.batch_execute(&off).await?;
+                client.batch_execute(&ring("never")).await?;
                 let _entry = self.begins(kind, String::new());
                 sleep(Duration::from_millis(rng.u64(500..5000))).await;
-                self.trigger_on().await;
+                self.ring_on().await;
             }
         }
         Ok(())
     }
 
     /// Waits for the lock, and for the database where that is away.
-    async fn trigger_on(&self) {
-        let sql = "SET lock_timeout = '2s'; \
-                   ALTER TABLE notifications ENABLE ALWAYS TRIGGER notify_gateway_notify";
+    async fn ring_on(&self) {
+        let sql = ring("row");
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             if let Ok(client) = self.address.connect().await
-                && client.batch_execute(sql).await.is_ok()
+                && client.batch_execute(&sql).await.is_ok()
             {
                 return;
             }
             sleep(Duration::from_millis(100)).await;
         }
-        self.ledger.books().problems.push("the trigger could not be enabled again".into());
+        self.ledger.books().problems.push("the trigger could not be made to ring again".into());
     }
 
     fn begins(&self, kind: Kind, detail: String) -> Entry<'_> {
@@ -393,4 +390,13 @@ impl Stage {
         self.herald.fault(place, &books.faults[place]);
         Entry { stage: self, place }
     }
+}
+
+/// Has the trigger ring so, and leaves the rest of what is watched as it is.
+fn ring(how: &str) -> String {
+    format!(
+        "SELECT notify_gateway.watch('notifications', w.user_id, w.row_id, w.event, w.data, \
+                                     w.condition, '{how}') \
+         FROM notify_gateway.watch_entry w WHERE w.table_name = 'notifications'"
+    )
 }

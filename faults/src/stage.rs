@@ -189,7 +189,14 @@ impl Stage {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        let rows = client.query("SELECT id, xact_id::text FROM notifications", &[]).await?;
+        let rows = client
+            .query(
+                "SELECT n.id, coalesce(e.xact_id, '0')::text FROM notifications n \
+                    LEFT JOIN notify_gateway.event e \
+                      ON e.row_id = n.id::text AND e.event = 'notification'",
+                &[],
+            )
+            .await?;
         let rows = rows
             .iter()
             .map(|row| Ok((row.get::<_, Uuid>(0), row.get::<_, &str>(1).parse::<u64>()?)))

@@ -1,9 +1,11 @@
 //! The subcommands, and what the process says when it ends.
 
+mod apply;
 mod dev;
 mod schema;
 mod serve;
 mod token;
+mod watch;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -31,8 +33,10 @@ struct Cli {
 enum Command {
     /// Run the gateway (the default)
     Serve(Box<serve::Arguments>),
-    /// Print the SQL that prepares the database; pipe it into psql
+    /// Print, or run, the SQL that prepares the database
     Schema(schema::Arguments),
+    /// Print, or run, the SQL that has a table watched
+    Watch(Box<watch::Arguments>),
     /// Print a token, for trying the gateway out by hand
     Token(Box<token::Arguments>),
     /// Run all of it on this machine: a throwaway database, the gateway, a demo page
@@ -70,6 +74,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Schema(arguments) => schema::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
     };

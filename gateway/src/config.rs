@@ -23,7 +23,7 @@ pub use auth::{AuthSettings, warnings};
 #[cfg(any(test, fuzzing))]
 pub(crate) use database_url::parse as parse_database_url;
 pub use database_url::{Database, DatabaseUrlError};
-pub use values::{List, TableName, parse_channel, quote_identifier};
+pub use values::{List, parse_channel, quote_identifier};
 use values::{parse_duration, parse_networks, parse_origins};
 
 use crate::{
@@ -32,15 +32,39 @@ use crate::{
     tls::{Acceptor, Identity, TlsError},
 };
 
-/// The settings of `notify-gateway serve`, as written.
+/// Where the database is, as written.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Settings {
-    /// Where the notifications are: the libpq URL of the primary.
+pub struct DatabaseSettings {
+    /// The libpq URL of the primary.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<Secret>,
     /// A file that holds the database URL.
     #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
+}
+
+impl DatabaseSettings {
+    /// The database, with the files as they are now.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or its URL cannot be used.
+    pub fn database(&self) -> Result<Database, ConfigError> {
+        const SETTING: &str = "--database-url (DATABASE_URL, DATABASE_URL_FILE)";
+        let file = self.database_url_file.as_deref();
+        database(self.database_url.clone(), file, SETTING)?.ok_or(ConfigError::Missing {
+            setting: SETTING,
+            example: "postgres://notify@localhost/app",
+        })
+    }
+}
+
+/// The settings of `notify-gateway serve`, as written.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print a doc here as the heading of every flag")]
+    pub database: DatabaseSettings,
     /// The libpq URL of the connection that listens, where the database URL goes
     /// through a pooler: the server's own address. Otherwise as the database URL.
     #[arg(long, env = "LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -59,10 +83,7 @@ pub struct Settings {
     #[arg(long, env = "ENABLE_SSE_NOTIFICATIONS", default_value = "true",
           action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
     pub enable_sse_notifications: bool,
-    /// The table, optionally with its schema: `notifications`, `app.notes`.
-    #[arg(long, env = "GATEWAY_TABLE", default_value = "notifications", value_name = "NAME")]
-    pub table: TableName,
-    /// The channel the trigger notifies on.
+    /// The channel the triggers notify on.
     #[arg(long, env = "GATEWAY_CHANNEL", default_value = "notifications",
           value_parser = parse_channel, value_name = "NAME")]
     pub channel: String,
@@ -114,7 +135,7 @@ pub struct Settings {
           value_parser = parse_duration, value_name = "DURATION")]
     pub stall_timeout: Duration,
     /// Whether rows are taken from notifications; when false, a notification is
-    /// only a reason to read the table.
+    /// only a reason to read the log.
     #[arg(long, env = "GATEWAY_TRUST_PAYLOADS", default_value = "true",
           action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
     pub trust_payloads: bool,
@@ -131,7 +152,7 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_POOL_SIZE", default_value = "8",
           value_parser = clap::value_parser!(u16).range(3..=1000), value_name = "CONNECTIONS")]
     pub pool_size: u16,
-    /// How often the table is swept while streams are open, and the LISTEN
+    /// How often the log is swept while streams are open, and the LISTEN
     /// connection probed.
     #[arg(long, env = "GATEWAY_SWEEP_INTERVAL", default_value = "1s",
           value_parser = parse_duration, value_name = "DURATION")]
@@ -181,8 +202,6 @@ pub struct Config {
     pub admin_bind: SocketAddr,
     /// The feature flag.
     pub enabled: bool,
-    /// The table of notifications.
-    pub table: TableName,
     /// The channel to LISTEN on.
     pub channel: String,
     /// Who may connect.
@@ -243,7 +262,6 @@ impl Settings {
             bind: self.bind,
             admin_bind: self.admin_bind,
             enabled: self.enable_sse_notifications,
-            table: self.table,
             channel: self.channel,
             auth: self.auth.config()?,
             heartbeat: self.heartbeat,
@@ -275,7 +293,7 @@ impl Settings {
     ///
     /// As [`Settings::into_config`].
     pub fn databases(&self) -> Result<(Database, Database), ConfigError> {
-        let database = self.database()?;
+        let database = self.database.database()?;
         let listen = self.listen_database()?.unwrap_or_else(|| database.clone());
         Ok((database, listen))
     }
@@ -290,15 +308,6 @@ impl Settings {
         } else {
             "--database-url (DATABASE_URL)"
         }
-    }
-
-    fn database(&self) -> Result<Database, ConfigError> {
-        const SETTING: &str = "--database-url (DATABASE_URL, DATABASE_URL_FILE)";
-        let file = self.database_url_file.as_deref();
-        database(self.database_url.clone(), file, SETTING)?.ok_or(ConfigError::Missing {
-            setting: SETTING,
-            example: "postgres://notify@localhost/app",
-        })
     }
 
     fn listen_database(&self) -> Result<Option<Database>, ConfigError> {
@@ -505,7 +514,6 @@ mod tests {
         assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin_bind.to_string(), "127.0.0.1:8081");
         assert!(config.enabled && config.auth.query_token);
-        assert_eq!(config.table.to_string(), r#""public"."notifications""#);
         assert_eq!(config.channel, "notifications");
         assert_eq!(config.heartbeat, Duration::from_secs(30));
         assert_eq!(config.retry, Duration::from_secs(1));

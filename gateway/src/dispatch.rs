@@ -93,10 +93,7 @@ pub struct Dispatcher {
 
 /// What streams have been told of beyond the watermark.
 #[derive(Default)]
-struct Known {
-    rows: HashSet<(RowKey, UserId), RandomState>,
-    rings: HashSet<(u64, UserId), RandomState>,
-}
+struct Known(HashSet<(RowKey, UserId), RandomState>);
 
 /// A sweep whose snapshot is not the watermark yet.
 struct Pending {
@@ -169,24 +166,19 @@ impl Dispatcher {
             return self.hub.requests.ask();
         }
         match Payload::decode(payload) {
-            Ok(Payload::Row(row)) => {
-                if self.known.insert_row(row.key, &row.user) {
+            Ok(Payload::Event(row)) => {
+                if self.known.insert(row.key, &row.user) {
                     self.hub.requests.set_dirty();
-                    let event = || Row {
+                    let encode = || Row {
                         key: row.key,
-                        event: sse::notification(row.data),
+                        change: row.event.change(),
+                        event: sse::notification(row.event, row.data),
                         made_at: row.made_at,
                     };
-                    self.hub.publish(&row.user, event);
+                    self.hub.publish(&row.user, encode);
                 }
             }
-            Ok(Payload::Ring { xact, user }) => {
-                // In the place of the row: what comes after it in its
-                // transaction is queued behind what the stream reads now.
-                self.known.insert_ring(xact, &user);
-                self.hub.lose(&user);
-            }
-            Ok(Payload::BareRing) => self.hub.requests.ask(),
+            Ok(Payload::Ring) => self.hub.requests.ask(),
             Err(error) => self.refuse(error, payload.len()),
         }
     }
@@ -209,10 +201,7 @@ impl Dispatcher {
         match pending.sweep.unseen.take() {
             Some(unseen) => {
                 for (key, user) in unseen {
-                    let ring = (key.xact, user);
-                    let is_rung = self.known.rings.contains(&ring);
-                    let (_, user) = ring;
-                    if !is_rung && self.known.insert_row(key, &user) {
+                    if self.known.insert(key, &user) {
                         self.metrics.swept_row();
                         self.hub.lose(&user);
                     }
@@ -250,34 +239,23 @@ impl Dispatcher {
 
 impl Known {
     /// Whether the row is new.
-    fn insert_row(&mut self, key: RowKey, user: &UserId) -> bool {
-        self.make_room();
-        self.rows.insert((key, user.clone()))
-    }
-
-    fn insert_ring(&mut self, xact: u64, user: &UserId) {
-        self.make_room();
-        self.rings.insert((xact, user.clone()));
-    }
-
-    fn make_room(&mut self) {
-        if self.rows.len() + self.rings.len() >= MAX_KNOWN {
+    fn insert(&mut self, key: RowKey, user: &UserId) -> bool {
+        if self.0.len() >= MAX_KNOWN {
             *self = Self::default();
         }
+        self.0.insert((key, user.clone()))
     }
 
     /// Forgets what the sweep could not know of. A row committed since will be
     /// looked up once for nothing; one that somebody made up, naming a
     /// transaction that is still to come, will not pass for the real one.
     fn doubt(&mut self, swept: &Snapshot) {
-        self.rows.retain(|(key, _)| key.xact < swept.xmax());
-        self.rings.retain(|(xact, _)| *xact < swept.xmax());
+        self.0.retain(|(key, _)| key.xact < swept.xmax());
     }
 
     /// A sweep no longer reports what the watermark sees.
     fn forget(&mut self, watermark: &Snapshot) {
-        self.rows.retain(|(key, _)| !watermark.sees(key.xact));
-        self.rings.retain(|(xact, _)| !watermark.sees(*xact));
+        self.0.retain(|(key, _)| !watermark.sees(key.xact));
     }
 }
 
@@ -301,7 +279,8 @@ mod tests {
 
     fn row(xact: u64, seq: i64, user: &UserId) -> Signal<'static> {
         let (xact, data) = (format!("\"{xact}\""), r#"{"id":1}"#);
-        let text = format!(r#"{{"xact_id":{xact},"seq":{seq},"user_id":"{user}","data":{data}}}"#);
+        let envelope = format!(r#""user_id":"{user}","event":"notification","data":{data}"#);
+        let text = format!(r#"{{"xact_id":{xact},"seq":{seq},{envelope}}}"#);
         Signal::Payload(text.into())
     }
 
@@ -413,19 +392,12 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_comes_twice_is_published_once_and_a_ring_sends_its_user_to_the_table() {
+    fn a_row_that_comes_twice_is_published_once() {
         let (hub, mut dispatcher) = dispatcher();
-        let [ada, bob] = [ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
+        let ada = hub.subscribe(ADA, None).unwrap();
         dispatcher.take(row(3, 1, &ADA));
         dispatcher.take(row(3, 1, &ADA));
         assert_eq!(received(&ada), Some(1));
-        let ring = format!(r#"{{"xact_id":"4","user_id":"{BOB}"}}"#);
-        dispatcher.take(Signal::Payload(ring.into()));
-        assert_eq!((received(&ada), received(&bob)), (Some(0), None));
-        // It is rung for already.
-        dispatcher.take(swept(1, "5:5:", &[(3, 1, ADA), (4, 2, BOB)]));
-        dispatcher.take(Signal::Probe(1));
-        assert_eq!((received(&ada), received(&bob)), (Some(0), Some(0)));
     }
 
     #[test]

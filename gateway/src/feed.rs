@@ -16,6 +16,7 @@ use std::{
 use crate::{
     cursor::{Cursor, RowKey},
     horizon::Horizon,
+    notification::Change,
 };
 
 /// A row on its way to the streams of its user, encoded once for all of them.
@@ -23,6 +24,8 @@ use crate::{
 pub struct Row {
     /// Its place in history.
     pub key: RowKey,
+    /// What it says of its row.
+    pub change: Change,
     /// The event without its id and its end.
     pub event: Vec<u8>,
     /// When it was made, where a notification said so.
@@ -244,7 +247,7 @@ mod tests {
     }
 
     fn row(key: RowKey) -> Row {
-        Row { key, event: Vec::new(), made_at: None }
+        Row { key, change: Change::New, event: Vec::new(), made_at: None }
     }
 
     /// Transactions 3, 4, …: the rows of each, and whether it has committed.

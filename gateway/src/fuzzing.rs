@@ -32,15 +32,15 @@ use crate::{
 /// When it does not hold; so do the others.
 pub fn payload(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(Payload::Row(row)) = Payload::decode(text) else { return };
-    let mut event = sse::notification(row.data);
+    let Ok(Payload::Event(row)) = Payload::decode(text) else { return };
+    let mut event = sse::notification(row.event, row.data);
     sse::finish(&mut event, |out| Cursor::new(1, Snapshot::empty().into()).encode(out));
     // As the standard's parser reads it.
     let event = String::from_utf8(event).expect("text stays text");
     let lines: Vec<&str> = event.split("\r\n").flat_map(|part| part.split(['\r', '\n'])).collect();
     let blank = lines.iter().position(|line| line.is_empty()).expect("an end");
     assert_eq!(lines[blank..], ["", ""], "one event and nothing after it");
-    assert_eq!(lines[0], "event: notification");
+    assert_eq!(lines[0], format!("event: {}", row.event.as_str()));
     assert!(lines[blank - 1].starts_with("id: "), "{}", lines[blank - 1]);
     let data: Vec<&str> = lines[1..blank - 1]
         .iter()

@@ -106,8 +106,6 @@ pub enum Resync {
     Future,
     /// More rows since than a reconnect replays.
     TooFarBack,
-    /// A row since then cannot be read.
-    Unreadable,
 }
 
 impl Resync {
@@ -118,7 +116,6 @@ impl Resync {
             Self::Foreign => "foreign_cursor",
             Self::Future => "cursor_from_the_future",
             Self::TooFarBack => "too_far_back",
-            Self::Unreadable => "unreadable_row",
         }
     }
 }

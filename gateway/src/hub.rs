@@ -325,7 +325,7 @@ mod tests {
     };
 
     use super::{outbox::MAX_QUEUED_BYTES, *};
-    use crate::cursor::RowKey;
+    use crate::{cursor::RowKey, notification::Change};
 
     const ADA: UserId = UserId::uuid(uuid::Uuid::from_u128(1));
     const BOB: UserId = UserId::uuid(uuid::Uuid::from_u128(2));
@@ -345,7 +345,7 @@ mod tests {
 
     fn row(text: &'static str) -> Row {
         let key = RowKey { xact: 1, seq: 1 };
-        Row { key, event: text.as_bytes().to_vec(), made_at: None }
+        Row { key, change: Change::New, event: text.as_bytes().to_vec(), made_at: None }
     }
 
     /// What there is to take: texts, or `lost`, `closed`, nothing.
@@ -421,7 +421,12 @@ mod tests {
         let hub = hub(1000);
         let stream = hub.subscribe(ADA, None).unwrap();
         let key = RowKey { xact: 1, seq: 1 };
-        let huge = || Row { key, event: vec![b'x'; MAX_QUEUED_BYTES + 1], made_at: None };
+        let huge = || Row {
+            key,
+            change: Change::New,
+            event: vec![b'x'; MAX_QUEUED_BYTES + 1],
+            made_at: None,
+        };
         hub.publish(&ADA, huge);
         assert_eq!(receive(&stream)[0].len(), MAX_QUEUED_BYTES + 1);
         hub.publish(&ADA, || row("y"));

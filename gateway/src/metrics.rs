@@ -23,16 +23,21 @@ use crate::{
 #[allow(missing_docs, reason = "each is named after the event")]
 pub enum EventType {
     Connected,
+    /// A row that is new to its user, whatever `watch()` calls the event.
     Notification,
+    Updated,
+    Deleted,
     Heartbeat,
     Resync,
     Closing,
 }
 
 impl EventType {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Connected, "connected"),
         (Self::Notification, "notification"),
+        (Self::Updated, "updated"),
+        (Self::Deleted, "deleted"),
         (Self::Heartbeat, "heartbeat"),
         (Self::Resync, "resync"),
         (Self::Closing, "closing"),
@@ -62,7 +67,6 @@ pub struct Metrics {
     replay_seconds: Histogram,
     replay_rows: Counter,
     replay_queries: Counter,
-    replay_unreadable: Counter,
     notify_queue_usage: Gauge,
     key_fetches: [Counter; 2],
 }
@@ -221,10 +225,6 @@ impl Metrics {
             ),
             replay_queries: new
                 .counter("notify_gateway_replay_queries_total", "Queries made for streams behind."),
-            replay_unreadable: new.counter(
-                "notify_gateway_replay_unreadable_total",
-                "Streams told to fetch their list because a row of theirs could not be read.",
-            ),
             notify_queue_usage: new.gauge(
                 "notify_gateway_notify_queue_usage_ratio",
                 "How full Postgres' notification queue is; at 1 commits fail.",
@@ -333,12 +333,6 @@ impl Metrics {
     /// A query was made for a batch of replays.
     pub fn replay_query(&self) {
         self.replay_queries.increment(1);
-    }
-
-    /// A stream was told to fetch its list, since a row of its user could not be
-    /// read.
-    pub fn replay_unreadable(&self) {
-        self.replay_unreadable.increment(1);
     }
 
     /// How full Postgres' notification queue is.

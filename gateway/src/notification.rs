@@ -1,7 +1,7 @@
-//! The row: whose it is, its place in Postgres' history, its JSON.
+//! The event: whose it is, its place in Postgres' history, its name and its JSON.
 //!
-//! [`Payload::decode`] reads what the trigger sends, and only its envelope: the row itself is
-//! checked to be JSON, never taken apart, so that what Postgres wrote is byte
+//! [`Payload::decode`] reads what the trigger sends, and only its envelope: the data
+//! is checked to be JSON, never taken apart, so that what Postgres wrote is byte
 //! for byte what the browser gets.
 
 mod user;
@@ -18,13 +18,15 @@ pub use user::{UserId, UserIdError};
 
 use crate::cursor::RowKey;
 
-/// One committed row of the table.
+/// One committed event of the log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Notification<'a> {
     /// Who sees it. Nobody else ever does.
     pub user: UserId,
     /// Its place in history.
     pub key: RowKey,
+    /// The event's name in the stream.
+    pub event: EventName<'a>,
     /// The JSON object the client gets, as Postgres wrote it.
     pub data: &'a str,
     /// When the trigger sent it, by the database's clock; before the commit.
@@ -38,34 +40,69 @@ impl fmt::Debug for Notification<'_> {
         f.debug_struct("Notification")
             .field("user", &self.user)
             .field("key", &self.key)
+            .field("event", &self.event)
             .field("data_bytes", &self.data.len())
             .finish()
     }
 }
 
+/// The name of an event: `notification`, or what `watch()` was told; `updated`,
+/// `deleted`. It stands in a line of its own in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventName<'a>(&'a str);
+
+impl<'a> EventName<'a> {
+    /// Of a table that says nothing else.
+    pub const NOTIFICATION: EventName<'static> = EventName("notification");
+
+    /// At most 64 letters, digits and `_ . : -`; nothing else is a name.
+    pub fn new(name: &'a str) -> Option<Self> {
+        const MAX_BYTES: usize = 64;
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+        let is_name = (1..=MAX_BYTES).contains(&name.len()) && name.bytes().all(is_allowed);
+        is_name.then_some(Self(name))
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// What it says of the row.
+    pub fn change(self) -> Change {
+        match self.0 {
+            "updated" => Change::Updated,
+            "deleted" => Change::Deleted,
+            _ => Change::New,
+        }
+    }
+}
+
+/// What has become of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new to its user, whatever the event is called.
+    New,
+    /// It is another now.
+    Updated,
+    /// It is gone, or no longer its user's.
+    Deleted,
+}
+
 /// What a trigger has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// The row itself.
-    Row(Notification<'a>),
-    /// This transaction wrote a row for this user, and the table has it: NOTIFY
-    /// could not carry it.
-    Ring {
-        /// The transaction's `xid8`.
-        xact: u64,
-        /// Whose row it is.
-        user: UserId,
-    },
-    /// Somebody wrote something: the trigger's ring mode, which tells no more.
-    BareRing,
+    /// The event itself.
+    Event(Notification<'a>),
+    /// There is something in the log: NOTIFY could not carry it, or it is not the
+    /// first of its transaction.
+    Ring,
 }
 
 impl<'a> Payload<'a> {
-    /// Reads what the trigger of `schema.sql` sends: what
-    /// `notify_gateway.payload` makes,
-    /// `{"xact_id":"745","seq":12,"user_id":"…","data":{…}}`, perhaps with the time
-    /// of its making, `"at":1764300000.5`; the same without `seq` and `data`, or
-    /// nothing.
+    /// Reads what the triggers of `schema.sql` send,
+    /// `{"xact_id":"745","seq":12,"user_id":"…","event":"notification","data":{…}}`,
+    /// perhaps with the time of its making, `"at":1764300000.5`; or nothing.
     ///
     /// # Errors
     ///
@@ -73,23 +110,20 @@ impl<'a> Payload<'a> {
     /// channel, so every kind of text has an answer here; see [`PayloadError`].
     pub fn decode(payload: &'a str) -> Result<Self, PayloadError> {
         if payload.is_empty() {
-            return Ok(Self::BareRing);
+            return Ok(Self::Ring);
         }
         let envelope: Envelope<'a> = serde_json::from_str(payload)
             .map_err(|e| if e.is_data() { PayloadError::Envelope } else { PayloadError::Json })?;
         let xact = envelope.xact_id.parse().map_err(|_| PayloadError::Envelope)?;
-        let user = envelope.user_id;
-        match (envelope.seq, envelope.data) {
-            (Some(seq), Some(data)) if data.get().starts_with('{') => {
-                let data = data.get();
-                let since_1970 = envelope.at.map(Duration::try_from_secs_f64);
-                let made_at =
-                    since_1970.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at.ok()?));
-                Ok(Self::Row(Notification { user, key: RowKey { xact, seq }, data, made_at }))
-            }
-            (None, None) => Ok(Self::Ring { xact, user }),
-            _ => Err(PayloadError::Envelope),
+        let event = EventName::new(envelope.event).ok_or(PayloadError::Envelope)?;
+        let data = envelope.data.get();
+        if !data.starts_with('{') {
+            return Err(PayloadError::Envelope);
         }
+        let since_1970 = envelope.at.map(Duration::try_from_secs_f64);
+        let made_at = since_1970.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at.ok()?));
+        let key = RowKey { xact, seq: envelope.seq };
+        Ok(Self::Event(Notification { user: envelope.user_id, key, event, data, made_at }))
     }
 }
 
@@ -98,10 +132,12 @@ struct Envelope<'a> {
     /// A string, because an `xid8` outgrows the integers JSON readers agree on.
     #[serde(borrow)]
     xact_id: &'a str,
-    seq: Option<i64>,
+    seq: i64,
     user_id: UserId,
     #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    event: &'a str,
+    #[serde(borrow)]
+    data: &'a RawValue,
     /// Seconds since 1970.
     at: Option<f64>,
 }
@@ -112,8 +148,8 @@ pub enum PayloadError {
     /// The text is not one JSON value.
     #[error("the payload is not JSON")]
     Json,
-    /// JSON, but not the envelope the trigger writes.
-    #[error("the payload is JSON, but not a row written by notify_gateway.payload()")]
+    /// JSON, but not the envelope that the triggers write.
+    #[error("the payload is JSON, but not an event that a trigger of notify_gateway wrote")]
     Envelope,
 }
 
@@ -139,22 +175,34 @@ mod tests {
     const USER: &str = "11111111-2222-3333-4444-555555555555";
 
     fn payload(data: &str) -> String {
-        format!(r#"{{"xact_id":"745","seq":12,"user_id":"{USER}","data":{data}}}"#)
+        format!(
+            r#"{{"xact_id":"745","seq":12,"user_id":"{USER}","event":"notification","data":{data}}}"#
+        )
     }
 
     fn row(text: &str) -> Notification<'_> {
         match Payload::decode(text).unwrap() {
-            Payload::Row(row) => row,
+            Payload::Event(row) => row,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_ring_names_its_user_or_nobody() {
-        let user: UserId = USER.parse().unwrap();
-        let text = format!(r#"{{"xact_id":"745","user_id":"{USER}"}}"#);
-        assert_eq!(Payload::decode(&text), Ok(Payload::Ring { xact: 745, user }));
-        assert_eq!(Payload::decode(""), Ok(Payload::BareRing));
+    fn nothing_is_a_ring() {
+        assert_eq!(Payload::decode(""), Ok(Payload::Ring));
+    }
+
+    #[test]
+    fn an_events_name_says_what_has_become_of_the_row_and_breaks_out_of_no_line() {
+        let changes = ["notification", "app.Alert:new-1", "updated", "deleted"]
+            .map(|name| EventName::new(name).map(EventName::change));
+        assert_eq!(changes, [Change::New, Change::New, Change::Updated, Change::Deleted].map(Some));
+        for bad in ["", "a b", "a\nid: 1", "é", &"x".repeat(65)] {
+            assert_eq!(EventName::new(bad), None, "{bad}");
+            let text =
+                payload("{}").replace(r#""notification""#, &serde_json::json!(bad).to_string());
+            assert_eq!(Payload::decode(&text), Err(PayloadError::Envelope), "{bad}");
+        }
     }
 
     #[test]

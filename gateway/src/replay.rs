@@ -19,15 +19,16 @@ use tokio::{
 pub use queue::{PendingPage, Replays};
 
 use crate::{
-    cursor::{Cursor, Snapshot},
-    error::{LogGate, chain},
+    cursor::Cursor,
+    error::chain,
     feed::{Page, Row},
     health::Health,
     horizon::{Epochs, Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
+    notification::EventName,
     sse,
-    store::{Fault, PageRequest, PageRows, Store, StoreError, StoredRow, Transaction},
+    store::{PageRequest, PageRows, Store, StoreError, StoredRow, Transaction},
 };
 use breaker::Breaker;
 use queue::Request;
@@ -62,7 +63,6 @@ impl<S: Store> Replayer<S> {
             permits: Semaphore::new(self.concurrency),
             replayer: self,
             breaker: Breaker::default(),
-            unreadable_logged: LogGate::default(),
         };
         let mut queries = FuturesUnordered::new();
         let mut gathering = pin!(worker.gather());
@@ -83,7 +83,6 @@ struct Worker<S> {
     replayer: Replayer<S>,
     permits: Semaphore,
     breaker: Breaker,
-    unreadable_logged: LogGate,
 }
 
 impl<S: Store> Worker<S> {
@@ -116,15 +115,9 @@ impl<S: Store> Worker<S> {
     async fn answer(&self, batch: Vec<Request>, _permit: SemaphorePermit<'_>) {
         let Replayer { replays, metrics, .. } = &self.replayer;
         let began = Instant::now();
-        let (aside, batch): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|request| request.unreadable.is_some());
-        aside.into_iter().for_each(|request| self.step_aside(request));
-        if batch.is_empty() {
-            return;
-        }
         let answers = match self.read(&batch).await {
             Ok(answers) => answers,
-            Err(error) => return self.failed(batch, error).await,
+            Err(error) => return self.failed(batch, &error),
         };
         self.succeeded();
         metrics.replayed(began.elapsed());
@@ -146,43 +139,22 @@ impl<S: Store> Worker<S> {
         }
     }
 
-    async fn failed(&self, mut batch: Vec<Request>, error: StoreError) {
-        let fault = error.fault();
-        if fault != Fault::Away {
+    fn failed(&self, mut batch: Vec<Request>, error: &StoreError) {
+        self.open(error);
+        if error.is_slow() {
             // Perhaps one of them is the cause: they are tried in smaller company.
             batch.iter_mut().for_each(|request| request.failures += 1);
-        }
-        let mut alone = match <[Request; 1]>::try_from(batch) {
-            Ok([alone]) => alone,
-            Err(together) => {
-                self.open(fault, &error);
-                return self.replayer.replays.give_back(together);
+            match <[Request; 1]>::try_from(batch) {
+                Ok([alone]) => return self.replayer.replays.postpone(alone),
+                Err(together) => batch = together,
             }
-        };
-        match fault {
-            Fault::Refused => match self.readable().await {
-                Ok(snapshot) => {
-                    // The database has answered.
-                    self.succeeded();
-                    self.unreadable(&alone, &error);
-                    alone.unreadable = Some(snapshot);
-                    return self.step_aside(alone);
-                }
-                // Nobody's page can be read.
-                Err(error) => self.open(Fault::Away, &error),
-            },
-            Fault::Slow => {
-                self.open(fault, &error);
-                return self.replayer.replays.postpone(alone);
-            }
-            Fault::Away => self.open(fault, &error),
         }
-        // The breaker spaces the attempts; the stream waits for nothing else.
-        self.replayer.replays.give_back([alone]);
+        // The breaker spaces the attempts; the streams wait for nothing else.
+        self.replayer.replays.give_back(batch);
     }
 
-    fn open(&self, fault: Fault, error: &StoreError) {
-        if self.breaker.failed(fault) {
+    fn open(&self, error: &StoreError) {
+        if self.breaker.failed() {
             tracing::warn!(error = chain(error), "replays wait for the database");
             self.replayer.health.replays_fail(format!("replays wait: {}", chain(error)));
         }
@@ -190,45 +162,16 @@ impl<S: Store> Worker<S> {
 
     /// Finds out whether pages can be read again.
     async fn probe(&self) {
-        match self.readable().await {
-            Ok(_) => self.succeeded(),
-            Err(error) => self.open(Fault::Away, &error),
+        match self.read_nothing().await {
+            Ok(()) => self.succeeded(),
+            Err(error) => self.open(&error),
         }
     }
 
-    /// Whether the statement works where it has no rows to read: then it is a
-    /// row that cannot be read, and not a right or a table that is missing. The
-    /// snapshot sees that row.
-    async fn readable(&self) -> Result<Snapshot, StoreError> {
+    async fn read_nothing(&self) -> Result<(), StoreError> {
         let mut transaction = self.replayer.store.begin().await?;
         transaction.pages(&[]).await?;
-        let standing = transaction.standing().await?;
-        transaction.commit().await?;
-        Ok(standing.snapshot)
-    }
-
-    fn unreadable(&self, request: &Request, error: &StoreError) {
-        self.replayer.metrics.replay_unreadable();
-        if self.unreadable_logged.opens() {
-            tracing::error!(
-                user.id = %request.user,
-                error = chain(error),
-                "a row of this user cannot be read; the user's page is told to fetch its list"
-            );
-        }
-    }
-
-    /// One of this user's rows cannot be made an event, and would fail again and
-    /// again. The user goes on behind it, once the watermark has passed it.
-    fn step_aside(&self, request: Request) {
-        let watermark = &self.replayer.hub.horizon().watermark;
-        if request.unreadable.as_ref().is_some_and(|snapshot| watermark.contains(snapshot)) {
-            // A stream that has gone meanwhile needs no answer.
-            drop(request.answer.send(Err(Resync::Unreadable)));
-        } else {
-            self.replayer.hub.requests.want_watermark();
-            self.replayer.replays.postpone(request);
-        }
+        transaction.commit().await
     }
 
     async fn read(&self, batch: &[Request]) -> Result<Vec<Reply>, StoreError> {
@@ -360,11 +303,13 @@ impl Reading<'_> {
         }
         let Some(PageRows { rows, more }) = self.page else { return Reply::NextQuery };
         metrics.replay_rows(rows.len());
-        let rows = rows.into_iter().map(encode).collect();
+        let rows = rows.iter().map(encode).collect();
         Reply::Now(Ok(Page { horizon: Arc::clone(horizon), rows, complete: !more }))
     }
 }
 
-fn encode(row: StoredRow) -> Row {
-    Row { key: row.key, event: sse::notification(&row.data), made_at: None }
+fn encode(row: &StoredRow) -> Row {
+    let name = EventName::new(&row.event).unwrap_or(EventName::NOTIFICATION);
+    let event = sse::notification(name, &row.data);
+    Row { key: row.key, change: name.change(), event, made_at: None }
 }

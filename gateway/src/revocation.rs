@@ -53,8 +53,12 @@ impl Revocations {
     /// These are all there are: what is not among them is undone. Returns those
     /// that were news.
     pub fn replace(&self, all: &[Revocation]) -> Vec<Revocation> {
-        let fresh: HashMap<UserId, f64> =
-            all.iter().map(|each| (each.user.clone(), each.before)).collect();
+        let mut fresh: HashMap<UserId, f64> = HashMap::with_capacity(all.len());
+        for Revocation { user, before } in all {
+            // One user may be written in several ways.
+            let latest = fresh.entry(user.clone()).or_insert(*before);
+            *latest = latest.max(*before);
+        }
         let before = std::mem::replace(&mut *self.by_user.write(), fresh);
         let is_news = |revocation: &&Revocation| {
             before.get(&revocation.user).is_none_or(|before| revocation.before > *before)

@@ -6,7 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::{cursor::Cursor, horizon::Resync, notification::UserId};
+use crate::{
+    cursor::Cursor,
+    horizon::Resync,
+    notification::{EventName, UserId},
+};
 
 /// What `connected` says.
 #[derive(Clone, Copy, Debug)]
@@ -85,11 +89,11 @@ struct Reason {
 }
 
 /// A row's event, encoded once for all of its user's streams: everything but
-/// the id, which each has its own of, and the end. `data` is the row's JSON as
-/// Postgres wrote it.
-pub fn notification(data: &str) -> Vec<u8> {
+/// the id, which each has its own of, and the end. `data` is its JSON as Postgres
+/// wrote it.
+pub fn notification(event: EventName<'_>, data: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + 32);
-    put_fields(&mut out, "notification", None, data.as_bytes());
+    put_fields(&mut out, event.as_str(), None, data.as_bytes());
     out
 }
 
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_notification_is_one_data_line_and_its_id_comes_last() {
-        let row = notification(r#"{"title":"a\nb"}"#);
+        let row = notification(EventName::NOTIFICATION, r#"{"title":"a\nb"}"#);
         let text = text(|out| {
             out.extend_from_slice(&row);
             assert!(finish(out, |out| out.write_all(b"abc").is_ok()));
@@ -185,7 +189,7 @@ mod tests {
     #[test]
     fn an_event_whose_id_does_not_fit_has_none() {
         let text = text(|out| {
-            out.extend_from_slice(&notification("{}"));
+            out.extend_from_slice(&notification(EventName::NOTIFICATION, "{}"));
             assert!(!finish(out, |_| false));
         });
         assert_eq!(text, "event: notification\ndata: {}\n\n");
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn line_ends_between_tokens_cannot_forge_an_event() {
-        let bytes = notification("{\"metadata\":\r\n1,\r\"a\":2}");
+        let bytes = notification(EventName::NOTIFICATION, "{\"metadata\":\r\n1,\r\"a\":2}");
         let text = std::str::from_utf8(&bytes).unwrap();
         assert_eq!(
             text,

@@ -3,7 +3,7 @@
 
 mod error;
 
-pub use error::{Fault, STATEMENT_TIMEOUT, StoreError};
+pub use error::{STATEMENT_TIMEOUT, StoreError};
 
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
@@ -114,6 +114,8 @@ pub struct PageRows {
 pub struct StoredRow {
     /// Its place in history.
     pub key: RowKey,
+    /// The event's name in the stream.
+    pub event: String,
     /// The JSON object the client gets.
     pub data: String,
 }

@@ -27,6 +27,7 @@ use crate::{
     horizon::Resync,
     hub::{Received, Subscription},
     metrics::{EventType, Metrics},
+    notification::Change,
     outcome::StreamEnd,
     replay::{PendingPage, Replays},
     server::Stalled,
@@ -369,7 +370,15 @@ impl EventStream {
     }
 
     fn sent_rows(&self, count: WriteCount) {
-        self.context.metrics.sent(EventType::Notification, count.rows);
+        for (event, rows) in [
+            (EventType::Notification, count.new),
+            (EventType::Updated, count.updated),
+            (EventType::Deleted, count.deleted),
+        ] {
+            if rows > 0 {
+                self.context.metrics.sent(event, rows);
+            }
+        }
         if count.without_id > 0 {
             // Their cursors are too long: a watermark makes them short.
             self.subscription.want_watermark();
@@ -393,7 +402,9 @@ struct Writer<'a> {
 
 #[derive(Clone, Copy, Default)]
 struct WriteCount {
-    rows: u64,
+    new: u64,
+    updated: u64,
+    deleted: u64,
     without_id: u64,
 }
 
@@ -405,7 +416,11 @@ impl<'a> Writer<'a> {
     fn write(&mut self, row: &Row, id: EventId<'_>) {
         self.out.extend_from_slice(&row.event);
         let has_id = sse::finish(self.out, |out| id.encode(out));
-        self.count.rows += 1;
+        match row.change {
+            Change::New => self.count.new += 1,
+            Change::Updated => self.count.updated += 1,
+            Change::Deleted => self.count.deleted += 1,
+        }
         self.count.without_id += u64::from(!has_id);
     }
 }

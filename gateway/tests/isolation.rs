@@ -84,7 +84,12 @@ async fn fifty_streams_of_each_of_two_hundred_users_bring_the_rows_of_theirs_alo
 
     for (user, stream) in &mut streams {
         assert_eq!(stream.next().await.name, "connected");
-        let expected = &expected[user];
-        assert_eq!(stream.titles(expected.len()).await.0, *expected);
+        // In their transactions' order, where one was rung for and another notified,
+        // nobody promises that.
+        let mut expected = expected[user].clone();
+        let mut titles = stream.titles(expected.len()).await.0;
+        expected.sort();
+        titles.sort();
+        assert_eq!(titles, expected);
     }
 }

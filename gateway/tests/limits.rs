@@ -141,8 +141,9 @@ async fn a_payload_that_is_not_trusted_is_only_a_reason_to_look() {
     let gateway = TestGateway::start(&database.url, &["--trust-payloads", "false"]).await;
     let user = Uuid::new_v4();
     let mut stream = gateway.connect(user).await;
-    let forged =
-        format!(r#"{{"xact_id":"999999","seq":1,"user_id":"{user}","data":{{"title":"forged"}}}}"#);
+    let forged = format!(
+        r#"{{"xact_id":"999999","seq":1,"user_id":"{user}","event":"notification","data":{{"title":"forged"}}}}"#
+    );
     database.client.execute("SELECT pg_notify('notifications', $1)", &[&forged]).await.unwrap();
     database.insert(user, "real").await;
     assert_eq!(stream.titles(1).await.0, ["real"]);

@@ -151,7 +151,7 @@ async fn a_database_without_the_schema_says_what_to_run_and_is_ready_once_it_was
     let database = Database::empty().await;
     let gateway = TestGateway::start_unready(&database.url, &[]).await;
     eventually("the remedy is told", async || {
-        gateway.readyz().await.1.contains("notify-gateway schema | psql")
+        gateway.readyz().await.1.contains("notify-gateway schema --apply")
     })
     .await;
 

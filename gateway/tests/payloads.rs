@@ -17,9 +17,9 @@ async fn what_is_typed_into_the_channel_by_hand_is_counted_and_harms_nobody() {
         "{}",
         "null",
         "[1,2,3]",
-        r#"{"xact_id":"1","seq":1,"user_id":"","data":{}}"#,
-        r#"{"xact_id":1,"seq":1,"user_id":"00000000-0000-0000-0000-000000000000","data":{}}"#,
-        &format!(r#"{{"xact_id":"1","seq":1,"user_id":"{user}","data":"text"}}"#),
+        r#"{"xact_id":"1","seq":1,"user_id":"","event":"notification","data":{}}"#,
+        r#"{"xact_id":1,"seq":1,"user_id":"00000000-0000-0000-0000-000000000000","event":"a","data":{}}"#,
+        &format!(r#"{{"xact_id":"1","seq":1,"user_id":"{user}","event":"a","data":"text"}}"#),
         &"[".repeat(7999),
     ] {
         database.client.execute("SELECT pg_notify('notifications', $1)", &[&typed]).await.unwrap();

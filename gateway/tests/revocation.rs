@@ -96,7 +96,10 @@ async fn a_table_that_is_locked_does_not_hold_it_up() {
     let user = Uuid::new_v4();
     let mut stream = gateway.connect(user).await;
     let locker = database.session().await;
-    locker.batch_execute("BEGIN; LOCK TABLE notifications IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    locker
+        .batch_execute("BEGIN; LOCK TABLE notify_gateway.event IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
     database.psql(&format!("{REVOKE} ('{user}', 'infinity')")).await;
     let closing = stream.next_but_heartbeat().await;
     assert_eq!(closing.json()["reason"], "revoked");

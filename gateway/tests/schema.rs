@@ -1,32 +1,25 @@
 //! `schema.sql` on the databases it meets.
 
-use notify_gateway::schema;
 use uuid::Uuid;
 
-use crate::support::{Database, TestGateway, default_schema};
+use crate::support::{Database, TestGateway, command, connect, default_schema};
 
 #[tokio::test]
-async fn another_table_and_another_channel_work_the_same() {
+async fn another_channel_works_the_same() {
     let database = Database::empty().await;
-    database.client.batch_execute("CREATE SCHEMA app").await.unwrap();
-    let table = "app.user_notes".parse().unwrap();
-    let sql = schema::sql(&table, "it's a bell");
+    let sql = notify_gateway::schema::sql("it's a bell");
     database.client.batch_execute(&sql).await.unwrap();
     database.client.batch_execute(&sql).await.unwrap();
-    let flags = ["--table", "app.user_notes", "--channel", "it's a bell"];
+    let flags = ["--channel", "it's a bell", "--sweep-interval", "1h"];
     let gateway = TestGateway::start(&database.url, &flags).await;
     let user = Uuid::new_v4();
     let mut stream = gateway.connect(user).await;
-
-    let insert =
-        format!("INSERT INTO app.user_notes (user_id, title, message) VALUES ('{user}', 't', 'm')");
-    database.client.batch_execute(&insert).await.unwrap();
-
+    database.insert(user, "t").await;
     assert_eq!(stream.next().await.title(), "t");
 }
 
 #[tokio::test]
-async fn an_applications_own_table_keeps_its_rows_and_its_file() {
+async fn an_applications_own_table_keeps_its_rows_its_columns_and_its_file() {
     let database = Database::empty().await;
     database
         .client
@@ -34,7 +27,7 @@ async fn an_applications_own_table_keeps_its_rows_and_its_file() {
             "CREATE TYPE kind AS ENUM ('info', 'success', 'warning', 'error');
              CREATE TABLE notifications (
                  id uuid PRIMARY KEY, user_id uuid NOT NULL, type kind NOT NULL,
-                 title varchar(200) NOT NULL, message text NOT NULL,
+                 title varchar(200), message text,
                  status varchar(20) NOT NULL, metadata json, related_session_id uuid,
                  created_at timestamptz NOT NULL DEFAULT now());
              INSERT INTO notifications
@@ -43,14 +36,19 @@ async fn an_applications_own_table_keeps_its_rows_and_its_file() {
         )
         .await
         .unwrap();
-    let file = "SELECT pg_relation_filenode('notifications')::text";
-    let before = database.psql(file).await;
+    let table = "SELECT pg_relation_filenode('notifications')::text
+                     || (SELECT string_agg(attname || atttypid || atthasdef, ',' ORDER BY attnum)
+                         FROM pg_attribute WHERE attrelid = 'notifications'::regclass)
+                     || (SELECT string_agg(indexrelid::regclass::text, ',')
+                         FROM pg_index WHERE indrelid = 'notifications'::regclass)";
+    let before = database.psql(table).await;
 
     database.client.batch_execute(&default_schema()).await.unwrap();
 
-    assert_eq!(database.psql(file).await, before, "the table was rewritten");
+    assert_eq!(database.psql(table).await, before, "the table is another");
     let gateway = TestGateway::start(&database.url, &[]).await;
     let user = Uuid::new_v4();
+    let cursor = gateway.cursor(user).await;
     let mut stream = gateway.connect(user).await;
     // Line ends in a json column are kept by Postgres; the event must survive.
     let sql = format!(
@@ -62,38 +60,115 @@ async fn an_applications_own_table_keeps_its_rows_and_its_file() {
     assert_eq!(event.title(), "new");
     assert_eq!(event.json()["metadata"], serde_json::json!({"a": [1, 2]}));
     assert_eq!(event.json()["type"], "error");
+    // Nullable columns, live and replayed.
+    let nulls = format!(
+        "INSERT INTO notifications (id, user_id, type, status)
+         VALUES (gen_random_uuid(), '{user}', 'info', 'unread')"
+    );
+    database.psql(&nulls).await;
+    let live = stream.next().await;
+    assert_eq!(live.json()["title"], serde_json::Value::Null);
+    let mut resumed = gateway.resume(user, &cursor).await;
+    assert_eq!(resumed.next().await.data, event.data);
+    assert_eq!(resumed.next().await.data, live.data);
 }
 
 #[tokio::test]
 async fn a_second_run_changes_nothing() {
     let database = Database::new().await;
-    let state = "SELECT json_agg(c ORDER BY c.oid)::text || (SELECT json_agg(t ORDER BY t.oid)::text
-                     FROM (SELECT oid, tgname, tgenabled, xmin::text FROM pg_trigger) t)
-                 FROM (SELECT oid, relname, relfilenode, xmin::text FROM pg_class
-                       WHERE relnamespace IN ('public'::regnamespace, 'notify_gateway'::regnamespace)) c";
+    let state = "SELECT json_agg(c ORDER BY c.oid)::text
+                     || (SELECT json_agg(t ORDER BY t.oid)::text
+                         FROM (SELECT oid, tgname, tgenabled, xmin::text FROM pg_trigger) t)
+                     || (SELECT json_agg(f ORDER BY f.oid)::text FROM (SELECT oid, prosrc FROM pg_proc
+                         WHERE pronamespace = 'notify_gateway'::regnamespace) f)
+                     || (SELECT xmin::text FROM notify_gateway.watch_entry)
+                 FROM (SELECT oid, relname, relfilenode FROM pg_class
+                       WHERE relnamespace IN ('public'::regnamespace, 'notify_gateway'::regnamespace)
+                       AND relkind <> 'v') c";
     let before = database.psql(state).await;
     database.client.batch_execute(&default_schema()).await.unwrap();
     assert_eq!(database.psql(state).await, before);
 }
 
 #[tokio::test]
-async fn a_writer_without_any_grant_on_our_schema_rings_the_bell() {
+async fn a_writer_without_any_grant_on_our_schema_rings_the_bell_and_reads_nothing_of_it() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;
     let user = Uuid::new_v4();
     let mut stream = gateway.connect(user).await;
     let role = format!("writer_{}", Uuid::new_v4().simple());
-
     database
         .psql(&format!(
             "CREATE ROLE {role}; GRANT INSERT ON notifications TO {role}; SET ROLE {role};
-             INSERT INTO notifications (user_id, title, message, xact_id, seq)
-             VALUES ('{user}', 'unprivileged', 'm', '1', 1)"
+             INSERT INTO notifications (user_id, title, message)
+             VALUES ('{user}', 'unprivileged', 'm')"
         ))
         .await;
-
     assert_eq!(stream.next().await.title(), "unprivileged");
-    // What a writer says about our columns is not believed.
-    assert_eq!(database.psql("SELECT xact_id::text <> '1' FROM notifications").await.trim(), "t");
+    for forbidden in [
+        "SELECT * FROM notify_gateway.event",
+        "INSERT INTO notify_gateway.event (watch, user_id, row_id, event, data)
+         VALUES (1, 'x', 'x', 'x', '{}')",
+        "SELECT notify_gateway.watch('notifications')",
+        "SELECT notify_gateway.watch_1()",
+    ] {
+        let output = database.try_psql(&format!("SET ROLE {role}; {forbidden}"), &[]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("permission denied"), "{forbidden}: {said}");
+    }
     database.psql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn a_table_of_another_shape_is_left_alone_until_it_is_said_what_is_what() {
+    let database = Database::empty().await;
+    let create =
+        "CREATE TABLE notifications (id bigserial PRIMARY KEY, recipient_id integer, verb text)";
+    database.psql(create).await;
+    let output = database.try_psql(&default_schema(), &[]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("not watched yet"), "{said}");
+    let triggers = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'notifications'::regclass";
+    assert_eq!(database.psql(triggers).await.trim(), "0");
+    // A role that owns the table and nothing else, and is let in by the owner of the schema.
+    database
+        .psql(
+            "CREATE ROLE crm LOGIN PASSWORD 'crm'; GRANT notify_gateway_owner TO crm;
+               ALTER TABLE notifications OWNER TO crm",
+        )
+        .await;
+    let crm = connect(&database.url.replace("bell:bell", "crm:crm")).await;
+    let watch = "SELECT notify_gateway.watch('notifications', user_id => 'recipient_id',
+                     data => '{\"id\": \"id\", \"title\": \"verb\"}')";
+    crm.batch_execute(watch).await.unwrap();
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let mut stream = gateway.connect_as("42", None).await;
+    assert_eq!(stream.next().await.name, "connected");
+    crm.batch_execute("INSERT INTO notifications (recipient_id, verb) VALUES (42, 'liked')")
+        .await
+        .unwrap();
+    assert_eq!(stream.next().await.json(), serde_json::json!({"id": 1, "title": "liked"}));
+    crm.batch_execute("SELECT notify_gateway.unwatch('notifications')").await.unwrap();
+    assert_eq!(database.psql(triggers).await.trim(), "0");
+}
+
+#[tokio::test]
+async fn a_lock_on_the_table_is_not_waited_for_and_its_holder_is_named() {
+    let database = Database::empty().await;
+    database.client.batch_execute(&default_schema()).await.unwrap();
+    database.psql("SELECT notify_gateway.unwatch('notifications')").await;
+    let holder = database.session().await;
+    holder.batch_execute("BEGIN; LOCK TABLE notifications IN ROW EXCLUSIVE MODE").await.unwrap();
+    let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let output = database.try_psql(&default_schema(), &[]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("is in use") && said.contains(&pid.to_string()), "{said}");
+    // The same by the gateway's own command: one line, and exit code 1.
+    let (code, said) = command(&["schema", "--apply", "--database-url", &database.owner_url]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is in use") && said.contains(&pid.to_string()), "{said}");
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let (code, said) = command(&["schema", "--apply", "--database-url", &database.owner_url]);
+    assert_eq!(code, 0, "{said}");
 }

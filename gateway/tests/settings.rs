@@ -3,22 +3,7 @@
 use assert_cmd::Command;
 use uuid::Uuid;
 
-use crate::support::{Database, SECRET};
-
-fn gateway(arguments: &[&str]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_notify-gateway"));
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("GATEWAY_") || name.starts_with("JWT_") || name.contains("DATABASE_URL")
-        {
-            command.env_remove(name);
-        }
-    }
-    let output =
-        command.args(arguments).timeout(std::time::Duration::from_secs(30)).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    (output.status.code().expect("an exit code"), stderr)
-}
+use crate::support::{Database, SECRET, command};
 
 #[test]
 fn each_wrong_setting_is_one_line_that_names_it() {
@@ -71,7 +56,7 @@ fn each_wrong_setting_is_one_line_that_names_it() {
         (&["nonsense"], &["nonsense"]),
         (&["token"], &["--user"]),
     ] {
-        let (code, stderr) = gateway(arguments);
+        let (code, stderr) = command(arguments);
         assert_eq!(code, 2, "{arguments:?}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
         assert!(parts.iter().all(|part| stderr.contains(part)), "{arguments:?}: {stderr}");
@@ -96,7 +81,7 @@ async fn what_is_no_setting_of_ours_is_one_line_too_and_exit_code_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ports = ["--bind", &address, "--admin-bind", "127.0.0.1:0", "--jwt-secret", SECRET];
-    let (code, stderr) = gateway(&[&ports[..], &["--database-url", &database.url]].concat());
+    let (code, stderr) = command(&[&ports[..], &["--database-url", &database.url]].concat());
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("--bind (GATEWAY_BIND)") && stderr.contains(&address), "{stderr}");
 
@@ -104,7 +89,7 @@ async fn what_is_no_setting_of_ours_is_one_line_too_and_exit_code_1() {
     let (_, rest) = database.url.rsplit_once('@').unwrap();
     for credentials in ["postgres:wrong", "postgres", "nobody:x"] {
         let url = format!("postgres://{credentials}@{rest}");
-        let (code, stderr) = gateway(&[&free[..], &["--database-url", &url]].concat());
+        let (code, stderr) = command(&[&free[..], &["--database-url", &url]].concat());
         assert_eq!(code, 1, "{stderr}");
         let last = stderr.lines().last().unwrap();
         assert!(
@@ -113,7 +98,7 @@ async fn what_is_no_setting_of_ours_is_one_line_too_and_exit_code_1() {
         );
     }
     let url = database.url.rsplit_once('/').unwrap().0.to_owned() + "/no_such_database";
-    let (code, stderr) = gateway(&[&free[..], &["--database-url", &url]].concat());
+    let (code, stderr) = command(&[&free[..], &["--database-url", &url]].concat());
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.lines().last().unwrap().contains("no_such_database"), "{stderr}");
 }

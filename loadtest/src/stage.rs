@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use notify_gateway::{config::TableName, schema, throwaway::Postgres};
+use notify_gateway::{schema, throwaway::Postgres};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -102,8 +102,7 @@ pub(crate) fn gateway_binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 async fn prepare(url: &str, password: &str) -> anyhow::Result<()> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
-    let table: TableName = "notifications".parse().map_err(anyhow::Error::msg)?;
-    client.batch_execute(&schema::sql(&table, "notifications")).await.context("schema.sql")?;
+    client.batch_execute(&schema::sql("notifications")).await.context("schema.sql")?;
     let role =
         format!("CREATE ROLE loadtest_gateway LOGIN PASSWORD '{password}' IN ROLE notify_gateway");
     client.batch_execute(&role).await.context("the gateway's role")?;

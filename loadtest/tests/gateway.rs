@@ -55,7 +55,7 @@ async fn serve(database_url: &str) -> String {
     let (client, connection) =
         tokio_postgres::connect(database_url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    let schema = schema::sql(&"notifications".parse().unwrap(), "notifications");
+    let schema = schema::sql("notifications");
     client.batch_execute(&schema).await.unwrap();
     let flags = [
         ["--database-url", database_url],

@@ -232,7 +232,11 @@ impl Transaction for Work {
                 let stored = |row: usize| {
                     let mut key = postgres.written[row].key;
                     key.seq = if is_whole { key.seq } else { i64::MAX };
-                    StoredRow { key, data: format!(r#"{{"id":{row}}}"#) }
+                    StoredRow {
+                        key,
+                        event: "notification".into(),
+                        data: format!(r#"{{"id":{row}}}"#),
+                    }
                 };
                 pages.push(Some(PageRows { rows: rows.into_iter().map(stored).collect(), more }));
             }

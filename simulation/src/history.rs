@@ -278,11 +278,10 @@ impl World {
         let Server { postgres, scene, .. } = &mut *self.shared.lock();
         let user = user(scene.dice.usize(0..scene.plan.users));
         let large = scene.chance(scene.plan.large_rows);
-        let silent = scene.chance(scene.plan.silent_rows);
-        let row = postgres.insert(id, &user, large, silent);
+        let row = postgres.insert(id, &user, large);
         scene.tell(|| {
             let key = postgres.written[row].key;
-            format!("{id:?} inserts row {row} for {user}: {key:?}, large {large}, silent {silent}")
+            format!("{id:?} inserts row {row} for {user}: {key:?}, large {large}")
         });
     }
 

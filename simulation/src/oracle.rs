@@ -96,7 +96,7 @@ impl Lineage {
             Resync::TooFarBack => true,
             // A standby that never got the epoch's row.
             Resync::Foreign => epoch != 0 && postgres.has_lost_epoch_since(epoch),
-            Resync::Malformed | Resync::Future | Resync::Unreadable => false,
+            Resync::Malformed | Resync::Future => false,
         };
         if is_due {
             book.resyncs += 1;
@@ -133,9 +133,6 @@ impl Lineage {
                 let text = format!("{}: row {row} of {:?}", self.name, written.key);
                 book.violations.push((Violation::Doubled, text));
             }
-            return;
-        }
-        if !postgres.told[written.transaction].is_orderly() {
             return;
         }
         // Between two epochs rows come again, or late: a gateway that has not

@@ -120,14 +120,12 @@ pub struct Plan {
     pub first_xact: u64,
     /// Values a sequence logs ahead.
     pub seq_lookahead: i64,
-    /// Percent of the transactions that have the trigger off.
+    /// Percent of the transactions that ring never.
     pub silent_writers: u8,
     /// Percent of the transactions in ring mode.
     pub ring_writers: u8,
     /// Percent of the rows that no notification carries.
     pub large_rows: u8,
-    /// Percent of the rows whose own trigger is off.
-    pub silent_rows: u8,
     /// Percent of the commits that another step may come in between.
     pub slow_commits: u8,
     /// Percent of the crashes that take a while.
@@ -149,7 +147,7 @@ impl Plan {
         let acts = acts(dice);
         let mut percent = |most: u8| if dice.bool() { dice.u8(0..=most) } else { 0 };
         let (silent_writers, ring_writers) = (percent(60), percent(40));
-        let (large_rows, silent_rows) = (percent(60), percent(30));
+        let large_rows = percent(60);
         let (slow_commits, outages) = (percent(100), percent(100));
         let mut bound = |least: usize| match dice.u8(0..3) {
             0 => 1000,
@@ -175,7 +173,6 @@ impl Plan {
             silent_writers,
             ring_writers,
             large_rows,
-            silent_rows,
             slow_commits,
             outages,
             full_answers: [0, 0, 10, 50][dice.usize(0..4)],

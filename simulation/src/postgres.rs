@@ -35,23 +35,6 @@ pub struct Written {
     pub vanished: bool,
 }
 
-/// How a transaction told of its rows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
-    /// Some by notifications.
-    pub aloud: bool,
-    /// Some by none.
-    pub silently: bool,
-}
-
-impl Told {
-    /// Whether the rows arrive in the order of their insertion: where one part
-    /// is notified and another has to be swept, nobody promises it.
-    pub fn is_orderly(self) -> bool {
-        !(self.aloud && self.silently)
-    }
-}
-
 /// What LISTEN brings.
 #[derive(Clone, Debug)]
 pub struct Notice {
@@ -92,11 +75,12 @@ impl Session {
 /// How a writer's rows are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Each row by its payload, large ones by a ring.
+    /// The first by its payload, unless it is large, the second by a ring, the
+    /// others not at all.
     Rows,
-    /// By a bare ring.
+    /// The first by a ring.
     Ring,
-    /// Not at all: the trigger is off.
+    /// Not at all.
     Silent,
 }
 
@@ -135,6 +119,8 @@ struct Transaction {
     /// Its client is gone: the server only ends it.
     is_orphan: bool,
     mode: Mode,
+    /// Whether it has rung: 1 by a row, 2 by a ring.
+    rung: u8,
     xact: Option<u64>,
     rows: Vec<usize>,
     notices: Vec<NoticeText>,
@@ -170,8 +156,6 @@ enum Record {
 pub struct Postgres {
     /// Every row of the history.
     pub written: Vec<Written>,
-    /// Every transaction of the history.
-    pub told: Vec<Told>,
     /// Every epoch that was ever begun and took back numbers: which, and from
     /// which number on. The oracle's book as well.
     pub clamps: Vec<(u32, u64)>,
@@ -184,6 +168,8 @@ pub struct Postgres {
     latest_completed: u64,
     running: Vec<u64>,
     transactions: Vec<Transaction>,
+    /// Transactions that were ever begun.
+    begun: usize,
     next_seq: i64,
     logged_seq: i64,
     seq_lookahead: i64,
@@ -207,7 +193,7 @@ impl Postgres {
     pub fn new(first: u64, seq_lookahead: i64) -> Self {
         Self {
             written: Vec::new(),
-            told: Vec::new(),
+            begun: 0,
             clamps: Vec::new(),
             is_up: true,
             generation: 0,
@@ -318,7 +304,8 @@ impl Postgres {
     /// `notify_gateway.payload(row)`.
     fn payload(&self, row: usize) -> String {
         let Written { user, key: RowKey { xact, seq }, .. } = &self.written[row];
-        format!(r#"{{"xact_id":"{xact}","seq":{seq},"user_id":"{user}","data":{{"id":{row}}}}}"#)
+        let rest = format!(r#""event":"notification","data":{{"id":{row}}}"#);
+        format!(r#"{{"xact_id":"{xact}","seq":{seq},"user_id":"{user}",{rest}}}"#)
     }
 
     /// Lists the epochs, and begins one for a timeline that has none or whose own
@@ -381,13 +368,14 @@ impl Postgres {
 
     /// Begins one. It has no number before it writes or notifies.
     pub fn begin(&mut self, mode: Mode, is_writer: bool) -> TransactionId {
-        let id = TransactionId(self.told.len());
-        self.told.push(Told::default());
+        let id = TransactionId(self.begun);
+        self.begun += 1;
         self.transactions.push(Transaction {
             id,
             is_writer,
             is_orphan: false,
             mode,
+            rung: 0,
             xact: None,
             rows: Vec::new(),
             notices: Vec::new(),
@@ -414,9 +402,9 @@ impl Postgres {
         self.transactions.iter().any(|t| t.id == id)
     }
 
-    /// A row for `user`; a large one is told by a ring that names the user, a
-    /// silent one not at all. Returns the row's number.
-    pub fn insert(&mut self, id: TransactionId, user: &UserId, large: bool, silent: bool) -> usize {
+    /// A row for `user`; a large one fits into no notification. Returns the row's
+    /// number.
+    pub fn insert(&mut self, id: TransactionId, user: &UserId, large: bool) -> usize {
         let place = self.place(id);
         let xact = self.number(place);
         if self.next_seq >= self.logged_seq {
@@ -429,25 +417,17 @@ impl Postgres {
         let row = self.written.len();
         let user = user.clone();
         self.written.push(Written { user, key, transaction: id.0, visible: None, vanished: false });
-        let notice = match self.transactions[place].mode {
-            _ if silent => None,
-            Mode::Silent => None,
-            Mode::Ring => Some(String::new()),
-            Mode::Rows if large => {
-                Some(format!(r#"{{"xact_id":"{xact}","user_id":"{}"}}"#, self.written[row].user))
-            }
-            Mode::Rows => Some(self.payload(row)),
+        let Transaction { mode, rung, .. } = self.transactions[place];
+        let notice = match (mode, rung) {
+            (Mode::Silent, _) | (_, 2) => None,
+            (Mode::Rows, 0) if !large => Some(self.payload(row)),
+            _ => Some(String::new()),
         };
-        let told = &mut self.told[id.0];
-        // A bare ring brings a sweep, and that has the order of the table.
-        match notice.as_deref() {
-            None | Some("") => told.silently = true,
-            Some(_) => told.aloud = true,
-        }
         let transaction = &mut self.transactions[place];
         transaction.rows.push(row);
         transaction.has_written = true;
         if let Some(payload) = notice {
+            transaction.rung = if payload.is_empty() { 2 } else { 1 };
             self.notify(id, NoticeText::Payload(payload));
         }
         row

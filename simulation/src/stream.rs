@@ -160,13 +160,7 @@ fn number(data: &str) -> usize {
 }
 
 fn reason(data: &str) -> Resync {
-    let all = [
-        Resync::Malformed,
-        Resync::Foreign,
-        Resync::Future,
-        Resync::TooFarBack,
-        Resync::Unreadable,
-    ];
+    let all = [Resync::Malformed, Resync::Foreign, Resync::Future, Resync::TooFarBack];
     let found = all.into_iter().find(|reason| data.contains(reason.reason()));
     found.unwrap_or_else(|| unreachable!("a resync for {data}"))
 }

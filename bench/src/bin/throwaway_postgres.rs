@@ -4,7 +4,7 @@
 use std::{fs, io::Read as _};
 
 use anyhow::Context as _;
-use notify_gateway::{config::TableName, schema, throwaway::Postgres};
+use notify_gateway::{schema, throwaway::Postgres};
 use tokio_postgres::NoTls;
 
 #[tokio::main(flavor = "current_thread")]
@@ -13,8 +13,7 @@ async fn main() -> anyhow::Result<()> {
     let url = postgres.url("postgres");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     tokio::spawn(connection);
-    let table: TableName = "notifications".parse().map_err(anyhow::Error::msg)?;
-    client.batch_execute(&schema::sql(&table, "notifications")).await.context("schema.sql")?;
+    client.batch_execute(&schema::sql("notifications")).await.context("schema.sql")?;
     let pid = fs::read_to_string(postgres.data_directory().join("postmaster.pid"))?;
     let pid: u32 = pid.lines().next().context("an empty postmaster.pid")?.parse()?;
     let version: String = client.query_one("SHOW server_version", &[]).await?.get(0);

@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn run_beside(arguments: &Arguments, postgres: &Postgres) -> Result<(), Failure> {
     let config = config(arguments, &postgres.url("postgres"))?;
     let pool = demo::pool(&config.database.config).context("cannot make a pool")?;
-    let sql = schema::sql(&config.table, &config.channel);
+    let sql = schema::sql(&config.channel);
     let client = pool.get().await.context("cannot connect to PostgreSQL")?;
     client.batch_execute(&sql).await.context("cannot apply schema.sql")?;
     drop(client);
@@ -115,7 +115,7 @@ fn config(arguments: &Arguments, database_url: &str) -> Result<Config, Failure> 
         .map_err(|error| Failure::Usage(super::one_line(&error)))?
         .settings;
     // Those of the environment belong to a gateway that serves.
-    settings.database_url_file = None;
+    settings.database.database_url_file = None;
     settings.listen_database_url = None;
     settings.listen_database_url_file = None;
     settings.auth.jwt_secret_file = None;

@@ -1,38 +1,9 @@
 //! What single settings look like as text.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use http::HeaderValue;
 use ipnet::IpNet;
-
-/// A table and the schema it is in (`public` unless written). Displayed as SQL,
-/// quoted, so that no name can be anything but a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName {
-    schema: String,
-    name: String,
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
-    }
-}
-
-impl std::str::FromStr for TableName {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let (schema, name) = s.split_once('.').unwrap_or(("public", s));
-        for part in [schema, name] {
-            check_identifier(part)?;
-            if part.contains(['.', '"', '\'']) {
-                return Err(format!("{s:?} is not NAME or SCHEMA.NAME; write it without quotes"));
-            }
-        }
-        Ok(Self { schema: schema.into(), name: name.into() })
-    }
-}
 
 /// `name` as a quoted SQL identifier.
 pub fn quote_identifier(name: &str) -> String {
@@ -146,15 +117,6 @@ mod tests {
         assert_eq!(parse_networks("10.1.2.3,10.0.0.0/8,::1").unwrap().0.len(), 3);
         assert!(parse_networks("").unwrap().0.is_empty());
         assert!(parse_networks("proxy").is_err());
-    }
-
-    #[test]
-    fn a_table_name_is_quoted_and_cannot_smuggle_sql() {
-        let table = |s: &str| s.parse::<TableName>().map(|t| t.to_string());
-        assert_eq!(table("app.Notes").unwrap(), r#""app"."Notes""#);
-        for bad in ["", ".", "a.", "a.b.c", "x\"; DROP TABLE y; --", &"x".repeat(64)] {
-            assert!(table(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -71,12 +71,8 @@ impl Core {
     ) -> Result<Self, deadpool_postgres::BuildError> {
         let nonce = Uuid::new_v4().simple().to_string();
         let probe_channel = format!("notify_gateway_{nonce}");
-        let store = PostgresStore::new(
-            Arc::clone(&parts.connector),
-            config.pool_size,
-            config.table.clone(),
-            probe_channel.clone(),
-        )?;
+        let store =
+            PostgresStore::new(Arc::clone(&parts.connector), config.pool_size, &probe_channel)?;
         let replays = Arc::new(Replays::default());
         let streams = Arc::new(StreamContext {
             metrics: Arc::clone(&parts.metrics),
@@ -161,7 +157,6 @@ impl Core {
         let listen = PostgresListen {
             connector: Arc::clone(listen_connector),
             store: self.store.clone(),
-            table: config.table.clone(),
             channel: config.channel.clone(),
             probe_channel: self.probe_channel.clone(),
         };

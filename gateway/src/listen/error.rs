@@ -37,14 +37,9 @@ pub enum ListenError {
          (LISTEN_DATABASE_URL) to the address of Postgres itself"
     )]
     Pooler,
-    /// There is no such table.
-    #[error("there is no table {0}; create it: notify-gateway schema | psql \"$DATABASE_URL\"")]
-    NoTable(String),
-    /// The table is there, the trigger is not.
-    #[error(
-        "table {0} has no trigger notify_gateway_notify; create it: notify-gateway schema | psql \"$DATABASE_URL\""
-    )]
-    NoTrigger(String),
+    /// The schema is not there.
+    #[error("the database has no event log; make it: notify-gateway schema --apply")]
+    NoSchema,
 }
 
 impl ListenError {

@@ -1,12 +1,14 @@
 //! How a connection is made, and read.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use arc_swap::ArcSwap;
 use deadpool_postgres::Connect;
 use futures_util::future::BoxFuture;
 use tokio::{sync::Notify, task::JoinHandle};
-use tokio_postgres::{AsyncMessage, Client, Connection, Error, Socket, tls::MakeTlsConnect};
+use tokio_postgres::{
+    AsyncMessage, Client, Connection, Error, Socket, error::DbError, tls::MakeTlsConnect,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::Database;
@@ -25,6 +27,33 @@ impl Connector {
     /// A connector for these settings.
     pub fn new(database: Database) -> Self {
         Self { database: ArcSwap::from_pointee(database), replaced: Notify::new() }
+    }
+
+    /// Runs statements, on a connection of their own; what the server remarks goes
+    /// to `notice`.
+    ///
+    /// # Errors
+    ///
+    /// No connection, or the first statement's refusal.
+    pub async fn run_script(
+        &self,
+        sql: &str,
+        mut notice: impl FnMut(&DbError),
+    ) -> Result<(), Error> {
+        let (client, mut connection) = self.connect().await?;
+        let mut running = pin!(client.batch_execute(sql));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut running => return done,
+                message = next_message(&mut connection) => match message? {
+                    Some(AsyncMessage::Notice(remark)) => notice(&remark),
+                    Some(_) => {}
+                    // The answer says why.
+                    None => return running.await,
+                },
+            }
+        }
     }
 
     /// Connects as these settings say from now on. Connections that are open stay

@@ -12,7 +12,7 @@ use super::{
     store::PostgresStore,
 };
 use crate::{
-    config::{TableName, quote_identifier},
+    config::quote_identifier,
     listen::{Listen, ListenError, Notice, Notices},
 };
 
@@ -26,9 +26,7 @@ pub struct PostgresListen {
     pub connector: Arc<Connector>,
     /// Where a notification can be sent from.
     pub store: PostgresStore,
-    /// The table whose trigger is to notify.
-    pub table: TableName,
-    /// The channel it notifies on.
+    /// The channel that the triggers notify on.
     pub channel: String,
     /// The channel of this gateway's own probes.
     pub probe_channel: String,
@@ -116,24 +114,9 @@ impl PostgresListen {
     }
 
     async fn check_schema(&self, client: &Client) -> Result<(), ListenError> {
-        let table = self.table.to_string();
-        let row = client
-            .query_one(
-                "SELECT to_regclass($1) IS NOT NULL,
-                        EXISTS (SELECT FROM pg_trigger
-                                WHERE tgrelid = to_regclass($1)
-                                  AND tgname = 'notify_gateway_notify')",
-                &[&table],
-            )
-            .await?;
-        let (table_exists, trigger_exists): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-        if !table_exists {
-            return Err(ListenError::NoTable(table));
-        }
-        if !trigger_exists {
-            return Err(ListenError::NoTrigger(table));
-        }
-        Ok(())
+        const SQL: &str = "SELECT to_regclass('notify_gateway.event') IS NOT NULL";
+        let is_there: bool = client.query_one(SQL, &[]).await?.try_get(0)?;
+        if is_there { Ok(()) } else { Err(ListenError::NoSchema) }
     }
 }
 

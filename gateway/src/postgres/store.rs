@@ -22,7 +22,6 @@ pub use revocations::{RevocationsMark, RevocationsRead};
 
 use super::connector::{Connector, Pooled};
 use crate::{
-    config::TableName,
     cursor::{RowKey, Snapshot},
     horizon::{Epochs, History},
     notification::UserId,
@@ -59,12 +58,7 @@ const BEGIN: &str = "
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
-    names: Arc<Names>,
-}
-
-struct Names {
-    table: TableName,
-    probe_channel: String,
+    probe_channel: Arc<str>,
 }
 
 impl PostgresStore {
@@ -77,8 +71,7 @@ impl PostgresStore {
     pub fn new(
         connector: Arc<Connector>,
         size: usize,
-        table: TableName,
-        probe_channel: String,
+        probe_channel: &str,
     ) -> Result<Self, deadpool_postgres::BuildError> {
         // `Fast` recycling would hand out sockets that are long dead.
         let config = ManagerConfig { recycling_method: RecyclingMethod::Verified };
@@ -91,7 +84,7 @@ impl PostgresStore {
             .create_timeout(Some(CONNECTION_TIMEOUT))
             .recycle_timeout(Some(CONNECTION_TIMEOUT))
             .build()?;
-        Ok(Self { pool, names: Arc::new(Names { table, probe_channel }) })
+        Ok(Self { pool, probe_channel: probe_channel.into() })
     }
 
     /// Notifies `channel`, in a transaction of its own.
@@ -101,7 +94,7 @@ impl PostgresStore {
     /// As [`Store::begin`] and [`Transaction::standing`].
     pub async fn notify(&self, channel: &str) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        transaction.run(async |client, _| sweep::probe(client, channel, "", false).await).await?;
+        transaction.run(async |client| sweep::probe(client, channel, "", false).await).await?;
         transaction.commit().await
     }
 }
@@ -111,9 +104,10 @@ impl Store for PostgresStore {
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
         let client = Some(self.pool.get().await?);
-        let mut transaction = PostgresTransaction { client, names: Arc::clone(&self.names) };
+        let mut transaction =
+            PostgresTransaction { client, probe_channel: Arc::clone(&self.probe_channel) };
         transaction
-            .run(async |client, _| client.batch_execute(BEGIN).await.map_err(StoreError::of_begin))
+            .run(async |client| client.batch_execute(BEGIN).await.map_err(StoreError::of_begin))
             .await?;
         Ok(transaction)
     }
@@ -124,26 +118,24 @@ impl Store for PostgresStore {
 /// hand it on: the server may still be at work on it.
 pub struct PostgresTransaction {
     client: Option<Client>,
-    names: Arc<Names>,
+    probe_channel: Arc<str>,
 }
 
 impl Transaction for PostgresTransaction {
     async fn standing(&mut self) -> Result<Standing, StoreError> {
-        self.run(async |client, _| sweep::standing(client).await).await
+        self.run(async |client| sweep::standing(client).await).await
     }
 
     async fn unseen(
         &mut self,
         watermark: &Snapshot,
     ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
-        self.run(async |client, names| sweep::unseen(client, &names.table, watermark).await).await
+        self.run(async |client| sweep::unseen(client, watermark).await).await
     }
 
     async fn probe(&mut self, nonce: &str, flush: bool) -> Result<(), StoreError> {
-        self.run(async |client, names| {
-            sweep::probe(client, &names.probe_channel, nonce, flush).await
-        })
-        .await
+        let channel = Arc::clone(&self.probe_channel);
+        self.run(async |client| sweep::probe(client, &channel, nonce, flush).await).await
     }
 
     async fn epochs(
@@ -151,18 +143,18 @@ impl Transaction for PostgresTransaction {
         history: &History,
         outlived: Option<u32>,
     ) -> Result<Epochs, StoreError> {
-        self.run(async |client, _| epochs::begin(client, history, outlived).await).await
+        self.run(async |client| epochs::begin(client, history, outlived).await).await
     }
 
     async fn list_epochs(&mut self) -> Result<Epochs, StoreError> {
-        self.run(async |client, _| epochs::list(client).await).await
+        self.run(async |client| epochs::list(client).await).await
     }
 
     async fn pages(
         &mut self,
         requests: &[PageRequest<'_>],
     ) -> Result<Vec<Option<PageRows>>, StoreError> {
-        self.run(async |client, names| pages::read(client, &names.table, requests).await).await
+        self.run(async |client| pages::read(client, requests).await).await
     }
 
     async fn exceed(
@@ -170,12 +162,11 @@ impl Transaction for PostgresTransaction {
         requests: &[PageRequest<'_>],
         limit: u32,
     ) -> Result<Vec<bool>, StoreError> {
-        self.run(async |client, names| pages::exceed(client, &names.table, requests, limit).await)
-            .await
+        self.run(async |client| pages::exceed(client, requests, limit).await).await
     }
 
     async fn commit(mut self) -> Result<(), StoreError> {
-        self.run(async |client, _| Ok(client.batch_execute("COMMIT").await?)).await?;
+        self.run(async |client| Ok(client.batch_execute("COMMIT").await?)).await?;
         // Back to the pool. Without this it would be closed, as any that is dropped.
         drop(self.client.take());
         Ok(())
@@ -192,15 +183,15 @@ impl PostgresTransaction {
         &mut self,
         since: Option<&RevocationsMark>,
     ) -> Result<RevocationsRead, StoreError> {
-        self.run(async |client, _| revocations::read(client, since).await).await
+        self.run(async |client| revocations::read(client, since).await).await
     }
 
     async fn run<T>(
         &mut self,
-        statement: impl AsyncFnOnce(&Client, &Names) -> Result<T, StoreError>,
+        statement: impl AsyncFnOnce(&Client) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let client = self.client.as_ref().ok_or(StoreError::Closed)?;
-        let running = statement(client, &self.names);
+        let running = statement(client);
         let outcome = tokio::time::timeout(STATEMENT_TIMEOUT, running).await;
         let outcome = outcome.unwrap_or(Err(StoreError::TimedOut));
         if outcome.is_err() {

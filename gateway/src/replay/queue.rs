@@ -15,11 +15,7 @@ use tokio::{
 };
 
 use super::Answer;
-use crate::{
-    backoff::Backoff,
-    cursor::{Cursor, Snapshot},
-    notification::UserId,
-};
+use crate::{backoff::Backoff, cursor::Cursor, notification::UserId};
 
 /// Streams served by one query.
 pub(super) const MAX_BATCH: usize = 256;
@@ -61,9 +57,6 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Answer>,
     /// How many statements it was a part of have failed.
     pub(super) failures: u32,
-    /// Set once one of its rows was found that cannot be read: a snapshot that
-    /// sees the row.
-    pub(super) unreadable: Option<Snapshot>,
     ticket: u64,
     backoff: Backoff,
 }
@@ -110,9 +103,7 @@ impl Replays {
         let mut state = self.state.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
-        let (failures, unreadable) = (0, None);
-        let request =
-            Request { user, cursor, limit, answer, failures, unreadable, ticket, backoff };
+        let request = Request { user, cursor, limit, answer, failures: 0, ticket, backoff };
         state.ready.insert(ticket, request);
         drop(state);
         self.asked.notify_one();
@@ -196,15 +187,10 @@ impl Replays {
     pub(super) fn forgive(&self) {
         let mut state = self.state.lock();
         let State { ready, later, due, .. } = &mut *state;
-        // What waited by itself need not any more, but for a row that cannot be read.
-        for ((at, ticket), request) in std::mem::take(later) {
-            if request.unreadable.is_some() {
-                later.insert((at, ticket), request);
-            } else {
-                due.remove(&ticket);
-                ready.insert(ticket, request);
-            }
-        }
+        ready.extend(
+            std::mem::take(later).into_iter().map(|((_, ticket), request)| (ticket, request)),
+        );
+        due.clear();
         for request in ready.values_mut() {
             request.failures = 0;
             request.backoff.reset();
@@ -226,6 +212,7 @@ impl Replays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::Snapshot;
 
     fn ask(replays: &Arc<Replays>) -> PendingPage {
         let cursor = Cursor::new(1, Arc::new(Snapshot::empty()));

@@ -35,7 +35,7 @@ pub enum StoreError {
     #[error("the database's history has changed")]
     OtherHistory,
     /// The schema is not complete.
-    #[error("notify_gateway.state has no row; run: notify-gateway schema | psql \"$DATABASE_URL\"")]
+    #[error("notify_gateway.state has no row; run: notify-gateway schema --apply")]
     NoState,
     /// A snapshot that does not parse.
     #[error("the database's snapshot could not be read")]
@@ -46,33 +46,23 @@ pub enum StoreError {
     /// A column that is not what the statement asked for.
     #[error("the database returned a column of another type")]
     Column(#[source] tokio_postgres::Error),
-    /// What `notify_gateway.payload` made is not what it makes.
-    #[error(
-        "notify_gateway.payload() is not the one of this version; run: notify-gateway schema | psql \"$DATABASE_URL\""
-    )]
-    Payload,
     /// A page without one of the rows between its first and its last.
     #[error("a page of a replay left a row out; please report this as a bug")]
     Hole,
 }
 
 impl StoreError {
-    /// Where the fault lies.
-    pub fn fault(&self) -> Fault {
+    /// Whether the statement was cancelled (`statement_timeout`), waited in vain for a
+    /// lock, or was not answered in time: perhaps this statement is the cause, and
+    /// perhaps the database crawls.
+    pub fn is_slow(&self) -> bool {
         match self {
-            Self::Payload | Self::Number | Self::Column(_) | Self::Hole => Fault::Refused,
-            Self::TimedOut => Fault::Slow,
-            Self::Postgres(error) => error.code().map_or(Fault::Away, |code| {
-                // 55: a lock that is not to be had. 08: connection; 25: a transaction
-                // that was ended; 53: out of resources; 57: shut down; 58: system errors.
-                match code.code().get(..2).unwrap_or_default() {
-                    _ if *code == SqlState::QUERY_CANCELED => Fault::Slow,
-                    "55" => Fault::Slow,
-                    "08" | "25" | "53" | "57" | "58" => Fault::Away,
-                    _ => Fault::Refused,
-                }
+            Self::TimedOut => true,
+            // Class 55: a lock that is not to be had.
+            Self::Postgres(error) => error.code().is_some_and(|code| {
+                *code == SqlState::QUERY_CANCELED || code.code().starts_with("55")
             }),
-            _ => Fault::Away,
+            _ => false,
         }
     }
 
@@ -82,16 +72,4 @@ impl StoreError {
         let is_standby = error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED);
         if is_standby { Self::Standby } else { Self::Postgres(error) }
     }
-}
-
-/// Where the fault of a statement that failed lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The database answers, and refuses the statement or one of its rows.
-    Refused,
-    /// The statement was cancelled (`statement_timeout`), waited in vain for a
-    /// lock, or was not answered in time: the database crawls, or this statement.
-    Slow,
-    /// There is no database to ask.
-    Away,
 }

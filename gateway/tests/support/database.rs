@@ -110,7 +110,7 @@ impl Database {
 }
 
 pub(crate) fn default_schema() -> String {
-    schema::sql(&"notifications".parse().unwrap(), "notifications")
+    schema::sql("notifications")
 }
 
 pub(crate) async fn connect(url: &str) -> Client {

@@ -8,6 +8,7 @@ use notify_gateway::{
     config::{Config, Settings},
     gateway::{Gateway, RunError},
     http::STREAM_PATH,
+    notification::UserId,
     secret::SigningSecret,
 };
 use tokio::task::JoinHandle;
@@ -63,6 +64,15 @@ impl TestGateway {
         let mut stream = EventSource::open(self.address, user).await;
         assert_eq!(stream.next().await.name, "connected");
         stream
+    }
+
+    /// Likewise of a user whose id is any text, going on after the event `id` if
+    /// there is one.
+    pub(crate) async fn connect_as(&self, user: &str, id: Option<&str>) -> EventSource {
+        let bearer = format!("Bearer {}", token_of(&user.parse().unwrap(), LIFETIME));
+        let mut headers = vec![("authorization", bearer.as_str())];
+        headers.extend(id.map(|id| ("last-event-id", id)));
+        EventSource::open_with(self.address, STREAM_PATH, &headers).await
     }
 
     /// The id of `connected`: the cursor of a client that saw nothing else.
@@ -148,10 +158,16 @@ pub(crate) fn config(database_url: &str, flags: &[&str]) -> Config {
 
 /// A token of `user`, good for an hour.
 pub(crate) fn token(user: Uuid) -> String {
-    token_for(user, Duration::from_secs(3600))
+    token_for(user, LIFETIME)
 }
 
 pub(crate) fn token_for(user: Uuid, lifetime: Duration) -> String {
+    token_of(&user.into(), lifetime)
+}
+
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+fn token_of(user: &UserId, lifetime: Duration) -> String {
     let config = AuthConfig { secret: SigningSecret::parse(SECRET).ok(), ..AuthConfig::default() };
-    auth::sign(&config, &user.into(), lifetime).unwrap()
+    auth::sign(&config, user, lifetime).unwrap()
 }

@@ -2,6 +2,7 @@
 
 mod browser;
 mod certificates;
+mod command;
 mod database;
 mod gateway;
 mod key_host;
@@ -16,6 +17,7 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 pub(crate) use browser::{Browser, Page};
 pub(crate) use certificates::Authority;
+pub(crate) use command::command;
 pub(crate) use database::{Database, connect, default_schema};
 pub(crate) use gateway::{SECRET, TestGateway, config, token, token_for};
 pub(crate) use key_host::{KeyHost, Signer};

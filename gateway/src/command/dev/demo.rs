@@ -106,9 +106,9 @@ impl Application {
         let client = self.pool.get().await?;
         let list = client
             .query_one(
-                "SELECT coalesce(json_agg(notify_gateway.payload(n)::json -> 'data'), '[]')::text
-                 FROM (SELECT n FROM notifications n WHERE user_id = $1
-                       ORDER BY created_at DESC LIMIT 20) newest (n)",
+                "SELECT coalesce(json_agg(newest), '[]')::text
+                 FROM (SELECT * FROM notifications WHERE user_id = $1
+                       ORDER BY created_at DESC LIMIT 20) newest",
                 &[&user],
             )
             .await?;

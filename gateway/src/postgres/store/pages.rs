@@ -2,12 +2,10 @@
 
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use super::{column, query};
+use super::{column, query, xact};
 use crate::{
-    config::TableName,
-    notification::Payload,
+    cursor::RowKey,
     store::{PageRequest, PageRows, StoreError, StoredRow},
 };
 
@@ -27,8 +25,7 @@ const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
 struct Ranges {
     first: Vec<i32>,
     last: Vec<i32>,
-    /// NULL for a user that is no UUID, who has no rows in a column of that type.
-    user: Vec<Option<Uuid>>,
+    user: Vec<String>,
     after_xact: Vec<String>,
     after_seq: Vec<i64>,
     before: Vec<String>,
@@ -37,7 +34,7 @@ struct Ranges {
 impl Ranges {
     /// The requests, as SQL.
     const REQUESTS: &'static str = "
-        unnest($1::int4[], $2::int4[], $3::uuid[])
+        unnest($1::int4[], $2::int4[], $3::text[])
         WITH ORDINALITY AS q (first, last, user_id, request)";
 
     /// The rows of request `q`, at most `limit`, in order. A cursor may be
@@ -48,16 +45,15 @@ impl Ranges {
     /// The comparisons are of whole index keys (user_id, xact_id, seq): with
     /// `user_id = …` apart Postgres may choose the index on xact_id alone, and
     /// then read the rows of everybody.
-    fn rows(table: &TableName, columns: &str, limit: &str) -> String {
+    fn rows(columns: &str, limit: &str) -> String {
         format!(
             "SELECT p.place, found.*
              FROM (SELECT place FROM generate_series(q.first, q.last) AS place ORDER BY place) p
              CROSS JOIN LATERAL (
-                 SELECT {columns} FROM {table} n
+                 SELECT {columns} FROM notify_gateway.event n
                  WHERE (n.user_id, n.xact_id, n.seq)
                        > (q.user_id, ($4::text[]::xid8[])[p.place], ($5::int8[])[p.place])
                    AND (n.user_id, n.xact_id) < (q.user_id, ($6::text[]::xid8[])[p.place])
-                   AND n.seq IS NOT NULL
                  ORDER BY n.user_id, n.xact_id, n.seq LIMIT {limit}
              ) found
              ORDER BY p.place, found.xact_id, found.seq LIMIT {limit}"
@@ -75,7 +71,7 @@ impl Ranges {
                 ranges.before.push(unread.before.to_string());
             }
             ranges.last.push(place(&ranges).map_err(|_| StoreError::Number)?);
-            ranges.user.push(request.user.as_uuid());
+            ranges.user.push(request.user.to_string());
         }
         Ok(ranges)
     }
@@ -84,7 +80,7 @@ impl Ranges {
         [
             (&self.first, Type::INT4_ARRAY),
             (&self.last, Type::INT4_ARRAY),
-            (&self.user, Type::UUID_ARRAY),
+            (&self.user, Type::TEXT_ARRAY),
             (&self.after_xact, Type::TEXT_ARRAY),
             (&self.after_seq, Type::INT8_ARRAY),
             (&self.before, Type::TEXT_ARRAY),
@@ -94,20 +90,19 @@ impl Ranges {
 
 pub(super) async fn read(
     client: &Client,
-    table: &TableName,
     requests: &[PageRequest<'_>],
 ) -> Result<Vec<Option<PageRows>>, StoreError> {
-    // What fits is chosen by sizes; only then is a payload made. (As in `Ranges::rows`, an equality of
-    // three columns would let Postgres choose the index on one of them.)
+    // What fits is chosen by sizes, which Postgres knows without reading a large
+    // value.
     let sql = format!(
-        "SELECT picked.request, picked.number, picked.found,
-                CASE WHEN picked.bytes_of_all < $9 THEN notify_gateway.payload(n) END
+        "SELECT picked.request, picked.number, picked.found, picked.xact_id::text, picked.seq,
+                picked.event, CASE WHEN picked.bytes_of_all < $9 THEN picked.data END
          FROM (
              SELECT page.*,
                     sum(page.bytes) OVER (ORDER BY page.request, page.number) - page.bytes
                         AS bytes_of_all
              FROM (
-                 SELECT q.request, q.user_id, f.xact_id, f.seq, f.bytes,
+                 SELECT q.request, f.*,
                         row_number() OVER request AS number,
                         sum(f.bytes) OVER request - f.bytes AS bytes_before,
                         count(*) OVER (PARTITION BY q.request) AS found
@@ -116,18 +111,10 @@ pub(super) async fn read(
              ) page
              WHERE page.number <= $7 AND page.bytes_before < $8
          ) picked
-         JOIN {table} n
-           ON (n.user_id, n.xact_id, n.seq) >= (picked.user_id, picked.xact_id, picked.seq)
-          AND (n.user_id, n.xact_id, n.seq) <= (picked.user_id, picked.xact_id, picked.seq)
          ORDER BY picked.request, picked.number",
         requests = Ranges::REQUESTS,
         rows = Ranges::rows(
-            table,
-            // Of the JSON its text: what is stored may be compressed to a hundredth.
-            "n.xact_id, n.seq, coalesce(octet_length(n.title), 0)
-             + coalesce(octet_length(n.message), 0) + coalesce(pg_column_size(n.type), 0)
-             + coalesce(pg_column_size(n.status), 0)
-             + coalesce(octet_length(n.metadata::text), 0) AS bytes",
+            "n.xact_id, n.seq, n.event, n.data, octet_length(n.data) AS bytes",
             // One more than a page takes tells whether there are more.
             "$7 + 1",
         ),
@@ -152,7 +139,7 @@ fn collect(
         let request = usize::try_from(column::<i64>(row, 0)? - 1);
         let slot = request.ok().and_then(|i| pages.get_mut(i)).ok_or(StoreError::Number)?;
         let Some(page) = slot else { continue };
-        let Some(payload) = column::<Option<&str>>(row, 3)? else {
+        let Some(data) = column::<Option<String>>(row, 6)? else {
             // The answer is full. What has no row in it has to be asked for again.
             if page.rows.is_empty() {
                 *slot = None;
@@ -164,7 +151,8 @@ fn collect(
         if usize::try_from(column::<i64>(row, 1)?) != Ok(page.rows.len() + 1) {
             return Err(StoreError::Hole);
         }
-        page.rows.push(decode(payload)?);
+        let key = RowKey { xact: xact(column(row, 3)?)?, seq: column(row, 4)? };
+        page.rows.push(StoredRow { key, event: column(row, 5)?, data });
         page.more = usize::try_from(column::<i64>(row, 2)?) != Ok(page.rows.len());
     }
     Ok(pages)
@@ -172,25 +160,17 @@ fn collect(
 
 pub(super) async fn exceed(
     client: &Client,
-    table: &TableName,
     requests: &[PageRequest<'_>],
     limit: u32,
 ) -> Result<Vec<bool>, StoreError> {
     let sql = format!(
         "SELECT (SELECT count(*) FROM ({rows}) f) >= $7 FROM {requests} ORDER BY q.request",
         requests = Ranges::REQUESTS,
-        rows = Ranges::rows(table, "n.xact_id, n.seq", "$7"),
+        rows = Ranges::rows("n.xact_id, n.seq", "$7"),
     );
     let ranges = Ranges::of(requests)?;
     let mut parameters = ranges.parameters().to_vec();
     let most = i64::from(limit) + 1;
     parameters.push((&most, Type::INT8));
     query(client, &sql, &parameters).await?.iter().map(|row| column(row, 0)).collect()
-}
-
-fn decode(payload: &str) -> Result<StoredRow, StoreError> {
-    match Payload::decode(payload) {
-        Ok(Payload::Row(row)) => Ok(StoredRow { key: row.key, data: row.data.to_owned() }),
-        _ => Err(StoreError::Payload),
-    }
 }

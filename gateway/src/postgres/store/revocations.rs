@@ -2,7 +2,6 @@
 
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use super::{column, query, texts};
 use crate::{cursor::Snapshot, revocation::Revocation, store::StoreError};
@@ -82,8 +81,10 @@ fn decode(
     let first = rows.first().ok_or(StoreError::Number)?;
     let mut found = Vec::new();
     for row in rows {
-        if let Some(user) = column::<Option<Uuid>>(row, 4)? {
-            found.push(Revocation { user: user.into(), before: column(row, 5)? });
+        // A text that is no user names nobody.
+        let user = column::<Option<&str>>(row, 4)?.and_then(|user| user.parse().ok());
+        if let Some(user) = user {
+            found.push(Revocation { user, before: column(row, 5)? });
         }
     }
     let snapshot = column::<&str>(first, 0)?.parse()?;

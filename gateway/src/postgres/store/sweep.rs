@@ -3,11 +3,9 @@
 
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use super::{column, query, texts, xact};
 use crate::{
-    config::TableName,
     cursor::{RowKey, Snapshot},
     horizon::History,
     notification::UserId,
@@ -42,31 +40,32 @@ pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
 
 pub(super) async fn unseen(
     client: &Client,
-    table: &TableName,
     watermark: &Snapshot,
 ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
     // Two ranges of the index on xact_id, and no row that is not wanted.
-    let sql = format!(
-        "SELECT xact_id::text, seq, user_id FROM {table}
-         WHERE xact_id >= $1::text::xid8 AND seq IS NOT NULL AND user_id IS NOT NULL
-         UNION ALL
-         SELECT xact_id::text, seq, user_id FROM {table}
-         WHERE xact_id = ANY ($2::text[]::xid8[]) AND seq IS NOT NULL AND user_id IS NOT NULL
-         LIMIT $3"
-    );
+    const SQL: &str = "
+        SELECT xact_id::text, seq, user_id FROM notify_gateway.event
+        WHERE xact_id >= $1::text::xid8
+        UNION ALL
+        SELECT xact_id::text, seq, user_id FROM notify_gateway.event
+        WHERE xact_id = ANY ($2::text[]::xid8[])
+        LIMIT $3";
     let limit = i64::try_from(MAX_UNSEEN).unwrap_or(i64::MAX);
     let (xmax, xip) = texts(watermark);
     let parameters: super::Parameters<'_, 3> =
         [(&xmax, Type::TEXT), (&xip, Type::TEXT_ARRAY), (&(limit + 1), Type::INT8)];
-    let rows = query(client, &sql, &parameters).await?;
+    let rows = query(client, SQL, &parameters).await?;
     if rows.len() > MAX_UNSEEN {
         return Ok(None);
     }
-    let key = |row: &tokio_postgres::Row| -> Result<_, StoreError> {
-        let key = RowKey { xact: xact(column(row, 0)?)?, seq: column(row, 1)? };
-        Ok((key, column::<Uuid>(row, 2)?.into()))
-    };
-    rows.iter().map(key).collect::<Result<_, _>>().map(Some)
+    let mut unseen = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // Nobody has a user that is none: somebody typed into the log.
+        if let Ok(user) = column::<&str>(row, 2)?.parse() {
+            unseen.push((RowKey { xact: xact(column(row, 0)?)?, seq: column(row, 1)? }, user));
+        }
+    }
+    Ok(Some(unseen))
 }
 
 pub(super) async fn probe(
