@@ -116,10 +116,11 @@ BEGIN
       vacuum_truncate = false, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
       autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
     );
-    -- What one user has not seen yet; what nobody has; what was said of one row.
+    -- What one user has not seen yet; what nobody has; what was said of one row; which rows are gone.
     CREATE INDEX event_user ON notify_gateway.event (user_id, xact_id, seq);
     CREATE INDEX event_xact ON notify_gateway.event (xact_id);
     CREATE INDEX event_row  ON notify_gateway.event (row_id, watch);
+    CREATE INDEX event_gone ON notify_gateway.event (xact_id, seq) WHERE event = 'deleted';
     COMMENT ON TABLE notify_gateway.event IS 'what users are to be told, in the order of the commits';
   END IF;
 
@@ -160,7 +161,8 @@ BEGIN
       beat      bigint  NOT NULL DEFAULT 0,      -- counts the updates
       beat_at   timestamptz,                     -- when the last one was made
       flushed   xid8,                            -- transaction numbers below are on disk for good
-      epoch     integer NOT NULL DEFAULT 0       -- the current one; 0: no gateway has run here yet
+      epoch     integer NOT NULL DEFAULT 0,      -- the current one; 0: no gateway has run here yet
+      pruned_below xid8                          -- events of older transactions may be gone
     ) WITH (
       fillfactor = 10, vacuum_truncate = false,
       autovacuum_vacuum_threshold  = 1000,   autovacuum_vacuum_scale_factor  = 0,
@@ -168,6 +170,15 @@ BEGIN
     );
     INSERT INTO notify_gateway.state DEFAULT VALUES;
     COMMENT ON TABLE notify_gateway.state IS 'one row: the heartbeat of the gateways';
+  END IF;
+
+  -- Which transactions had ended by when: how old an event is. A hundred rows or so.
+  IF to_regclass('notify_gateway.checkpoint') IS NULL THEN
+    CREATE TABLE notify_gateway.checkpoint (
+      at   timestamptz PRIMARY KEY DEFAULT clock_timestamp(),
+      xact xid8 NOT NULL
+    );
+    COMMENT ON TABLE notify_gateway.checkpoint IS 'transactions before xact had ended at that time';
   END IF;
 
   -- A stretch of time in which transaction numbers only went up. A failover, a restore to a point
@@ -419,7 +430,7 @@ BEGIN
         -- Nobody's, where the condition does not hold.
         statement := format('SELECT CASE WHEN %s THEN t.who END, t.which, t.data, t.id '
           'FROM (SELECT {ROW}.*) AS r, LATERAL (%s) AS t (who, which, data, id)',
-          coalesce(format('(%s)', entry.condition), 'true'), statement);
+          coalesce('(' || entry.condition || ')', 'true'), statement);
       END IF;
 
       body := $template$
@@ -632,6 +643,8 @@ $template$;
           CASE WHEN made.is_plain THEN '' ELSE 'SET search_path = pg_catalog, pg_temp' END, made.body);
         EXECUTE format('REVOKE EXECUTE ON FUNCTION notify_gateway.watch_%s() FROM PUBLIC', entry.id);
       END IF;
+      -- What was wrong before is no longer known.
+      DELETE FROM notify_gateway.problem AS p WHERE p.watch = entry.id;
       PERFORM set_config('role', role_before, true);
 
       family := ARRAY(SELECT watch.relation::oid
@@ -759,6 +772,8 @@ $template$;
   IF (SELECT e.xact_id FROM notify_gateway.event AS e ORDER BY e.xact_id DESC LIMIT 1)
      >= pg_snapshot_xmax(pg_current_snapshot()) THEN
     DELETE FROM notify_gateway.event;
+    DELETE FROM notify_gateway.checkpoint;
+    UPDATE notify_gateway.state SET pruned_below = NULL;
     RAISE NOTICE 'the event log came from another cluster and has been emptied';
   END IF;
   UPDATE notify_gateway.revocation AS r SET xact_id = pg_current_xact_id()
@@ -796,6 +811,8 @@ $template$;
           FROM (VALUES ('SELECT', 'notify_gateway.event'),       ('DELETE', 'notify_gateway.event'),
                        ('SELECT', 'notify_gateway.watch_entry'), ('SELECT', 'notify_gateway.watched'),
                        ('SELECT', 'notify_gateway.problem'),     ('DELETE', 'notify_gateway.problem'),
+                       ('SELECT', 'notify_gateway.checkpoint'),  ('INSERT', 'notify_gateway.checkpoint'),
+                       ('DELETE', 'notify_gateway.checkpoint'),
                        ('SELECT', 'notify_gateway.state'),       ('UPDATE', 'notify_gateway.state'),
                        ('SELECT', 'notify_gateway.epoch'),       ('INSERT', 'notify_gateway.epoch'),
                        ('SELECT', 'notify_gateway.revocation')) AS t (privilege, relation)

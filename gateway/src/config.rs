@@ -24,7 +24,7 @@ pub use auth::{AuthSettings, warnings};
 pub(crate) use database_url::parse as parse_database_url;
 pub use database_url::{Database, DatabaseUrlError};
 pub use values::{List, parse_channel, quote_identifier};
-use values::{parse_duration, parse_networks, parse_origins};
+use values::{parse_duration, parse_networks, parse_origins, parse_retention};
 
 use crate::{
     auth::{AuthConfig, KeyError, KeySetError, ProxyError},
@@ -152,6 +152,11 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_POOL_SIZE", default_value = "8",
           value_parser = clap::value_parser!(u16).range(3..=1000), value_name = "CONNECTIONS")]
     pub pool_size: u16,
+    /// How long events are kept. A client that was away for longer has to fetch its
+    /// list again.
+    #[arg(long, env = "GATEWAY_RETENTION", default_value = "7d",
+          value_parser = parse_retention, value_name = "DURATION")]
+    pub retention: Duration,
     /// How often the log is swept while streams are open, and the LISTEN
     /// connection probed.
     #[arg(long, env = "GATEWAY_SWEEP_INTERVAL", default_value = "1s",
@@ -234,6 +239,8 @@ pub struct Config {
     pub replay_limit: u32,
     /// Connections to the database beside the one that listens.
     pub pool_size: usize,
+    /// How long events are kept.
+    pub retention: Duration,
     /// Time between two sweeps.
     pub sweep_interval: Duration,
     /// How long a stop may take.
@@ -278,6 +285,7 @@ impl Settings {
             stream_buffer: self.stream_buffer as usize,
             replay_limit: self.replay_limit,
             pool_size: self.pool_size.into(),
+            retention: self.retention,
             sweep_interval: self.sweep_interval,
             drain: self.drain,
             max_stream_age: self.max_stream_age,
@@ -519,6 +527,7 @@ mod tests {
         assert_eq!(config.retry, Duration::from_secs(1));
         assert_eq!(config.stream_buffer, 256);
         assert_eq!((config.replay_limit, config.pool_size), (1000, 8));
+        assert_eq!(config.retention, Duration::from_secs(7 * 24 * 60 * 60));
         assert_eq!(config.sweep_interval, Duration::from_secs(1));
         assert_eq!(config.drain, Duration::from_secs(5));
         assert_eq!(config.auth.leeway, Duration::from_secs(5));

@@ -19,6 +19,8 @@ struct State {
     database: Result<(), String>,
     revocations: Result<(), String>,
     replays: Result<(), String>,
+    /// Which tables make no events.
+    records: Vec<String>,
     keys: Result<(), String>,
     /// When the sweep began that has not ended yet.
     sweeping: Option<Instant>,
@@ -67,6 +69,7 @@ impl Health {
             database: starting(),
             revocations: Err("starting: the revocations have not been read yet".to_owned()),
             replays: Ok(()),
+            records: Vec::new(),
             keys: Ok(()),
             sweeping: None,
             probe: Probe::default(),
@@ -140,6 +143,11 @@ impl Health {
     /// There are none yet; `reason` is for the operator.
     pub fn keys_are_missing(&self, reason: String) {
         self.modify(|state| state.keys = Err(reason));
+    }
+
+    /// What the triggers have complained of; empty if nothing.
+    pub fn records(&self, reasons: Vec<String>) {
+        self.modify(|state| state.records = reasons);
     }
 
     /// A probe is about to be notified.
@@ -233,6 +241,7 @@ impl State {
         for part in parts {
             reasons.extend(part.as_ref().err().cloned());
         }
+        reasons.extend(self.records.iter().cloned());
         if self.database.is_ok()
             && self.sweeping.is_some_and(|since| since.elapsed() >= SWEEP_PATIENCE)
         {

@@ -48,6 +48,7 @@ pub mod postgres;
 pub mod listener;
 pub mod sweep;
 pub mod revocation_watch;
+pub mod upkeep;
 pub mod replay;
 // The tasks of the whole.
 pub mod supervisor;

@@ -64,6 +64,10 @@ pub struct Metrics {
     probe_age: Gauge,
     sweep_seconds: Histogram,
     sweep_rows: Counter,
+    log_rows: Gauge,
+    log_bytes: Gauge,
+    log_oldest: Gauge,
+    record_problems: Counter,
     replay_seconds: Histogram,
     replay_rows: Counter,
     replay_queries: Counter,
@@ -214,6 +218,19 @@ impl Metrics {
                 "notify_gateway_sweep_rows_total",
                 "Rows a sweep found that no notification brought.",
             ),
+            log_rows: new.gauge(
+                "notify_gateway_log_rows",
+                "Events in the log, as the database's statistics estimate them.",
+            ),
+            log_bytes: new.gauge("notify_gateway_log_bytes", "Size of the log, with its indexes."),
+            log_oldest: new.gauge(
+                "notify_gateway_log_oldest_seconds",
+                "How long ago the oldest event of the log was written.",
+            ),
+            record_problems: new.counter(
+                "notify_gateway_record_problems_total",
+                "Transactions with writes to watched tables that made no event.",
+            ),
             replay_seconds: new.histogram(
                 "notify_gateway_replay_seconds",
                 "A batch of replays, from its start to its answers.",
@@ -320,6 +337,18 @@ impl Metrics {
         self.sweep_rows.increment(1);
     }
 
+    /// The log is so large.
+    pub fn log_size(&self, rows: f64, bytes: f64, oldest_seconds: f64) {
+        self.log_rows.set(rows);
+        self.log_bytes.set(bytes);
+        self.log_oldest.set(oldest_seconds);
+    }
+
+    /// So many transactions wrote rows that made no event.
+    pub fn record_problems(&self, count: u64) {
+        self.record_problems.increment(count);
+    }
+
     /// A batch of replays was answered.
     pub fn replayed(&self, took: Duration) {
         self.replay_seconds.record(took);
@@ -422,6 +451,10 @@ mod tests {
             "probe_age_seconds",
             "sweep_seconds",
             "sweep_rows_total",
+            "log_rows",
+            "log_bytes",
+            "log_oldest_seconds",
+            "record_problems_total",
             "replay_seconds",
             "replay_rows_total",
             "replay_queries_total",

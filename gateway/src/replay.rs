@@ -28,7 +28,7 @@ use crate::{
     metrics::Metrics,
     notification::EventName,
     sse,
-    store::{PageRequest, PageRows, Store, StoreError, StoredRow, Transaction},
+    store::{PageRequest, PageRows, Pages, Store, StoreError, StoredRow, Transaction},
 };
 use breaker::Breaker;
 use queue::Request;
@@ -222,10 +222,13 @@ impl<S: Store> Worker<S> {
         if requests.is_empty() {
             return Ok(());
         }
-        let pages = transaction.pages(&requests).await?;
+        let Pages { pages, pruned_below } = transaction.pages(&requests).await?;
         self.replayer.metrics.replay_query();
         for (reading, page) in readings.iter_mut().filter(|r| r.is_readable()).zip(pages) {
             reading.page = page;
+            if pruned_below.is_some_and(|below| !reading.cursor.snapshot().sees_all_below(below)) {
+                reading.refused = Some(Resync::TooFarBack);
+            }
         }
         Ok(())
     }

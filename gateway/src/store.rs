@@ -62,12 +62,11 @@ pub trait Transaction: Send {
     /// The epochs as they are.
     fn list_epochs(&mut self) -> impl Future<Output = Result<Epochs, StoreError>> + Send;
 
-    /// The next page of each request, in their order. `None` for a request whose
-    /// rows did not fit into the answer any more: it is to be asked for again.
+    /// The next page of each request.
     fn pages(
         &mut self,
         requests: &[PageRequest<'_>],
-    ) -> impl Future<Output = Result<Vec<Option<PageRows>>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Pages, StoreError>> + Send;
 
     /// Which of the requests have more than `limit` rows to replay.
     fn exceed(
@@ -100,7 +99,17 @@ pub struct PageRequest<'a> {
     pub cursor: &'a Cursor,
 }
 
-/// A page as the table gave it.
+/// The pages of several requests.
+#[derive(Debug, Default)]
+pub struct Pages {
+    /// In the order of the requests. `None` for one whose rows did not fit into the
+    /// answer any more: it is to be asked for again.
+    pub pages: Vec<Option<PageRows>>,
+    /// Events of transactions below this one may be missing: they were too old.
+    pub pruned_below: Option<u64>,
+}
+
+/// A page as the log gave it.
 #[derive(Debug, Default)]
 pub struct PageRows {
     /// The rows, in order.

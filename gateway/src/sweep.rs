@@ -9,7 +9,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     cursor::Snapshot,
@@ -58,6 +58,8 @@ pub struct Sweeper<S> {
     pub health: Arc<Health>,
     /// The gateway's numbers.
     pub metrics: Arc<Metrics>,
+    /// Rung after each sweep.
+    pub swept: Arc<Notify>,
     /// Tells the LISTEN connection to begin anew.
     pub restart: Arc<Restart>,
     /// Time between two sweeps.
@@ -99,6 +101,7 @@ impl<S: Store> Sweeper<S> {
                         tracing::info!("the database answers again");
                     }
                     self.health.database_answers();
+                    self.swept.notify_one();
                     self.metrics.swept(began.elapsed());
                 }
                 Err(error) => {

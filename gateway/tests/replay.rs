@@ -121,7 +121,7 @@ async fn an_answer_for_many_streams_is_bounded_in_bytes_and_none_of_them_is_forg
     let ids: Vec<UserId> = users.iter().copied().map(UserId::uuid).collect();
     let requests: Vec<_> = ids.iter().map(|user| PageRequest { user, cursor: &cursor }).collect();
     let mut transaction = store.begin().await.unwrap();
-    let pages = transaction.pages(&requests).await.unwrap();
+    let pages = transaction.pages(&requests).await.unwrap().pages;
     let bytes: usize =
         pages.iter().flatten().flat_map(|page| &page.rows).map(|row| row.data.len()).sum();
     assert!(bytes < 6 * 1024 * 1024, "{bytes} bytes in one answer");

@@ -13,7 +13,7 @@ use notify_gateway::{
     horizon::{Epoch, Epochs, History},
     listen::{Listen, ListenError, Notice, Notices},
     notification::UserId,
-    store::{PageRequest, PageRows, Standing, Store, StoreError, StoredRow, Transaction},
+    store::{PageRequest, PageRows, Pages, Standing, Store, StoreError, StoredRow, Transaction},
 };
 
 use crate::{
@@ -208,10 +208,7 @@ impl Transaction for Work {
         .await
     }
 
-    async fn pages(
-        &mut self,
-        requests: &[PageRequest<'_>],
-    ) -> Result<Vec<Option<PageRows>>, StoreError> {
+    async fn pages(&mut self, requests: &[PageRequest<'_>]) -> Result<Pages, StoreError> {
         self.ask(|server, work| {
             let Server { postgres, scene, .. } = server;
             let (max_rows, max_size) = (scene.plan.page_rows, scene.plan.page_size);
@@ -240,7 +237,7 @@ impl Transaction for Work {
                 };
                 pages.push(Some(PageRows { rows: rows.into_iter().map(stored).collect(), more }));
             }
-            Some(pages)
+            Some(Pages { pages, pruned_below: None })
         })
         .await
     }

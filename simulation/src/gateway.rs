@@ -134,6 +134,7 @@ impl Gateway {
             looks: Arc::new(Looks::new()),
             health: Arc::clone(&health),
             metrics: Arc::clone(metrics),
+            swept: Arc::default(),
             restart,
             interval: SWEEP_INTERVAL,
             nonce: nonce.to_string(),

@@ -84,13 +84,29 @@ pub(super) fn parse_duration(s: &str) -> Result<Duration, String> {
     // A timer of years is a slip of the unit, and would overflow the clocks.
     const MAX: Duration = Duration::from_secs(24 * 60 * 60);
     const MIN: Duration = Duration::from_millis(10);
-    let duration = humantime::parse_duration(s)
-        .map_err(|_| "a duration has a number and a unit, such as 500ms, 30s or 2m".to_owned())?;
+    let duration = duration(s)?;
     if (MIN..=MAX).contains(&duration) {
         Ok(duration)
     } else {
         Err("a duration is at least 10ms and at most 24h".into())
     }
+}
+
+/// How long events are kept.
+pub(super) fn parse_retention(s: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+    const MIN: Duration = Duration::from_secs(1);
+    let duration = duration(s)?;
+    if (MIN..=MAX).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("events are kept for at least 1s and at most 366days".into())
+    }
+}
+
+fn duration(s: &str) -> Result<Duration, String> {
+    humantime::parse_duration(s)
+        .map_err(|_| "a duration has a number and a unit, such as 500ms, 30s or 2m".to_owned())
 }
 
 #[cfg(test)]

@@ -34,6 +34,11 @@ impl Snapshot {
         xact < self.xmax && self.xip.binary_search(&xact).is_err()
     }
 
+    /// Whether every transaction before `xact` had ended.
+    pub fn sees_all_below(&self, xact: u64) -> bool {
+        self.xmax >= xact && self.xip.first().is_none_or(|hole| *hole >= xact)
+    }
+
     /// Whether this sees everything that `other` sees.
     pub fn contains(&self, other: &Self) -> bool {
         // `other` sees `other.xmax - 1`, always.
@@ -192,6 +197,14 @@ mod tests {
             for xact in 0..XACTS + 3 {
                 prop_assert_eq!(snapshot.sees(xact), xact < xmax && !xip.contains(&xact));
             }
+        }
+
+        #[test]
+        fn a_snapshot_sees_all_below_its_first_hole(
+            snapshot in any_snapshot(), xact in 1..XACTS + 3,
+        ) {
+            let all = (1..xact).all(|below| snapshot.sees(below));
+            prop_assert_eq!(snapshot.sees_all_below(xact), all);
         }
 
         #[test]

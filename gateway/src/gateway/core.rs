@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use crate::{
@@ -26,15 +26,16 @@ use crate::{
     stream::StreamContext,
     supervisor::Supervisor,
     sweep::Sweeper,
+    upkeep::Upkeep,
 };
 
 /// Queries of replays that may be on their way at once. A few keep a database
 /// busy; more only wait for each other.
 const MAX_CONCURRENT_REPLAYS: usize = 4;
 
-/// Connections of the pool that are not the replays': one for the sweep, one for
-/// the revocations.
-const RESERVED_CONNECTIONS: usize = 2;
+/// Connections of the pool that are not the replays': one each for the sweep, the
+/// revocations and the upkeep of the log.
+const RESERVED_CONNECTIONS: usize = 3;
 
 /// What is there from the start and may be exchanged or asked for from outside.
 pub(super) struct Parts {
@@ -110,6 +111,7 @@ impl Core {
             .trust_payloads(config.trust_payloads);
         let dispatch = Arc::new(Dispatch::new(dispatcher));
 
+        let swept = Arc::new(Notify::new());
         let sweeper = Sweeper {
             store: self.store.clone(),
             hub: Arc::clone(hub),
@@ -117,11 +119,21 @@ impl Core {
             looks: Arc::clone(&self.sweeps),
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
+            swept: Arc::clone(&swept),
             restart: Arc::clone(&restart),
             interval: config.sweep_interval,
             nonce: self.nonce.clone(),
         };
         workers.spawn("sweep", sweeper.run());
+
+        let upkeep = Upkeep {
+            store: self.store.clone(),
+            swept,
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+            retention: config.retention,
+        };
+        workers.spawn("upkeep", upkeep.run());
 
         let watch = RevocationWatch {
             store: self.store.clone(),

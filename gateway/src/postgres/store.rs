@@ -9,6 +9,7 @@ mod epochs;
 mod pages;
 mod revocations;
 mod sweep;
+mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +20,14 @@ use tokio_postgres::{
 };
 
 pub use revocations::{RevocationsMark, RevocationsRead};
+pub use upkeep::{LogSize, RecordProblem};
 
 use super::connector::{Connector, Pooled};
 use crate::{
-    cursor::{RowKey, Snapshot},
+    cursor::{Cursor, RowKey, Snapshot},
     horizon::{Epochs, History},
     notification::UserId,
-    store::{PageRequest, PageRows, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction},
+    store::{PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction},
 };
 
 /// How long a connection may be waited for. Past it the database counts as away.
@@ -150,11 +152,13 @@ impl Transaction for PostgresTransaction {
         self.run(async |client| epochs::list(client).await).await
     }
 
-    async fn pages(
-        &mut self,
-        requests: &[PageRequest<'_>],
-    ) -> Result<Vec<Option<PageRows>>, StoreError> {
-        self.run(async |client| pages::read(client, requests).await).await
+    async fn pages(&mut self, requests: &[PageRequest<'_>]) -> Result<Pages, StoreError> {
+        self.run(async |client| {
+            let pages = pages::read(client, requests).await?;
+            // Behind the pages: what was pruned before they were read is known by then.
+            Ok(Pages { pages, pruned_below: upkeep::pruned_below(client).await? })
+        })
+        .await
     }
 
     async fn exceed(
@@ -184,6 +188,62 @@ impl PostgresTransaction {
         since: Option<&RevocationsMark>,
     ) -> Result<RevocationsRead, StoreError> {
         self.run(async |client| revocations::read(client, since).await).await
+    }
+
+    /// Whether this gateway keeps the log now, until the end of the transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transaction::standing`]; so do the others.
+    pub async fn upkeep_is_ours(&mut self) -> Result<bool, StoreError> {
+        self.run(async |client| upkeep::is_ours(client).await).await
+    }
+
+    /// Notes now and then which transactions have ended.
+    ///
+    /// # Errors
+    ///
+    /// As the others.
+    pub async fn checkpoint(&mut self, retention: Duration) -> Result<(), StoreError> {
+        self.run(async |client| upkeep::checkpoint(client, retention).await).await
+    }
+
+    /// Takes a batch out of the log that is older than `retention`; whether there may
+    /// be more.
+    ///
+    /// # Errors
+    ///
+    /// As the others.
+    pub async fn prune(&mut self, retention: Duration) -> Result<bool, StoreError> {
+        self.run(async |client| upkeep::prune(client, retention).await).await
+    }
+
+    /// Scrubs what the log says of rows that are gone beyond `cursor`, and moves it;
+    /// whether there may be more.
+    ///
+    /// # Errors
+    ///
+    /// As the others.
+    pub async fn erase(&mut self, cursor: &mut Cursor) -> Result<bool, StoreError> {
+        self.run(async |client| upkeep::erase(client, cursor).await).await
+    }
+
+    /// What the triggers have complained of.
+    ///
+    /// # Errors
+    ///
+    /// As the others.
+    pub async fn problems(&mut self) -> Result<Vec<RecordProblem>, StoreError> {
+        self.run(async |client| upkeep::problems(client).await).await
+    }
+
+    /// How large the log is.
+    ///
+    /// # Errors
+    ///
+    /// As the others.
+    pub async fn log_size(&mut self) -> Result<LogSize, StoreError> {
+        self.run(async |client| upkeep::log_size(client).await).await
     }
 
     async fn run<T>(

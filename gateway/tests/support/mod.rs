@@ -25,7 +25,7 @@ pub(crate) use network::Network;
 pub(crate) use nginx::Nginx;
 pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use process::Process;
-pub(crate) use sse::{EventSource, Http2, request};
+pub(crate) use sse::{Event, EventSource, Http2, request};
 
 /// Longer than anything here takes on a busy machine. It bounds a failure, not
 /// a success.

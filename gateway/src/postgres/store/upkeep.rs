@@ -1,0 +1,192 @@
+//! What keeps the log as long as it should be: checkpoints, pruning, erasure, and
+//! what the triggers have complained of.
+
+use std::time::Duration;
+
+use deadpool_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::{column, query, xact};
+use crate::{
+    cursor::{Cursor, RowKey, Snapshot},
+    store::StoreError,
+};
+
+/// Events that one statement takes out of the log: few enough that a checkpoint or
+/// a vacuum beside it does not notice.
+const BATCH: i64 = 5000;
+
+/// How large the log is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogSize {
+    /// Events, as the statistics estimate them.
+    pub rows: f64,
+    /// Bytes, with the indexes.
+    pub bytes: f64,
+    /// How long ago the oldest was written, in seconds.
+    pub oldest_seconds: f64,
+}
+
+/// Why rows of a watched table made no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordProblem {
+    /// The table, as SQL writes it.
+    pub table: String,
+    /// Postgres' code.
+    pub sqlstate: String,
+    /// Postgres' text, where it holds no value of a row.
+    pub message: Option<String>,
+    /// How often since this was asked last by any gateway.
+    pub count: u64,
+}
+
+/// One gateway at a time does the rest; whether it is this one, until the end of
+/// the transaction.
+pub(super) async fn is_ours(client: &Client) -> Result<bool, StoreError> {
+    const SQL: &str =
+        "SELECT pg_try_advisory_xact_lock(hashtextextended('notify_gateway upkeep', 0))";
+    let rows = query(client, SQL, &[]).await?;
+    rows.first().map_or(Ok(false), |row| column(row, 0))
+}
+
+/// Notes which transactions have ended by now, a hundred times a retention: events
+/// carry numbers and no times.
+pub(super) async fn checkpoint(client: &Client, retention: Duration) -> Result<(), StoreError> {
+    const SQL: &str = "
+        INSERT INTO notify_gateway.checkpoint (xact)
+        SELECT pg_snapshot_xmin(pg_current_snapshot())
+        WHERE NOT EXISTS (SELECT FROM notify_gateway.checkpoint
+                          WHERE at > clock_timestamp() - make_interval(secs => $1))";
+    query(client, SQL, &[(&(retention.as_secs_f64() / 100.0), Type::FLOAT8)]).await?;
+    Ok(())
+}
+
+/// Takes a batch out that is older than `retention`; whether there may be more.
+pub(super) async fn prune(client: &Client, retention: Duration) -> Result<bool, StoreError> {
+    const PRUNE: &str = "
+        WITH gone AS (
+            DELETE FROM notify_gateway.event WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM notify_gateway.event
+                WHERE xact_id < (SELECT xact FROM notify_gateway.checkpoint
+                                 WHERE at <= clock_timestamp() - make_interval(secs => $1)
+                                 ORDER BY at DESC LIMIT 1)
+                ORDER BY xact_id LIMIT $2))
+            RETURNING xact_id)
+        SELECT max(xact_id::text::numeric)::text, count(*) FROM gone";
+    // The last statement: the row is locked for as long as a commit takes.
+    const NOTE: &str = "
+        UPDATE notify_gateway.state SET pruned_below = ($1::text::numeric + 1)::text::xid8
+        WHERE pruned_below IS NULL OR pruned_below <= $1::text::xid8";
+    const FORGET: &str = "
+        DELETE FROM notify_gateway.checkpoint
+        WHERE at < (SELECT max(at) FROM notify_gateway.checkpoint
+                    WHERE at <= clock_timestamp() - make_interval(secs => $1))";
+    let retention = retention.as_secs_f64();
+    let gone = query(client, PRUNE, &[(&retention, Type::FLOAT8), (&BATCH, Type::INT8)]).await?;
+    let Some(row) = gone.first() else { return Ok(false) };
+    let Some(last) = column::<Option<&str>>(row, 0)? else { return Ok(false) };
+    query(client, FORGET, &[(&retention, Type::FLOAT8)]).await?;
+    query(client, NOTE, &[(&last, Type::TEXT)]).await?;
+    Ok(column::<i64>(row, 1)? >= BATCH)
+}
+
+/// The transaction below which events may be missing.
+pub(super) async fn pruned_below(client: &Client) -> Result<Option<u64>, StoreError> {
+    let rows = query(client, "SELECT pruned_below::text FROM notify_gateway.state", &[]).await?;
+    let row = rows.first().ok_or(StoreError::NoState)?;
+    column::<Option<&str>>(row, 0)?.map(xact).transpose()
+}
+
+/// Scrubs what the log says of rows that are gone, as far as `cursor` has not come;
+/// moves it on, and says whether there may be more.
+pub(super) async fn erase(client: &Client, cursor: &mut Cursor) -> Result<bool, StoreError> {
+    const GONE: &str = "
+        SELECT xact_id::text, seq FROM notify_gateway.event
+        WHERE event = 'deleted' AND (xact_id, seq) > ($1::text::xid8, $2)
+          AND xact_id < $3::text::xid8
+        ORDER BY xact_id, seq LIMIT $4";
+    const ERASE: &str = "
+        DELETE FROM notify_gateway.event e USING notify_gateway.event d
+        WHERE d.event = 'deleted' AND (d.xact_id, d.seq) > ($1::text::xid8, $2)
+          AND (d.xact_id, d.seq) <= ($3::text::xid8, $4)
+          AND e.row_id = d.row_id AND e.watch = d.watch AND e.user_id = d.user_id
+          AND e.event <> 'deleted' AND (e.xact_id, e.seq) < (d.xact_id, d.seq)";
+    let snapshot = query(client, "SELECT pg_current_snapshot()::text", &[]).await?;
+    let snapshot: Snapshot =
+        column::<&str>(snapshot.first().ok_or(StoreError::Number)?, 0)?.parse()?;
+    for unread in cursor.unread() {
+        let (after, seq) = (unread.after.xact.to_string(), unread.after.seq);
+        let before = unread.before.to_string();
+        let parameters: super::Parameters<'_, 4> =
+            [(&after, Type::TEXT), (&seq, Type::INT8), (&before, Type::TEXT), (&BATCH, Type::INT8)];
+        let gone = query(client, GONE, &parameters).await?;
+        let Some(row) = gone.last() else { continue };
+        let last = RowKey { xact: xact(column(row, 0)?)?, seq: column(row, 1)? };
+        let until = last.xact.to_string();
+        let parameters: super::Parameters<'_, 4> = [
+            (&after, Type::TEXT),
+            (&seq, Type::INT8),
+            (&until, Type::TEXT),
+            (&last.seq, Type::INT8),
+        ];
+        query(client, ERASE, &parameters).await?;
+        if gone.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
+            let _is_new = cursor.replay(&snapshot, last);
+            return Ok(true);
+        }
+    }
+    *cursor = Cursor::new(cursor.epoch(), snapshot.into());
+    Ok(false)
+}
+
+/// What the triggers have complained of, folded to the newest of a kind.
+pub(super) async fn problems(client: &Client) -> Result<Vec<RecordProblem>, StoreError> {
+    // Those that a complaint is appended to meanwhile are seen the next time.
+    const FOLD: &str = "
+        DELETE FROM notify_gateway.problem p USING notify_gateway.problem newer
+        WHERE (p.watch, p.sqlstate) = (newer.watch, newer.sqlstate)
+          AND p.message IS NOT DISTINCT FROM newer.message
+          AND (p.at, p.ctid) < (newer.at, newer.ctid)
+        RETURNING p.watch, p.sqlstate, p.message";
+    const LIST: &str = "
+        WITH folded AS (SELECT * FROM unnest($1::int4[], $2::text[], $3::text[])
+                        AS f (watch, sqlstate, message))
+        SELECT DISTINCT w.relation, p.sqlstate, p.message,
+               (SELECT count(*) FROM folded f
+                WHERE (f.watch, f.sqlstate) = (p.watch, p.sqlstate)
+                  AND f.message IS NOT DISTINCT FROM p.message)
+        FROM notify_gateway.problem p JOIN notify_gateway.watched w ON w.id = p.watch";
+    let folded = query(client, FOLD, &[]).await?;
+    let (mut watches, mut states, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &folded {
+        watches.push(column::<i32>(row, 0)?);
+        states.push(column::<String>(row, 1)?);
+        messages.push(column::<Option<String>>(row, 2)?);
+    }
+    let parameters: super::Parameters<'_, 3> =
+        [(&watches, Type::INT4_ARRAY), (&states, Type::TEXT_ARRAY), (&messages, Type::TEXT_ARRAY)];
+    let rows = query(client, LIST, &parameters).await?;
+    let problem = |row: &tokio_postgres::Row| -> Result<_, StoreError> {
+        Ok(RecordProblem {
+            table: column(row, 0)?,
+            sqlstate: column(row, 1)?,
+            message: column(row, 2)?,
+            count: u64::try_from(column::<i64>(row, 3)?).unwrap_or_default(),
+        })
+    };
+    rows.iter().map(problem).collect()
+}
+
+/// How large the log is.
+pub(super) async fn log_size(client: &Client) -> Result<LogSize, StoreError> {
+    const SQL: &str = "
+        SELECT greatest(c.reltuples, 0)::float8, pg_total_relation_size(c.oid)::float8,
+               coalesce((SELECT date_part('epoch', clock_timestamp() - min(k.at))
+                         FROM notify_gateway.checkpoint k
+                         WHERE k.xact > (SELECT e.xact_id FROM notify_gateway.event e
+                                         ORDER BY e.xact_id LIMIT 1)), 0)
+        FROM pg_class c WHERE c.oid = 'notify_gateway.event'::regclass";
+    let rows = query(client, SQL, &[]).await?;
+    let row = rows.first().ok_or(StoreError::Number)?;
+    Ok(LogSize { rows: column(row, 0)?, bytes: column(row, 1)?, oldest_seconds: column(row, 2)? })
+}

@@ -1,0 +1,130 @@
+//! What becomes of a row after it was written is told as well: to the users that it
+//! concerns, live and replayed with the same bytes.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::support::{Database, Event, TestGateway};
+
+async fn named(stream: &mut crate::support::EventSource, count: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    for _ in 0..count {
+        events.push(stream.next_but_heartbeat().await);
+    }
+    events
+}
+
+fn names(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|event| event.name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_change_is_updated_a_deletion_is_deleted_and_what_changes_nothing_is_nothing() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let (ada, grace) = (Uuid::new_v4(), Uuid::new_v4());
+    let before = [gateway.cursor(ada).await, gateway.cursor(grace).await];
+    let mut streams = [gateway.connect(ada).await, gateway.connect(grace).await];
+    let id = Uuid::new_v4();
+    for sql in [
+        format!(
+            "INSERT INTO notifications (id, user_id, title, message) VALUES ('{id}', '{ada}', 't', 'm')"
+        ),
+        "UPDATE notifications SET status = 'read'".to_owned(),
+        "UPDATE notifications SET status = 'read'".to_owned(),
+        // To another user.
+        format!("UPDATE notifications SET user_id = '{grace}'"),
+        "DELETE FROM notifications".to_owned(),
+    ] {
+        database.psql(&sql).await;
+    }
+    let of_ada = named(&mut streams[0], 3).await;
+    assert_eq!(names(&of_ada), ["notification", "updated", "deleted"]);
+    assert_eq!(of_ada[1].json()["status"], "read");
+    assert_eq!(of_ada[2].json(), json!({ "id": id.to_string() }));
+    let of_grace = named(&mut streams[1], 2).await;
+    assert_eq!(names(&of_grace), ["notification", "deleted"]);
+    // A sentinel: nothing came besides.
+    for (user, stream) in [ada, grace].iter().zip(&mut streams) {
+        database.insert(*user, "the last").await;
+        assert_eq!(stream.next_but_heartbeat().await.title(), "the last");
+    }
+    // What is gone is not sent again to one who comes back; that it is gone is.
+    for (user, id) in [ada, grace].iter().zip(&before) {
+        let mut resumed = gateway.resume(*user, id).await;
+        loop {
+            let event = resumed.next_but_heartbeat().await;
+            if event.name == "notification" && event.title() == "the last" {
+                break;
+            }
+            assert!(["notification", "updated", "deleted"].contains(&event.name.as_str()));
+        }
+    }
+    for event in ["notification", "updated", "deleted"] {
+        let sent = format!("sse_messages_sent_total{{event_type=\"{event}\"}}");
+        assert!(gateway.metric(&sent).await > 0.5, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_draft_is_told_when_it_is_published_and_gone_when_it_is_withdrawn() {
+    let database = Database::new().await;
+    database
+        .psql(
+            "CREATE TABLE posts (id serial PRIMARY KEY, author text, body text, published_at timestamptz);
+             SELECT notify_gateway.watch('posts', user_id => 'author', event => 'post',
+                 data => '{\"id\": \"id\", \"message\": \"body\", \"is_long\": \"length(body) > 3\"}',
+                 \"when\" => 'published_at IS NOT NULL')",
+        )
+        .await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let mut stream = gateway.connect_as("auth0|ada", None).await;
+    assert_eq!(stream.next().await.name, "connected");
+    for sql in [
+        "INSERT INTO posts (author, body) VALUES ('auth0|ada', 'draft')",
+        "UPDATE posts SET body = 'still a draft'",
+        "UPDATE posts SET published_at = now()",
+        "UPDATE posts SET body = 'no'",
+        "UPDATE posts SET published_at = now() + interval '1 day'",
+        "UPDATE posts SET published_at = NULL",
+        "DELETE FROM posts",
+        "INSERT INTO posts (author, body, published_at) VALUES ('auth0|ada', 'at once', now())",
+    ] {
+        database.psql(sql).await;
+    }
+    let events = named(&mut stream, 4).await;
+    assert_eq!(names(&events), ["post", "updated", "deleted", "post"]);
+    assert_eq!(events[0].json(), json!({"id": 1, "message": "still a draft", "is_long": true}));
+    assert_eq!(events[1].json(), json!({"id": 1, "message": "no", "is_long": false}));
+    assert_eq!(events[2].json(), json!({"id": 1}));
+}
+
+#[tokio::test]
+async fn a_row_that_moves_to_another_partition_is_changed_and_not_gone() {
+    let database = Database::new().await;
+    database
+        .psql(
+            "CREATE TABLE alerts (id int, user_id int, at date) PARTITION BY RANGE (at);
+             CREATE TABLE alerts_1 PARTITION OF alerts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+             CREATE TABLE alerts_2 PARTITION OF alerts FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+             SELECT notify_gateway.watch('alerts')",
+        )
+        .await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let mut stream = gateway.connect_as("7", None).await;
+    assert_eq!(stream.next().await.name, "connected");
+    for sql in [
+        "INSERT INTO alerts VALUES (1, 7, '2026-01-10'), (2, 7, '2026-01-11')",
+        "UPDATE alerts SET at = '2026-02-10'",
+        "INSERT INTO alerts_1 VALUES (3, 7, '2026-01-12')",
+        "DELETE FROM alerts WHERE id = 1",
+    ] {
+        database.psql(sql).await;
+    }
+    let events = named(&mut stream, 6).await;
+    assert_eq!(
+        names(&events),
+        ["notification", "notification", "updated", "updated", "notification", "deleted"]
+    );
+    assert_eq!(events[3].json(), json!({"id": 2, "user_id": 7, "at": "2026-02-10"}));
+}

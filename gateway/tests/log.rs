@@ -1,0 +1,132 @@
+//! The event log: how long it is kept, what is scrubbed from it, and what it says
+//! where a row made no event.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::support::{Database, TestGateway, eventually};
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_goes_and_only_who_may_have_missed_it_is_told() {
+    let database = Database::new().await;
+    let flags = ["--retention", "2s", "--sweep-interval", "100ms"];
+    let gateway = TestGateway::start(&database.url, &flags).await;
+    let user = Uuid::new_v4();
+    let long_ago = gateway.cursor(user).await;
+    let mut stays = gateway.connect(user).await;
+    database.insert(user, "old").await;
+    assert_eq!(stays.titles(1).await.0, ["old"]);
+    let rows = "SELECT count(*) FROM notify_gateway.event";
+    eventually("it has gone", async || {
+        // Something is written now and then, as in any application.
+        database.insert(Uuid::new_v4(), "another's").await;
+        let pruned = "SELECT pruned_below IS NOT NULL FROM notify_gateway.state";
+        let of_user = format!("{rows} WHERE user_id = '{user}'");
+        database.psql(pruned).await.trim() == "t" && database.psql(&of_user).await.trim() == "0"
+    })
+    .await;
+    // The application's own row stays.
+    let kept = format!("SELECT count(*) FROM notifications WHERE user_id = '{user}'");
+    assert_eq!(database.psql(&kept).await.trim(), "1");
+    let mut resumed = gateway.resume(user, &long_ago).await;
+    let event = resumed.next_but_heartbeat().await;
+    assert_eq!(
+        (event.name.as_str(), event.json()["reason"].as_str()),
+        ("resync", Some("too_far_back"))
+    );
+    // One who was there all the time has missed nothing.
+    database.insert(user, "new").await;
+    for stream in [&mut stays, &mut resumed] {
+        assert_eq!(stream.titles(1).await.0, ["new"]);
+    }
+    assert!(gateway.metric("notify_gateway_log_bytes").await > 1000.0);
+}
+
+#[tokio::test]
+async fn what_is_deleted_in_the_application_is_scrubbed_from_the_log() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "100ms"]).await;
+    let (user, other) = (Uuid::new_v4(), Uuid::new_v4());
+    let before = gateway.cursor(user).await;
+    let mut stream = gateway.connect(user).await;
+    database.insert(user, "a secret").await;
+    database.insert(other, "another's secret").await;
+    database.psql("UPDATE notifications SET message = 'a secret still'").await;
+    database.psql(&format!("DELETE FROM notifications WHERE user_id = '{user}'")).await;
+    for name in ["notification", "updated", "deleted"] {
+        assert_eq!(stream.next_but_heartbeat().await.name, name);
+    }
+    eventually("its text is gone", async || {
+        let sql = format!(
+            "SELECT string_agg(event, ' ') FROM notify_gateway.event WHERE user_id = '{user}'"
+        );
+        database.psql(&sql).await.trim() == "deleted"
+    })
+    .await;
+    let sql = format!("SELECT count(*) FROM notify_gateway.event WHERE user_id = '{other}'");
+    assert_eq!(database.psql(&sql).await.trim(), "2");
+    // Who comes back is told that it is gone, and no more.
+    let mut resumed = gateway.resume(user, &before).await;
+    assert_eq!(resumed.next_but_heartbeat().await.name, "deleted");
+    database.insert(user, "new").await;
+    assert_eq!(resumed.titles(1).await.0, ["new"]);
+}
+
+#[tokio::test]
+async fn a_row_that_makes_no_event_fails_no_write_and_is_shown_until_it_is_mended() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "100ms"]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    database.psql("ALTER TABLE notifications RENAME title TO subject").await;
+    let insert = |title: &str| {
+        format!(
+            "INSERT INTO notifications (user_id, subject, message) VALUES ('{user}', '{title}', 'm')"
+        )
+    };
+    for n in 0..3 {
+        database.psql(&insert(&format!("unheard {n}"))).await;
+    }
+    eventually("it is said", async || {
+        let (status, said) = gateway.readyz_strict().await;
+        status == 503 && said.contains("notifications") && said.contains("title")
+    })
+    .await;
+    assert_eq!(gateway.readyz().await.0, 200);
+    eventually("each is counted", async || {
+        gateway.metric("notify_gateway_record_problems_total").await > 2.5
+    })
+    .await;
+    let watch = "SELECT notify_gateway.watch('notifications',
+                     data => '{\"id\": \"id\", \"title\": \"subject\"}')";
+    database.psql(watch).await;
+    database.psql(&insert("heard")).await;
+    assert_eq!(stream.titles(1).await.0, ["heard"]);
+    eventually("it is well", async || gateway.readyz_strict().await.0 == 200).await;
+}
+
+#[tokio::test]
+async fn a_writer_never_waits_for_another_because_of_us() {
+    let database = Database::new().await;
+    let _gateway = TestGateway::start(&database.url, &["--sweep-interval", "50ms"]).await;
+    let user = Uuid::new_v4();
+    // A transaction that has written, and stays.
+    let open = database.session().await;
+    let insert =
+        format!("INSERT INTO notifications (user_id, title, message) VALUES ('{user}', 'a', 'b')");
+    open.batch_execute(&format!("BEGIN ISOLATION LEVEL SERIALIZABLE; {insert}")).await.unwrap();
+    let other = database.session().await;
+    other.batch_execute("SET lock_timeout = '100ms'").await.unwrap();
+    for isolation in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL {isolation}; {insert}; UPDATE notifications SET
+                           status = 'read' WHERE title = 'mine'; COMMIT"
+        );
+        tokio::time::timeout(Duration::from_secs(5), other.batch_execute(&sql))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    open.batch_execute("COMMIT").await.unwrap();
+}
