@@ -80,3 +80,88 @@ async fn defaults_that_a_dba_has_set_for_the_role_change_nothing() {
     let mut resumed = gateway.resume(user, &cursor).await;
     assert_eq!(resumed.titles(1).await.0, ["missed"]);
 }
+
+/// What a writer can do to code that runs as its owner: operators and functions of its own, found
+/// before those of `pg_catalog`, for every type that the trigger handles.
+fn writers_traps() -> String {
+    let mut sql = String::from(
+        "CREATE SCHEMA trap; SET search_path = trap, pg_catalog;
+         CREATE TABLE trap.caught (role name NOT NULL);
+         GRANT USAGE ON SCHEMA trap TO PUBLIC; GRANT INSERT ON trap.caught TO PUBLIC;
+         CREATE FUNCTION trap.spring() RETURNS void LANGUAGE sql VOLATILE AS
+             $$ INSERT INTO trap.caught VALUES (current_user) $$;",
+    );
+    for kind in
+        ["text", "uuid", "jsonb", "timestamptz", "integer", "bigint", "xid8", "record", "boolean"]
+    {
+        sql += &format!(
+            "CREATE FUNCTION trap.compare({kind}, {kind}) RETURNS boolean LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM trap.spring(); RETURN true; END $$;\n"
+        );
+        for operator in ["=", "<>", "<", ">", "<=", ">=", "~", "~*", "*=", "||"] {
+            sql += &format!(
+                "CREATE OPERATOR trap.{operator} (FUNCTION = trap.compare, LEFTARG = {kind}, RIGHTARG = {kind});\n"
+            );
+        }
+    }
+    for (name, arguments) in [
+        ("to_json", "text"),
+        ("to_json", "uuid"),
+        ("to_json", "jsonb"),
+        ("current_setting", "text, boolean"),
+        ("set_config", "text, text, boolean"),
+        ("pg_notify", "text, text"),
+        ("octet_length", "text"),
+        ("replace", "text, text, text"),
+        ("timezone", "text, timestamptz"),
+        ("to_char", "timestamp, text"),
+        ("date_part", "text, timestamptz"),
+        ("canonical", "text"),
+    ] {
+        sql += &format!(
+            "CREATE FUNCTION trap.{name}({arguments}) RETURNS text LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM trap.spring(); RETURN 'trap'; END $$;\n"
+        );
+    }
+    sql
+}
+
+#[tokio::test]
+async fn what_a_writer_puts_on_its_search_path_never_runs_as_the_owner_of_the_trigger() {
+    let database = Database::new().await;
+    let name = database.url.rsplit_once('/').unwrap().1;
+    let role = format!("writer_{}", Uuid::new_v4().simple());
+    database
+        .psql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'w'; GRANT CREATE ON DATABASE {name} TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON notifications TO {role};
+             CREATE TABLE posts (id int, author text, at timestamptz, body jsonb, is_public boolean);
+             GRANT SELECT, INSERT, UPDATE, DELETE ON posts TO {role};
+             SELECT notify_gateway.watch('posts', user_id => 'author', \"when\" => 'is_public',
+                 data => '{{\"id\": \"id\", \"body\": \"body\", \"at\": \"at\", \"title\": \"author || id\"}}')"
+        ))
+        .await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    let writer = connect(&database.url.replace("bell:bell", &format!("{role}:w"))).await;
+    writer.batch_execute(&writers_traps()).await.unwrap();
+    writer
+        .batch_execute(&format!(
+            "SET search_path = trap, pg_catalog, public;
+             INSERT INTO public.notifications (user_id, title, message) VALUES ('{user}', 't', 'm');
+             UPDATE public.notifications SET status = 'read';
+             DELETE FROM public.notifications;
+             INSERT INTO public.posts VALUES (1, '{user}', now(), '{{}}', true);
+             UPDATE public.posts SET body = '{{\"a\": 1}}';
+             DELETE FROM public.posts"
+        ))
+        .await
+        .unwrap();
+    for name in ["notification", "updated", "deleted", "notification", "updated", "deleted"] {
+        assert_eq!(stream.next_but_heartbeat().await.name, name);
+    }
+    let caught =
+        database.psql(&format!("SELECT count(*) FROM trap.caught WHERE role <> '{role}'")).await;
+    assert_eq!(caught.trim(), "0", "the writer's code ran as another role");
+}
