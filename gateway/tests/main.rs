@@ -13,6 +13,7 @@
 
 mod support;
 
+mod alterations;
 mod attacks;
 mod browser;
 mod changes;
