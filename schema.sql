@@ -81,6 +81,12 @@ BEGIN
           USING HINT = 'The trigger then runs with your rights. A superuser can do better: '
                        'CREATE ROLE notify_gateway_owner NOLOGIN;  '
                        'GRANT notify_gateway_owner TO you;  before the first run of this file.';
+        IF NOT has_database_privilege(current_database(), 'CREATE') THEN
+          RAISE EXCEPTION '% may not create a schema in this database', me
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('Let someone who may run: GRANT CREATE ON DATABASE %I TO %I;  '
+                                'and run this file again.', current_database(), me);
+        END IF;
         CREATE SCHEMA notify_gateway;
     END;
     COMMENT ON SCHEMA notify_gateway IS 'notify-gateway: made by its schema.sql';
@@ -836,7 +842,11 @@ $template$;
   -- Made where there is none. One of this shape is watched as it is; of another one it has to be said
   -- what is what.
 
-  IF to_regclass('public.notifications') IS NULL THEN
+  IF to_regclass('public.notifications') IS NULL
+     AND NOT has_schema_privilege('public', 'CREATE') THEN
+    RAISE NOTICE 'there is no table public.notifications, and % may not create one', me
+      USING HINT = 'Watch a table of yours: SELECT notify_gateway.watch(''app.alerts'', …);';
+  ELSIF to_regclass('public.notifications') IS NULL THEN
     CREATE TABLE public.notifications (
       id                 uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
       user_id            uuid        NOT NULL,
@@ -850,7 +860,7 @@ $template$;
       created_at         timestamptz NOT NULL DEFAULT now()
     );
   END IF;
-  tbl := 'public.notifications'::regclass;
+  tbl := to_regclass('public.notifications');
   SELECT string_agg(wanted.name, ', ') INTO names
     FROM unnest('{id,user_id,type,title,message,status,metadata,related_session_id,created_at}'::text[])
          AS wanted (name)
@@ -858,7 +868,7 @@ $template$;
                       WHERE a.attrelid = tbl AND a.attname = wanted.name
                         AND a.attnum > 0 AND NOT a.attisdropped);
   -- Watched in another way, it stays so.
-  IF NOT EXISTS (SELECT FROM notify_gateway.watched AS w
+  IF tbl IS NOT NULL AND NOT EXISTS (SELECT FROM notify_gateway.watched AS w
                   WHERE to_regclass(w.relation) = tbl AND w.trigger NOT LIKE 'no %') THEN
     IF names IS NULL THEN
       PERFORM notify_gateway.watch(tbl, data => '{

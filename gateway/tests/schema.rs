@@ -172,3 +172,42 @@ async fn a_lock_on_the_table_is_not_waited_for_and_its_holder_is_named() {
     let (code, said) = command(&["schema", "--apply", "--database-url", &database.owner_url]);
     assert_eq!(code, 0, "{said}");
 }
+
+#[tokio::test]
+async fn an_owner_who_is_no_superuser_and_may_make_no_role_is_told_what_is_less() {
+    let database = Database::empty().await;
+    let name = database.url.rsplit_once('/').unwrap().1;
+    let role = format!("owner_{}", Uuid::new_v4().simple());
+    database
+        .psql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'o'; CREATE SCHEMA app AUTHORIZATION {role}"
+        ))
+        .await;
+    let url = database.url.replace("bell:bell", &format!("{role}:o"));
+    let (code, said) = command(&["schema", "--apply", "--database-url", &url]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&format!("GRANT CREATE ON DATABASE {name} TO {role}")), "{said}");
+
+    database.psql(&format!("GRANT CREATE ON DATABASE {name} TO {role}")).await;
+    let (code, said) = command(&["schema", "--apply", "--database-url", &url]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("{role} owns the schema notify_gateway")), "{said}");
+    let owner = connect(&url).await;
+    owner
+        .batch_execute(
+            "CREATE TABLE app.alerts (id serial, user_id text, title text);
+                        SELECT notify_gateway.watch('app.alerts')",
+        )
+        .await
+        .unwrap();
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let mut stream = gateway.connect_as("ada", None).await;
+    assert_eq!(stream.next().await.name, "connected");
+    owner
+        .batch_execute("INSERT INTO app.alerts (user_id, title) VALUES ('ada', 'mine')")
+        .await
+        .unwrap();
+    assert_eq!(stream.titles(1).await.0, ["mine"]);
+    drop(gateway);
+    database.psql(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).await;
+}
