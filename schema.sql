@@ -331,20 +331,22 @@ BEGIN
       replace(replace($template$rung := pg_catalog.current_setting('notify_gateway.rung', true);
     IF rung IS NULL OR rung OPERATOR(pg_catalog.<>) '2' THEN
       payload := {PAYLOAD};
-      IF rung OPERATOR(pg_catalog.=) '1'
+      IF rung OPERATOR(pg_catalog.=) '1' OR payload IS NULL
          OR pg_catalog.octet_length(payload) OPERATOR(pg_catalog.>=) 8000 THEN
-        payload := '';
+        payload := pg_catalog.concat('{"xact_id":"', x, '"}');
+        rung := '2';
+      ELSE
+        rung := '1';
       END IF;
       PERFORM pg_catalog.pg_notify({CHANNEL}, payload);
-      PERFORM pg_catalog.set_config('notify_gateway.rung',
-        CASE WHEN payload OPERATOR(pg_catalog.=) '' THEN '2' ELSE '1' END, true);
+      PERFORM pg_catalog.set_config('notify_gateway.rung', rung, true);
     END IF;$template$,
       '{CHANNEL}', quote_literal(channel)),
       '{PAYLOAD}', CASE ring WHEN 'row' THEN format(
         $payload$pg_catalog.concat('{"xact_id":"', x, '","seq":', s, ',"user_id":',
         pg_catalog.to_json(%s), ',"event":', pg_catalog.to_json(kind), ',"at":',
         pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()), ',"data":', %s, '}')$payload$,
-        who, json) ELSE quote_literal('') END)
+        who, json) ELSE 'NULL' END)
     END
   $function$;
 

@@ -87,6 +87,7 @@ pub struct Dispatcher {
     trust_payloads: bool,
     known: Known,
     pending: Option<Pending>,
+    rung: Vec<Rung>,
     listening: bool,
     bad_payload_logged: LogGate,
 }
@@ -94,6 +95,21 @@ pub struct Dispatcher {
 /// What streams have been told of beyond the watermark.
 #[derive(Default)]
 struct Known(HashSet<(RowKey, UserId), RandomState>);
+
+/// A transaction that has more in the log than was notified.
+struct Rung {
+    xact: u64,
+    /// Sweeps since.
+    sweeps: u32,
+}
+
+/// Rings that are remembered one by one. Further ones are heard by the sweep that
+/// these ask for.
+const MAX_RUNG: usize = 1024;
+
+/// The sweep that was under way when a ring came may not see its transaction; the
+/// next one does, or somebody has made it up.
+const SWEEPS_PER_RING: u32 = 2;
 
 /// A sweep whose snapshot is not the watermark yet.
 struct Pending {
@@ -111,6 +127,7 @@ impl Dispatcher {
             trust_payloads: true,
             known: Known::default(),
             pending: None,
+            rung: Vec::new(),
             listening: false,
             bad_payload_logged: LogGate::default(),
         }
@@ -137,8 +154,13 @@ impl Dispatcher {
                 // The probe of the last one is late: LISTEN lags or is dead.
                 self.settle();
                 self.known.doubt(&sweep.snapshot);
+                let is_rung = !self.rung.is_empty();
+                self.answer_rings(&sweep.snapshot);
                 self.pending = Some(Pending { sweep, settled: false, durable: false });
-                self.settle_blindly();
+                // What has rung is read now, and not when the probe is back.
+                if is_rung || !self.listening {
+                    self.settle();
+                }
             }
             Signal::Probe(number) => {
                 if self.pending.as_ref().is_some_and(|p| p.sweep.number <= number) {
@@ -156,6 +178,7 @@ impl Dispatcher {
             Signal::Epoch(horizon) => {
                 self.pending = None;
                 self.known = Known::default();
+                self.rung.clear();
                 self.hub.begin_epoch(horizon);
             }
         }
@@ -166,6 +189,9 @@ impl Dispatcher {
             return self.hub.requests.ask();
         }
         match Payload::decode(payload) {
+            // What the log has of earlier commits comes first: a row's state of then
+            // must not come behind the one of now.
+            Ok(Payload::Event(_)) if !self.rung.is_empty() => self.hub.requests.ask(),
             Ok(Payload::Event(row)) => {
                 if self.known.insert(row.key, &row.user) {
                     self.hub.requests.set_dirty();
@@ -178,8 +204,24 @@ impl Dispatcher {
                     self.hub.publish(&row.user, encode);
                 }
             }
-            Ok(Payload::Ring) => self.hub.requests.ask(),
+            Ok(Payload::Ring { xact }) => {
+                if self.rung.len() < MAX_RUNG {
+                    self.rung.push(Rung { xact, sweeps: 0 });
+                }
+                self.hub.requests.ask();
+            }
             Err(error) => self.refuse(error, payload.len()),
+        }
+    }
+
+    /// A sweep has found what the transactions that it sees have rung for.
+    fn answer_rings(&mut self, swept: &Snapshot) {
+        self.rung.retain_mut(|rung| {
+            rung.sweeps += 1;
+            !swept.sees(rung.xact) && rung.sweeps < SWEEPS_PER_RING
+        });
+        if !self.rung.is_empty() {
+            self.hub.requests.ask();
         }
     }
 
@@ -389,6 +431,39 @@ mod tests {
         dispatcher.take(swept(2, "10:10:", &[(9, 1, ADA)]));
         dispatcher.take(Signal::Probe(2));
         assert_eq!(received(&ada), None);
+    }
+
+    fn ring(xact: u64) -> Signal<'static> {
+        Signal::Payload(format!(r#"{{"xact_id":"{xact}"}}"#).into())
+    }
+
+    #[test]
+    fn what_is_notified_behind_a_ring_does_not_overtake_what_it_rang_for() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        dispatcher.take(ring(3));
+        dispatcher.take(row(5, 9, &ADA));
+        assert_eq!(received(&ada), Some(0));
+        // A sweep that began before the ring's transaction had ended.
+        dispatcher.take(swept(1, "3:3:", &[]));
+        dispatcher.take(row(5, 10, &ADA));
+        assert_eq!(received(&ada), Some(0));
+        // The stream reads both in order, without waiting for the probe.
+        dispatcher.take(swept(2, "6:6:", &[(3, 1, ADA), (5, 9, ADA), (5, 10, ADA)]));
+        assert_eq!(received(&ada), None);
+        dispatcher.take(row(6, 11, &ADA));
+        assert_eq!(received(&ada), Some(1), "live again");
+    }
+
+    #[test]
+    fn a_ring_that_somebody_made_up_holds_nobody_up_for_long() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        dispatcher.take(ring(1_000_000));
+        dispatcher.take(swept(1, "5:5:", &[]));
+        dispatcher.take(swept(2, "5:5:", &[]));
+        dispatcher.take(row(5, 1, &ADA));
+        assert_eq!(received(&ada), Some(1));
     }
 
     #[test]

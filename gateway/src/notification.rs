@@ -94,36 +94,43 @@ pub enum Change {
 pub enum Payload<'a> {
     /// The event itself.
     Event(Notification<'a>),
-    /// There is something in the log: NOTIFY could not carry it, or it is not the
-    /// first of its transaction.
-    Ring,
+    /// This transaction has more in the log: what NOTIFY could not carry, or what is
+    /// not the first of it.
+    Ring {
+        /// The transaction's `xid8`.
+        xact: u64,
+    },
 }
 
 impl<'a> Payload<'a> {
     /// Reads what the triggers of `schema.sql` send,
     /// `{"xact_id":"745","seq":12,"user_id":"…","event":"notification","data":{…}}`,
-    /// perhaps with the time of its making, `"at":1764300000.5`; or nothing.
+    /// perhaps with the time of its making, `"at":1764300000.5`; or the transaction
+    /// alone, `{"xact_id":"745"}`.
     ///
     /// # Errors
     ///
     /// Anyone who may connect to the database may type anything into the
     /// channel, so every kind of text has an answer here; see [`PayloadError`].
     pub fn decode(payload: &'a str) -> Result<Self, PayloadError> {
-        if payload.is_empty() {
-            return Ok(Self::Ring);
-        }
         let envelope: Envelope<'a> = serde_json::from_str(payload)
             .map_err(|e| if e.is_data() { PayloadError::Envelope } else { PayloadError::Json })?;
         let xact = envelope.xact_id.parse().map_err(|_| PayloadError::Envelope)?;
-        let event = EventName::new(envelope.event).ok_or(PayloadError::Envelope)?;
-        let data = envelope.data.get();
+        let (seq, user, event, data) =
+            match (envelope.seq, envelope.user_id, envelope.event, envelope.data) {
+                (None, None, None, None) => return Ok(Self::Ring { xact }),
+                (Some(seq), Some(user), Some(event), Some(data)) => (seq, user, event, data),
+                _ => return Err(PayloadError::Envelope),
+            };
+        let event = EventName::new(event).ok_or(PayloadError::Envelope)?;
+        let data = data.get();
         if !data.starts_with('{') {
             return Err(PayloadError::Envelope);
         }
         let since_1970 = envelope.at.map(Duration::try_from_secs_f64);
         let made_at = since_1970.and_then(|at| SystemTime::UNIX_EPOCH.checked_add(at.ok()?));
-        let key = RowKey { xact, seq: envelope.seq };
-        Ok(Self::Event(Notification { user: envelope.user_id, key, event, data, made_at }))
+        let key = RowKey { xact, seq };
+        Ok(Self::Event(Notification { user, key, event, data, made_at }))
     }
 }
 
@@ -132,12 +139,12 @@ struct Envelope<'a> {
     /// A string, because an `xid8` outgrows the integers JSON readers agree on.
     #[serde(borrow)]
     xact_id: &'a str,
-    seq: i64,
-    user_id: UserId,
+    seq: Option<i64>,
+    user_id: Option<UserId>,
     #[serde(borrow)]
-    event: &'a str,
+    event: Option<&'a str>,
     #[serde(borrow)]
-    data: &'a RawValue,
+    data: Option<&'a RawValue>,
     /// Seconds since 1970.
     at: Option<f64>,
 }
@@ -188,8 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_a_ring() {
-        assert_eq!(Payload::decode(""), Ok(Payload::Ring));
+    fn a_transaction_alone_is_a_ring() {
+        assert_eq!(Payload::decode(r#"{"xact_id":"745"}"#), Ok(Payload::Ring { xact: 745 }));
+        let half = format!(r#"{{"xact_id":"745","user_id":"{USER}"}}"#);
+        assert_eq!(Payload::decode(&half), Err(PayloadError::Envelope));
+        assert_eq!(Payload::decode(""), Err(PayloadError::Json));
     }
 
     #[test]

@@ -128,3 +128,36 @@ async fn a_row_that_moves_to_another_partition_is_changed_and_not_gone() {
     );
     assert_eq!(events[3].json(), json!({"id": 2, "user_id": 7, "at": "2026-02-10"}));
 }
+
+#[tokio::test]
+async fn a_change_right_behind_one_of_many_rows_is_the_last_that_is_told_of_its_row() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    database
+        .psql(&format!(
+            "INSERT INTO notifications (user_id, title, message)
+             SELECT '{user}', n, 'm' FROM generate_series(1, 50) n"
+        ))
+        .await;
+    assert_eq!(stream.titles(50).await.0.len(), 50);
+    for round in 0..20 {
+        // Of the first the notification carries one row, and of the second the only one.
+        for sql in [
+            format!("UPDATE notifications SET message = 'all {round}'"),
+            format!("UPDATE notifications SET message = 'one {round}' WHERE title = '37'"),
+        ] {
+            database.client.batch_execute(&sql).await.unwrap();
+        }
+        let mut of_row = Vec::new();
+        for _ in 0..51 {
+            let event = stream.next_but_heartbeat().await;
+            assert_eq!(event.name, "updated");
+            if event.title() == "37" {
+                of_row.push(event.json()["message"].as_str().unwrap().to_owned());
+            }
+        }
+        assert_eq!(of_row, [format!("all {round}"), format!("one {round}")]);
+    }
+}

@@ -24,8 +24,8 @@ async fn what_is_typed_into_the_channel_by_hand_is_counted_and_harms_nobody() {
     ] {
         database.client.execute("SELECT pg_notify('notifications', $1)", &[&typed]).await.unwrap();
     }
-    // The bare ring is a trigger's, and no mistake.
-    database.psql("NOTIFY notifications").await;
+    // A ring is a trigger's, and no mistake.
+    database.psql(r#"NOTIFY notifications, '{"xact_id":"7"}'"#).await;
     database.insert(user, "a real one").await;
 
     assert_eq!(stream.next().await.title(), "a real one");

@@ -421,13 +421,13 @@ impl Postgres {
         let notice = match (mode, rung) {
             (Mode::Silent, _) | (_, 2) => None,
             (Mode::Rows, 0) if !large => Some(self.payload(row)),
-            _ => Some(String::new()),
+            _ => Some(format!(r#"{{"xact_id":"{xact}"}}"#)),
         };
         let transaction = &mut self.transactions[place];
         transaction.rows.push(row);
         transaction.has_written = true;
         if let Some(payload) = notice {
-            transaction.rung = if payload.is_empty() { 2 } else { 1 };
+            transaction.rung = if payload.contains("data") { 1 } else { 2 };
             self.notify(id, NoticeText::Payload(payload));
         }
         row
