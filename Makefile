@@ -81,9 +81,10 @@ fuzz: ## each fuzz target for SECONDS_EACH (nightly Rust and cargo-fuzz)
 		mkdir -p corpus/$$target && $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target \
 			-- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; done
 
-deps: ## what the tests need of the system: PostgreSQL, and PgBouncer in front of it
+deps: ## what the tests need besides: PostgreSQL, PgBouncer, migration tools
 	@./scripts/ensure-postgres
 	@./scripts/ensure-pgbouncer
+	@./scripts/ensure-migration-tools
 
 browser: ## and Chromium, for those of the front end
 	@./scripts/ensure-chromium

@@ -29,6 +29,7 @@ mod key_set;
 mod limits;
 mod log;
 mod metrics;
+mod migration_tools;
 mod neighbours;
 mod outage;
 mod plans;
