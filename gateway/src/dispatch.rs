@@ -2,10 +2,8 @@
 //! their users' streams, in the order it says it, and without ever waiting for a
 //! stream.
 //!
-//! Notifications are for speed, the sweep is for truth. A sweep says which rows
-//! the last watermark does not see; a probe, notified after it, comes back on
-//! the LISTEN connection behind every notification of theirs. What is still
-//! unknown then was brought by none, and its users' streams read the table.
+//! Notifications are for speed, the sweep is for truth. A sweep brings what the one
+//! before did not see, and what no notification has brought yet goes out from there.
 //! Only after that, and once Postgres has the transaction numbers on disk, may
 //! cursors claim what the sweep's snapshot sees.
 
@@ -23,6 +21,7 @@ use crate::{
     metrics::Metrics,
     notification::{Payload, PayloadError, UserId},
     sse,
+    store::StoredRow,
 };
 
 /// What Postgres has to say, in the order it said it.
@@ -31,11 +30,9 @@ pub enum Signal<'a> {
     /// A payload came in on the channel: a row, a ring, or anything a person
     /// typed.
     Payload(Cow<'a, str>),
-    /// The probe of this sweep came back on the LISTEN connection.
-    Probe(u64),
     /// LISTEN holds, or no longer does.
     Listening(bool),
-    /// What the table has beyond the watermark.
+    /// What the log has got since the sweep before.
     Swept(Sweep),
     /// The snapshot of this sweep outlives a crash.
     Durable(u64),
@@ -50,9 +47,20 @@ pub struct Sweep {
     pub number: u64,
     /// Taken before the rows were looked for.
     pub snapshot: Arc<Snapshot>,
-    /// The rows that the watermark does not see; `None` when they are too many
-    /// to list.
-    pub unseen: Option<Vec<(RowKey, UserId)>>,
+    /// What [`Dispatch::wanted`] has asked for, in the log's order; `None` when the
+    /// new rows are too many to list.
+    pub rows: Option<Vec<SweptRow>>,
+}
+
+/// A row that a sweep has found.
+#[derive(Debug)]
+pub struct SweptRow {
+    /// Its place in history.
+    pub key: RowKey,
+    /// Whose it is.
+    pub user: UserId,
+    /// Itself, unless the sweep's answer was full.
+    pub row: Option<StoredRow>,
 }
 
 /// Rows remembered as published since the watermark. Past it all are forgotten:
@@ -76,6 +84,12 @@ impl Dispatch {
         // the next sweep finds those that are beyond the watermark.
         self.0.lock().take(signal);
     }
+
+    /// Which of these rows have to be read: those that no notification has brought,
+    /// and whose users are here.
+    pub fn wanted(&self, unseen: Vec<(RowKey, UserId)>) -> Vec<(RowKey, UserId)> {
+        self.0.lock().wanted(unseen)
+    }
 }
 
 /// Takes signals and publishes what they carry.
@@ -86,9 +100,9 @@ pub struct Dispatcher {
     /// connect to the database.
     trust_payloads: bool,
     known: Known,
-    pending: Option<Pending>,
+    /// The last sweep and its snapshot, which is not the watermark yet.
+    pending: Option<(u64, Arc<Snapshot>)>,
     rung: Vec<Rung>,
-    listening: bool,
     bad_payload_logged: LogGate,
 }
 
@@ -111,13 +125,6 @@ const MAX_RUNG: usize = 1024;
 /// next one does, or somebody has made it up.
 const SWEEPS_PER_RING: u32 = 2;
 
-/// A sweep whose snapshot is not the watermark yet.
-struct Pending {
-    sweep: Sweep,
-    settled: bool,
-    durable: bool,
-}
-
 impl Dispatcher {
     /// A dispatcher that publishes to `hub`.
     pub fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
@@ -128,7 +135,6 @@ impl Dispatcher {
             known: Known::default(),
             pending: None,
             rung: Vec::new(),
-            listening: false,
             bad_payload_logged: LogGate::default(),
         }
     }
@@ -144,35 +150,13 @@ impl Dispatcher {
     pub fn take(&mut self, signal: Signal<'_>) {
         match signal {
             Signal::Payload(payload) => self.payload(&payload),
-            Signal::Listening(listening) => {
-                self.listening = listening;
-                self.settle_blindly();
-                // What was committed while nobody listened is found at once.
-                self.hub.requests.ask();
-            }
-            Signal::Swept(sweep) => {
-                // The probe of the last one is late: LISTEN lags or is dead.
-                self.settle();
-                self.known.doubt(&sweep.snapshot);
-                let is_rung = !self.rung.is_empty();
-                self.answer_rings(&sweep.snapshot);
-                self.pending = Some(Pending { sweep, settled: false, durable: false });
-                // What has rung is read now, and not when the probe is back.
-                if is_rung || !self.listening {
-                    self.settle();
-                }
-            }
-            Signal::Probe(number) => {
-                if self.pending.as_ref().is_some_and(|p| p.sweep.number <= number) {
-                    self.settle();
-                }
-            }
+            // What was committed while nobody listened is found at once.
+            Signal::Listening(_) => self.hub.requests.ask(),
+            Signal::Swept(sweep) => self.swept(sweep),
             Signal::Durable(number) => {
-                if let Some(pending) = &mut self.pending
-                    && pending.sweep.number == number
-                {
-                    pending.durable = true;
-                    self.advance();
+                if let Some((_, snapshot)) = self.pending.take_if(|(swept, _)| *swept == number) {
+                    self.known.forget(&snapshot);
+                    self.hub.advance(snapshot);
                 }
             }
             Signal::Epoch(horizon) => {
@@ -225,43 +209,30 @@ impl Dispatcher {
         }
     }
 
-    /// With no LISTEN connection no probe comes back: the table alone tells.
-    fn settle_blindly(&mut self) {
-        if !self.listening {
-            self.settle();
-        }
+    fn wanted(&self, mut unseen: Vec<(RowKey, UserId)>) -> Vec<(RowKey, UserId)> {
+        unseen.retain(|row| !self.known.0.contains(row) && self.hub.connections(&row.1) > 0);
+        unseen
     }
 
-    /// Every notification of the pending sweep's rows has come that will come:
-    /// the rows still unknown are read from the table.
-    fn settle(&mut self) {
-        let Some(pending) = &mut self.pending else { return };
-        if pending.settled {
-            return;
-        }
-        pending.settled = true;
-        match pending.sweep.unseen.take() {
-            Some(unseen) => {
-                for (key, user) in unseen {
-                    if self.known.insert(key, &user) {
-                        self.metrics.swept_row();
-                        self.hub.lose(&user);
-                    }
-                }
-            }
+    fn swept(&mut self, sweep: Sweep) {
+        self.known.doubt(&sweep.snapshot);
+        self.answer_rings(&sweep.snapshot);
+        match sweep.rows {
+            Some(rows) => rows.into_iter().for_each(|swept| self.publish_swept(&swept)),
             None => self.hub.lose_all(),
         }
-        self.advance();
+        self.pending = Some((sweep.number, sweep.snapshot));
     }
 
-    /// Moves the watermark, once both conditions hold.
-    fn advance(&mut self) {
-        let Some(pending) = &self.pending else { return };
-        if pending.settled && pending.durable {
-            let snapshot = Arc::clone(&pending.sweep.snapshot);
-            self.known.forget(&snapshot);
-            self.hub.advance(snapshot);
-            self.pending = None;
+    fn publish_swept(&mut self, SweptRow { key, user, row }: &SweptRow) {
+        // A notification may have brought it while it was read.
+        if !self.known.insert(*key, user) {
+            return;
+        }
+        self.metrics.swept_row();
+        match row {
+            Some(row) => self.hub.publish(user, || Row::stored(row)),
+            None => self.hub.lose(user),
         }
     }
 
@@ -326,12 +297,15 @@ mod tests {
         Signal::Payload(text.into())
     }
 
-    fn swept(number: u64, snapshot: &str, unseen: &[(u64, i64, UserId)]) -> Signal<'static> {
-        let unseen = unseen.iter();
-        let unseen =
-            unseen.map(|(xact, seq, user)| (RowKey { xact: *xact, seq: *seq }, user.clone()));
+    fn swept(number: u64, snapshot: &str, rows: &[(u64, i64, UserId)]) -> Signal<'static> {
+        let rows = rows.iter().map(|(xact, seq, user)| {
+            let key = RowKey { xact: *xact, seq: *seq };
+            let (event, data) = ("notification".to_owned(), "{}".to_owned());
+            let row = Some(StoredRow { key, event, data });
+            SweptRow { key, user: user.clone(), row }
+        });
         let snapshot = Arc::new(snapshot.parse().unwrap());
-        Signal::Swept(Sweep { number, snapshot, unseen: Some(unseen.collect()) })
+        Signal::Swept(Sweep { number, snapshot, rows: Some(rows.collect()) })
     }
 
     /// A hub in its first epoch, and a dispatcher on which LISTEN holds.
@@ -368,55 +342,45 @@ mod tests {
     }
 
     #[test]
-    fn only_the_users_of_rows_that_no_notification_brought_are_sent_to_the_table() {
+    fn what_no_notification_brought_goes_out_once_a_sweep_has_found_it() {
         let (hub, mut dispatcher) = dispatcher();
         let [ada, bob] = [ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
         dispatcher.take(row(3, 1, &ADA));
+        let carol = UserId::uuid(Uuid::from_u128(3));
+        let key = |xact, seq| RowKey { xact, seq };
+        let unseen = vec![(key(3, 1), ADA), (key(4, 2), BOB), (key(4, 3), carol)];
+        assert_eq!(dispatcher.wanted(unseen), [(key(4, 2), BOB)]);
         dispatcher.take(swept(1, "5:5:", &[(3, 1, ADA), (4, 2, BOB)]));
-        assert_eq!((received(&ada), received(&bob)), (Some(1), Some(0)), "the probe is awaited");
-        dispatcher.take(Signal::Probe(1));
-        assert_eq!((received(&ada), received(&bob)), (Some(0), None));
+        assert_eq!((received(&ada), received(&bob)), (Some(1), Some(1)));
+        // Its notification was late.
+        dispatcher.take(row(4, 2, &BOB));
+        assert_eq!(received(&bob), Some(0));
     }
 
     #[test]
-    fn the_watermark_moves_once_the_sweep_is_both_settled_and_durable() {
-        for is_probe_first in [true, false] {
-            let (hub, mut dispatcher) = dispatcher();
-            dispatcher.take(swept(1, "5:5:", &[]));
-            let mut signals = [Signal::Probe(1), Signal::Durable(1)];
-            if !is_probe_first {
-                signals.reverse();
-            }
-            let [first, second] = signals;
-            dispatcher.take(first);
-            assert_eq!(watermark(&hub), "3:3:");
-            dispatcher.take(second);
-            assert_eq!(watermark(&hub), "5:5:");
-        }
+    fn what_did_not_fit_into_a_sweep_is_read_from_the_log() {
+        let (hub, mut dispatcher) = dispatcher();
+        let [ada, bob] = [ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
+        let key = RowKey { xact: 3, seq: 1 };
+        let rows = Some(vec![SweptRow { key, user: ADA, row: None }]);
+        let snapshot = Arc::new("5:5:".parse().unwrap());
+        dispatcher.take(Signal::Swept(Sweep { number: 1, snapshot, rows }));
+        assert_eq!((received(&ada), received(&bob)), (None, Some(0)));
+        let snapshot = Arc::new("6:6:".parse().unwrap());
+        dispatcher.take(Signal::Swept(Sweep { number: 2, snapshot, rows: None }));
+        assert_eq!((received(&ada), received(&bob)), (None, None));
     }
 
     #[test]
-    fn another_sweeps_end_moves_nothing() {
+    fn the_watermark_moves_once_its_sweep_is_durable_and_with_no_other() {
         let (hub, mut dispatcher) = dispatcher();
         dispatcher.take(swept(1, "5:5:", &[]));
+        assert_eq!(watermark(&hub), "3:3:");
         dispatcher.take(swept(2, "6:6:", &[]));
         dispatcher.take(Signal::Durable(1));
-        dispatcher.take(Signal::Probe(1));
-        dispatcher.take(Signal::Probe(2));
         assert_eq!(watermark(&hub), "3:3:");
         dispatcher.take(Signal::Durable(2));
         assert_eq!(watermark(&hub), "6:6:");
-    }
-
-    #[test]
-    fn without_listen_the_table_alone_tells() {
-        let (hub, mut dispatcher) = dispatcher();
-        let ada = hub.subscribe(ADA, None).unwrap();
-        dispatcher.take(Signal::Listening(false));
-        dispatcher.take(swept(1, "5:5:", &[(4, 1, ADA)]));
-        assert_eq!(received(&ada), None);
-        dispatcher.take(Signal::Durable(1));
-        assert_eq!(watermark(&hub), "5:5:");
     }
 
     #[test]
@@ -426,11 +390,11 @@ mod tests {
         dispatcher.take(row(9, 1, &ADA));
         assert_eq!(received(&ada), Some(1));
         dispatcher.take(swept(1, "5:5:", &[]));
-        dispatcher.take(Signal::Probe(1));
         // The real one, whose notification is lost.
+        let key = RowKey { xact: 9, seq: 1 };
+        assert_eq!(dispatcher.wanted(vec![(key, ADA)]), [(key, ADA)]);
         dispatcher.take(swept(2, "10:10:", &[(9, 1, ADA)]));
-        dispatcher.take(Signal::Probe(2));
-        assert_eq!(received(&ada), None);
+        assert_eq!(received(&ada), Some(1));
     }
 
     fn ring(xact: u64) -> Signal<'static> {
@@ -448,9 +412,8 @@ mod tests {
         dispatcher.take(swept(1, "3:3:", &[]));
         dispatcher.take(row(5, 10, &ADA));
         assert_eq!(received(&ada), Some(0));
-        // The stream reads both in order, without waiting for the probe.
         dispatcher.take(swept(2, "6:6:", &[(3, 1, ADA), (5, 9, ADA), (5, 10, ADA)]));
-        assert_eq!(received(&ada), None);
+        assert_eq!(received(&ada), Some(3));
         dispatcher.take(row(6, 11, &ADA));
         assert_eq!(received(&ada), Some(1), "live again");
     }
@@ -482,7 +445,6 @@ mod tests {
         dispatcher.take(swept(1, "9:9:", &[]));
         dispatcher.take(Signal::Epoch(horizon("4:4:")));
         assert_eq!(received(&ada), None);
-        dispatcher.take(Signal::Probe(1));
         dispatcher.take(Signal::Durable(1));
         assert_eq!(watermark(&hub), "4:4:");
     }

@@ -16,7 +16,9 @@ use std::{
 use crate::{
     cursor::{Cursor, RowKey},
     horizon::Horizon,
-    notification::Change,
+    notification::{Change, EventName},
+    sse,
+    store::StoredRow,
 };
 
 /// A row on its way to the streams of its user, encoded once for all of them.
@@ -32,7 +34,16 @@ pub struct Row {
     pub made_at: Option<SystemTime>,
 }
 
-/// A row that a notification brought.
+impl Row {
+    /// A row as the log has it.
+    pub fn stored(row: &StoredRow) -> Self {
+        let name = EventName::new(&row.event).unwrap_or(EventName::NOTIFICATION);
+        let event = sse::notification(name, &row.data);
+        Self { key: row.key, change: name.change(), event, made_at: None }
+    }
+}
+
+/// A row that goes to streams as it comes: a notification brought it, or a sweep.
 #[derive(Debug)]
 pub struct LiveRow {
     /// The row.

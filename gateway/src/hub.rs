@@ -21,7 +21,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
 pub use outbox::Received;
 pub use requests::SweepRequests;
@@ -55,8 +55,6 @@ pub struct Hub {
     beginnings: Mutex<Beginnings<Arc<Horizon>>>,
     /// What the streams and the dispatcher want of the sweeper.
     pub requests: SweepRequests,
-    /// Rung when the watermark has moved.
-    pub watermark_moved: Notify,
 }
 
 #[derive(Default)]
@@ -82,7 +80,6 @@ impl Hub {
             horizon: Mutex::new(Arc::new(horizon)),
             beginnings: Mutex::new(Beginnings::new()),
             requests: SweepRequests::default(),
-            watermark_moved: Notify::new(),
         })
     }
 
@@ -164,8 +161,6 @@ impl Hub {
         let mut horizon = self.horizon.lock();
         *horizon = Arc::new(Horizon { watermark, ..Horizon::clone(&horizon) });
         self.beginnings.lock().push(Instant::now(), Arc::clone(&horizon));
-        drop(horizon);
-        self.watermark_moved.notify_waiters();
     }
 
     /// Transaction numbers mean something else from here on: every stream goes

@@ -115,7 +115,6 @@ impl<L: Listen> Listener<L> {
                     if let Some(took) = self.health.probe_returned(number) {
                         self.metrics.probe(took);
                     }
-                    self.dispatch.take(Signal::Probe(number));
                 }
             }
         }

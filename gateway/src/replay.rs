@@ -26,9 +26,7 @@ use crate::{
     horizon::{Epochs, Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
-    notification::EventName,
-    sse,
-    store::{PageRequest, PageRows, Pages, Store, StoreError, StoredRow, Transaction},
+    store::{PageRequest, PageRows, Pages, Store, StoreError, Transaction},
 };
 use breaker::Breaker;
 use queue::Request;
@@ -306,13 +304,7 @@ impl Reading<'_> {
         }
         let Some(PageRows { rows, more }) = self.page else { return Reply::NextQuery };
         metrics.replay_rows(rows.len());
-        let rows = rows.iter().map(encode).collect();
+        let rows = rows.iter().map(Row::stored).collect();
         Reply::Now(Ok(Page { horizon: Arc::clone(horizon), rows, complete: !more }))
     }
-}
-
-fn encode(row: &StoredRow) -> Row {
-    let name = EventName::new(&row.event).unwrap_or(EventName::NOTIFICATION);
-    let event = sse::notification(name, &row.data);
-    Row { key: row.key, change: name.change(), event, made_at: None }
 }

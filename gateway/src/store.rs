@@ -35,12 +35,19 @@ pub trait Transaction: Send {
     /// Where the database stands.
     fn standing(&mut self) -> impl Future<Output = Result<Standing, StoreError>> + Send;
 
-    /// The keys of all rows that `watermark` does not see; `None` when they are
-    /// more than can be listed.
+    /// The keys of all rows that `snapshot` does not see, in the log's order; `None`
+    /// when they are more than can be listed.
     fn unseen(
         &mut self,
-        watermark: &Snapshot,
+        snapshot: &Snapshot,
     ) -> impl Future<Output = Result<Option<Vec<(RowKey, UserId)>>, StoreError>> + Send;
+
+    /// These rows, in the same order. `None` for one that has gone meanwhile, or that
+    /// did not fit into the answer.
+    fn rows(
+        &mut self,
+        keys: &[(RowKey, UserId)],
+    ) -> impl Future<Output = Result<Vec<Option<StoredRow>>, StoreError>> + Send;
 
     /// Sends the probe when the transaction commits. With `flush` the transaction
     /// also writes, so that once it has committed no crash takes back a
@@ -88,6 +95,12 @@ pub struct Standing {
     pub history: History,
     /// How full the notification queue is, 0 to 1; at 1 commits fail.
     pub queue_usage: f64,
+    /// The time there, and when this connection was made, in seconds since 1970. A
+    /// crash of the server ends all connections: since a time that this one is older
+    /// than there was none.
+    pub now: f64,
+    /// See `now`.
+    pub connected: f64,
 }
 
 /// A stream's request for a page.

@@ -12,8 +12,8 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    cursor::Snapshot,
-    dispatch::{Dispatch, Signal, Sweep},
+    cursor::{RowKey, Snapshot},
+    dispatch::{Dispatch, Signal, Sweep, SweptRow},
     error::chain,
     health::Health,
     horizon::{History, Horizon},
@@ -21,6 +21,7 @@ use crate::{
     listener::Restart,
     looks::Looks,
     metrics::Metrics,
+    notification::UserId,
     store::{Standing, Store, StoreError, Transaction},
 };
 
@@ -39,10 +40,6 @@ pub const LOST_PROBES: u32 = 3;
 /// The least time between two sweeps, however many rings ask for one: rings
 /// that come meanwhile share the next.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
-
-/// How long a sweep that somebody waits for waits itself until its snapshot has
-/// become the watermark: the time of a probe's round trip on a busy machine.
-const WATERMARK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Sweeps.
 pub struct Sweeper<S> {
@@ -73,6 +70,14 @@ pub struct Sweeper<S> {
 struct State {
     history: Option<History>,
     flushed: Option<Instant>,
+    swept: Option<Swept>,
+}
+
+/// The sweep before.
+struct Swept {
+    snapshot: Arc<Snapshot>,
+    /// When, by the server's clock.
+    at: f64,
 }
 
 /// How a sweep ended well.
@@ -125,14 +130,8 @@ impl<S: Store> Sweeper<S> {
         // Before the snapshot: what is published from here on wants another
         // flush.
         let was_dirty = self.hub.requests.take_dirty();
-        let watermark = self.hub.horizon().watermark.clone();
         match self.sweep(number, state, was_dirty).await {
-            Ok(Outcome::Flushed) => {
-                if self.looks.are_awaited() {
-                    self.watermark_moved(&watermark).await;
-                }
-                Ok(())
-            }
+            Ok(Outcome::Flushed) => Ok(()),
             Ok(Outcome::Unflushed { is_dirty }) => {
                 if is_dirty {
                     self.hub.requests.set_dirty();
@@ -169,17 +168,28 @@ impl<S: Store> Sweeper<S> {
             self.begin_epoch(transaction, standing, outlived).await?;
             // Only now: an attempt that fails has to be made again as it was.
             state.history = Some(history);
+            state.swept = None;
             return Ok(Outcome::Unflushed { is_dirty: was_dirty });
         }
-        let unseen = transaction.unseen(&horizon.watermark).await?;
+        // What the sweep before did not see. Unless the server may have crashed since:
+        // then transaction numbers beyond the watermark may mean something else.
+        let before = state.swept.take().filter(|swept| standing.connected <= swept.at);
+        let before = before.map_or_else(|| Arc::clone(&horizon.watermark), |swept| swept.snapshot);
+        let unseen = transaction.unseen(&before).await?;
         // An idle table moves no watermark: the flush would be the only write
         // there is. A table that rings all the time moves it once an interval.
         let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
         let flush = self.hub.requests.take_watermark_wanted()
             || is_changed && (is_due || self.looks.are_awaited());
-        let sweep = Sweep { number, snapshot: Arc::new(standing.snapshot), unseen };
-        self.dispatch.take(Signal::Swept(sweep));
+        let rows = match unseen {
+            Some(unseen) => Some(self.read(&mut transaction, unseen).await?),
+            None => None,
+        };
+        let snapshot = Arc::new(standing.snapshot);
+        let swept = Swept { snapshot: Arc::clone(&snapshot), at: standing.now };
+        self.dispatch.take(Signal::Swept(Sweep { number, snapshot, rows }));
+        state.swept = Some(swept);
         self.health.probe_sent(number);
         transaction.probe(&format!("{}:{number}", self.nonce), flush).await?;
         transaction.commit().await?;
@@ -211,18 +221,19 @@ impl<S: Store> Sweeper<S> {
         Ok(())
     }
 
-    /// Waits until the watermark is another than `before`.
-    async fn watermark_moved(&self, before: &Arc<Snapshot>) {
-        let moving = async {
-            loop {
-                let moved = self.hub.watermark_moved.notified();
-                if !Arc::ptr_eq(&self.hub.horizon().watermark, before) {
-                    return;
-                }
-                moved.await;
-            }
-        };
-        let _in_time = tokio::time::timeout(WATERMARK_PATIENCE, moving).await;
+    /// Reads what has to be told from here.
+    async fn read(
+        &self,
+        transaction: &mut S::Transaction,
+        unseen: Vec<(RowKey, UserId)>,
+    ) -> Result<Vec<SweptRow>, StoreError> {
+        let wanted = self.dispatch.wanted(unseen);
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = transaction.rows(&wanted).await?;
+        let wanted = wanted.into_iter().zip(rows);
+        Ok(wanted.map(|((key, user), row)| SweptRow { key, user, row }).collect())
     }
 
     /// How long until the next sweep if nobody asks for one; `None`: there is

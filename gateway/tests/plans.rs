@@ -62,7 +62,7 @@ async fn a_sweep_and_a_replay_read_only_what_is_wanted_even_for_a_forged_cursor(
         text[usize::try_from(before).unwrap()..].to_owned()
     };
     let is_replay = |plan: &&str| plan.contains("octet_length(n.data)");
-    let is_sweep = |plan: &&str| plan.contains("xact_id::text, seq");
+    let is_sweep = |plan: &&str| plan.contains("SELECT xact_id::text, seq, user_id");
     let of_gateway = |text: &str| -> Vec<String> {
         text.split("Query Text:").skip(1).map(ToOwned::to_owned).collect()
     };

@@ -16,6 +16,8 @@ use notify_gateway::{
     store::{PageRequest, PageRows, Pages, Standing, Store, StoreError, StoredRow, Transaction},
 };
 
+use parking_lot::Mutex;
+
 use crate::{
     ears::Ears,
     postgres::{Commit, Found, Mode, NoticeText, Session, TransactionId},
@@ -24,10 +26,18 @@ use crate::{
     turns::Turns,
 };
 
+/// The time of a step, as a server tells it.
+#[allow(clippy::cast_precision_loss, reason = "a history has some hundreds of steps")]
+pub fn clock(step: u64) -> f64 {
+    step as f64
+}
+
 /// The database as one part of a gateway sees it.
 #[derive(Clone)]
 pub struct Database {
     shared: Shared,
+    /// A connection that is kept for the next transaction.
+    pooled: Arc<Mutex<Option<Session>>>,
     turns: Turns,
     /// Whose part it is.
     nonce: u32,
@@ -38,12 +48,12 @@ pub struct Database {
 impl Database {
     /// For the sweeper of the gateway `nonce`.
     pub fn for_sweeps(shared: Shared, turns: Turns, nonce: u32) -> Self {
-        Self { shared, turns, nonce, is_for_replays: false }
+        Self { shared, pooled: Arc::default(), turns, nonce, is_for_replays: false }
     }
 
     /// For its replayer.
     pub fn for_replays(shared: Shared, turns: Turns, nonce: u32) -> Self {
-        Self { shared, turns, nonce, is_for_replays: true }
+        Self { shared, pooled: Arc::default(), turns, nonce, is_for_replays: true }
     }
 }
 
@@ -52,22 +62,24 @@ impl Store for Database {
 
     async fn begin(&self) -> Result<Work, StoreError> {
         self.turns.turn().await;
-        let is_cut = self.turns.connection();
+        let pooled = self.pooled.lock().take();
         let mut server = self.shared.lock();
-        let session = server.postgres.connect(Arc::clone(&is_cut));
+        let session = pooled.filter(|session| server.postgres.answers(session)).or_else(|| {
+            let since = clock(server.scene.clock);
+            server.postgres.connect(Arc::default(), since)
+        });
         let work = session.map(|session| Work {
             database: self.clone(),
             session,
-            is_cut: Arc::clone(&is_cut),
             id: server.postgres.begin(Mode::Silent, false),
             seen_until: None,
             begun: None,
             is_committing: false,
         });
-        if work.is_none() {
-            self.turns.forget(&is_cut);
-        }
-        work.ok_or(StoreError::Closed)
+        drop(server);
+        let work = work.ok_or(StoreError::Closed)?;
+        self.turns.connection(work.session.is_cut());
+        Ok(work)
     }
 }
 
@@ -75,7 +87,6 @@ impl Store for Database {
 pub struct Work {
     database: Database,
     session: Session,
-    is_cut: Arc<AtomicBool>,
     id: TransactionId,
     /// Without the order of snapshot and sweep: when the rows were looked for.
     seen_until: Option<u64>,
@@ -131,7 +142,10 @@ impl Transaction for Work {
             server.scene.tell(|| format!("gateway {nonce}: finds {text} of {history:?}"));
             // Postgres writes no other.
             let snapshot = text.parse().unwrap_or_else(|_| unreachable!("{text} is a snapshot"));
-            Some(Standing { snapshot, history, queue_usage: 0.0 })
+            let survives = without(server, Sabotage::ServerLife);
+            let connected = if survives { 0.0 } else { work.session.since() };
+            let now = clock(server.scene.clock);
+            Some(Standing { snapshot, history, queue_usage: 0.0, now, connected })
         })
         .await
     }
@@ -160,6 +174,25 @@ impl Transaction for Work {
                 |row: &usize| (postgres.written[*row].key, postgres.written[*row].user.clone());
             let is_listed = unseen.len() <= scene.plan.max_unseen;
             Some(is_listed.then(|| unseen.iter().map(key).collect()))
+        })
+        .await
+    }
+
+    async fn rows(
+        &mut self,
+        keys: &[(RowKey, UserId)],
+    ) -> Result<Vec<Option<StoredRow>>, StoreError> {
+        self.ask(|server, _| {
+            let Server { postgres, scene, .. } = server;
+            let percent = scene.plan.full_answers;
+            let mut is_full = false;
+            let stored = keys.iter().map(|(key, user)| {
+                is_full |= scene.chance(percent);
+                let row = postgres.row_at(*key, user).filter(|_| !is_full)?;
+                let data = format!(r#"{{"id":{row}}}"#);
+                Some(StoredRow { key: *key, event: "notification".into(), data })
+            });
+            Some(stored.collect())
         })
         .await
     }
@@ -267,13 +300,15 @@ impl Transaction for Work {
             }
             Some(())
         })
-        .await
+        .await?;
+        *self.database.pooled.lock() = Some(self.session.clone());
+        Ok(())
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.database.turns.forget(&self.is_cut);
+        self.database.turns.forget(self.session.is_cut());
         let postgres = &mut self.database.shared.lock().postgres;
         if !postgres.runs(self.id) {
             return;
@@ -310,11 +345,12 @@ impl Listen for Hearing {
 
     async fn listen(&self) -> Result<Heard, ListenError> {
         self.turns.turn().await;
-        let is_cut = self.turns.connection();
+        let is_cut = Arc::new(AtomicBool::new(false));
+        self.turns.connection(&is_cut);
         let session = {
             let mut server = self.shared.lock();
             let Server { postgres, scene, ears, .. } = &mut *server;
-            let Some(session) = postgres.connect(Arc::clone(&is_cut)) else {
+            let Some(session) = postgres.connect(Arc::clone(&is_cut), clock(scene.clock)) else {
                 self.turns.forget(&is_cut);
                 return Err(ListenError::Closed);
             };

@@ -63,9 +63,20 @@ pub enum NoticeText {
 pub struct Session {
     generation: u32,
     is_cut: Arc<AtomicBool>,
+    since: f64,
 }
 
 impl Session {
+    /// Set when it breaks.
+    pub fn is_cut(&self) -> &Arc<AtomicBool> {
+        &self.is_cut
+    }
+
+    /// When it was made, by the server's clock.
+    pub fn since(&self) -> f64 {
+        self.since
+    }
+
     /// The connection breaks; the server lives.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::Relaxed);
@@ -220,8 +231,8 @@ impl Postgres {
     }
 
     /// A new connection, while the server is up. It breaks when `is_cut` is set.
-    pub fn connect(&self, is_cut: Arc<AtomicBool>) -> Option<Session> {
-        self.is_up.then_some(Session { generation: self.generation, is_cut })
+    pub fn connect(&self, is_cut: Arc<AtomicBool>, since: f64) -> Option<Session> {
+        self.is_up.then_some(Session { generation: self.generation, is_cut, since })
     }
 
     /// Whether the server at the other end of `session` still runs and is reached.
@@ -260,6 +271,15 @@ impl Postgres {
             xact >= watermark.xmax() || watermark.xip().contains(&xact)
         };
         self.table.iter().filter(wanted).copied().collect()
+    }
+
+    /// The row of `user` at this place.
+    pub fn row_at(&self, key: RowKey, user: &UserId) -> Option<usize> {
+        let is_it = |row: &&usize| {
+            let written = &self.written[**row];
+            written.key == key && written.user == *user
+        };
+        self.table.iter().find(is_it).copied()
     }
 
     /// The next rows of `user` beyond `cursor`: at most `max_rows`, and none

@@ -55,11 +55,9 @@ impl Turns {
         !self.0.lock().waiting.is_empty()
     }
 
-    /// A connection that can be cut.
-    pub fn connection(&self) -> Arc<AtomicBool> {
-        let is_cut = Arc::new(AtomicBool::new(false));
-        self.0.lock().connections.push(Arc::clone(&is_cut));
-        is_cut
+    /// A connection that is used, and can be cut.
+    pub fn connection(&self, is_cut: &Arc<AtomicBool>) {
+        self.0.lock().connections.push(Arc::clone(is_cut));
     }
 
     /// It is no longer there.

@@ -27,11 +27,18 @@ use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::{Epochs, History},
     notification::UserId,
-    store::{PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction},
+    store::{
+        PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, StoredRow, Transaction,
+    },
 };
 
 /// How long a connection may be waited for. Past it the database counts as away.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of one answer, for all of its requests together; one larger row passes
+/// alone. With it a few answers on their way at once stay within some ten
+/// megabytes, however many streams are behind and however large their rows are.
+const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
 
 /// Begins a transaction with the settings that the gateway relies on, whatever
 /// a DBA has set for the role or the database:
@@ -130,9 +137,16 @@ impl Transaction for PostgresTransaction {
 
     async fn unseen(
         &mut self,
-        watermark: &Snapshot,
+        snapshot: &Snapshot,
     ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
-        self.run(async |client| sweep::unseen(client, watermark).await).await
+        self.run(async |client| sweep::unseen(client, snapshot).await).await
+    }
+
+    async fn rows(
+        &mut self,
+        keys: &[(RowKey, UserId)],
+    ) -> Result<Vec<Option<StoredRow>>, StoreError> {
+        self.run(async |client| sweep::rows(client, keys).await).await
     }
 
     async fn probe(&mut self, nonce: &str, flush: bool) -> Result<(), StoreError> {

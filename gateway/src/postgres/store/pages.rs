@@ -3,7 +3,7 @@
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{column, query, xact};
+use super::{ANSWER_BYTES, column, query, xact};
 use crate::{
     cursor::RowKey,
     store::{PageRequest, PageRows, StoreError, StoredRow},
@@ -13,11 +13,6 @@ use crate::{
 /// at a time as a socket's buffer takes. One larger row passes alone.
 const PAGE_ROWS: i64 = 100;
 const PAGE_BYTES: i64 = 64 * 1024;
-
-/// Bytes of one answer, for all of its requests together; one larger row passes
-/// alone. With it a few answers on their way at once stay within some ten
-/// megabytes, however many streams are behind and however large their rows are.
-const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
 
 /// The requests, and their unread ranges one after the other, as the arrays of
 /// an `unnest`.

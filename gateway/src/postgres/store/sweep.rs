@@ -9,10 +9,10 @@ use crate::{
     cursor::{RowKey, Snapshot},
     horizon::History,
     notification::UserId,
-    store::{Standing, StoreError},
+    store::{Standing, StoreError, StoredRow},
 };
 
-/// Rows a sweep lists; with more than these, every stream reads the table for
+/// Rows a sweep lists; with more than these, every stream reads the log for
 /// itself. 20,000 keys are about a megabyte.
 const MAX_UNSEEN: usize = 20_000;
 
@@ -24,8 +24,10 @@ pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
                (SELECT system_identifier FROM pg_control_system()),
                CASE WHEN r.recovering THEN '' ELSE
                    left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
-               pg_notification_queue_usage()
-        FROM (SELECT pg_is_in_recovery() AS recovering) r";
+               pg_notification_queue_usage(),
+               date_part('epoch', clock_timestamp()), date_part('epoch', own.backend_start)
+        FROM (SELECT pg_is_in_recovery() AS recovering) r,
+             pg_stat_get_activity(pg_backend_pid()) AS own";
     let rows = query(client, SQL, &[]).await?;
     let row = rows.first().ok_or(StoreError::Number)?;
     if column(row, 1)? {
@@ -35,23 +37,27 @@ pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
         snapshot: column::<&str>(row, 0)?.parse()?,
         history: History { system: column(row, 2)?, timeline: column(row, 3)? },
         queue_usage: column(row, 4)?,
+        now: column(row, 5)?,
+        connected: column(row, 6)?,
     })
 }
 
 pub(super) async fn unseen(
     client: &Client,
-    watermark: &Snapshot,
+    snapshot: &Snapshot,
 ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
     // Two ranges of the index on xact_id, and no row that is not wanted.
     const SQL: &str = "
-        SELECT xact_id::text, seq, user_id FROM notify_gateway.event
-        WHERE xact_id >= $1::text::xid8
-        UNION ALL
-        SELECT xact_id::text, seq, user_id FROM notify_gateway.event
-        WHERE xact_id = ANY ($2::text[]::xid8[])
-        LIMIT $3";
+        SELECT xact_id::text, seq, user_id FROM (
+            (SELECT xact_id, seq, user_id FROM notify_gateway.event
+             WHERE xact_id >= $1::text::xid8 LIMIT $3)
+            UNION ALL
+            (SELECT xact_id, seq, user_id FROM notify_gateway.event
+             WHERE xact_id = ANY ($2::text[]::xid8[]) LIMIT $3)
+        ) unseen
+        ORDER BY unseen.xact_id, unseen.seq LIMIT $3";
     let limit = i64::try_from(MAX_UNSEEN).unwrap_or(i64::MAX);
-    let (xmax, xip) = texts(watermark);
+    let (xmax, xip) = texts(snapshot);
     let parameters: super::Parameters<'_, 3> =
         [(&xmax, Type::TEXT), (&xip, Type::TEXT_ARRAY), (&(limit + 1), Type::INT8)];
     let rows = query(client, SQL, &parameters).await?;
@@ -66,6 +72,45 @@ pub(super) async fn unseen(
         }
     }
     Ok(Some(unseen))
+}
+
+pub(super) async fn rows(
+    client: &Client,
+    keys: &[(RowKey, UserId)],
+) -> Result<Vec<Option<StoredRow>>, StoreError> {
+    // As in a replay, whole index keys are compared.
+    const SQL: &str = "
+        SELECT found.place, found.event,
+               CASE WHEN sum(octet_length(found.data)) OVER (ORDER BY found.place)
+                         - octet_length(found.data) < $4 THEN found.data END
+        FROM (
+            SELECT q.place, n.event, n.data
+            FROM unnest($1::text[], $2::text[], $3::int8[])
+                 WITH ORDINALITY AS q (user_id, xact_id, seq, place)
+            JOIN notify_gateway.event n
+              ON (n.user_id, n.xact_id, n.seq) >= (q.user_id, q.xact_id::xid8, q.seq)
+             AND (n.user_id, n.xact_id, n.seq) <= (q.user_id, q.xact_id::xid8, q.seq)
+        ) found";
+    let users: Vec<String> = keys.iter().map(|(_, user)| user.to_string()).collect();
+    let xacts: Vec<String> = keys.iter().map(|(key, _)| key.xact.to_string()).collect();
+    let seqs: Vec<i64> = keys.iter().map(|(key, _)| key.seq).collect();
+    let parameters: super::Parameters<'_, 4> = [
+        (&users, Type::TEXT_ARRAY),
+        (&xacts, Type::TEXT_ARRAY),
+        (&seqs, Type::INT8_ARRAY),
+        (&super::ANSWER_BYTES, Type::INT8),
+    ];
+    let mut rows = vec![None; keys.len()];
+    for row in &query(client, SQL, &parameters).await? {
+        let place = usize::try_from(column::<i64>(row, 0)? - 1).map_err(|_| StoreError::Number)?;
+        let (Some((key, _)), Some(slot)) = (keys.get(place), rows.get_mut(place)) else {
+            return Err(StoreError::Number);
+        };
+        if let Some(data) = column::<Option<String>>(row, 2)? {
+            *slot = Some(StoredRow { key: *key, event: column(row, 1)?, data });
+        }
+    }
+    Ok(rows)
 }
 
 pub(super) async fn probe(
