@@ -119,7 +119,7 @@ async fn the_end_of_a_token_ends_its_stream_though_the_socket_takes_nothing() {
     let flags = ["--stall-timeout", "1h", "--jwt-leeway", "0s"];
     let gateway = TestGateway::start(&database.url, &flags).await;
     let user = Uuid::new_v4();
-    let token = token_for(user, Duration::from_secs(4));
+    let token = token_for(user, Duration::from_secs(10));
     let _stream = stopped(&gateway, &database, user, &token).await;
     ends(&gateway, "token_expired").await;
 }
