@@ -27,6 +27,7 @@ DECLARE
   lock_timeout_before pg_catalog.text := pg_catalog.current_setting('lock_timeout');
   role_before         pg_catalog.text := pg_catalog.current_setting('role');
 
+  member pg_catalog.text;       -- what one has to be of a role to SET ROLE to it
   me     pg_catalog.name := current_user;
   owner  pg_catalog.name;       -- of schema, tables and functions
   tbl    pg_catalog.regclass;
@@ -43,6 +44,9 @@ BEGIN
     RAISE EXCEPTION 'notify-gateway needs PostgreSQL 13 or later, this is %',
       current_setting('server_version');
   END IF;
+
+  member := CASE WHEN current_setting('server_version_num')::integer < 160000
+                 THEN 'MEMBER' ELSE 'SET' END;
 
   BEGIN  -- two runs at once would trip over each other's CREATEs: the second one waits here
     PERFORM pg_advisory_xact_lock(hashtextextended('notify_gateway schema', 0));
@@ -69,7 +73,8 @@ BEGIN
       IF to_regrole('notify_gateway_owner') IS NULL THEN
         CREATE ROLE notify_gateway_owner NOLOGIN;
       END IF;
-      IF NOT pg_has_role(me, 'notify_gateway_owner', 'MEMBER') THEN
+      -- Since 16 who has made a role may not use it without this.
+      IF NOT pg_has_role(me, 'notify_gateway_owner', member) THEN
         EXECUTE format('GRANT notify_gateway_owner TO %I', me);
       END IF;
       CREATE SCHEMA notify_gateway AUTHORIZATION notify_gateway_owner;
@@ -91,7 +96,7 @@ BEGIN
     END;
     COMMENT ON SCHEMA notify_gateway IS 'notify-gateway: made by its schema.sql';
   END IF;
-  IF NOT pg_has_role(me, owner, 'MEMBER') THEN
+  IF NOT pg_has_role(me, owner, member) THEN
     RAISE EXCEPTION 'the schema notify_gateway belongs to %, and % is not a member of it', owner, me
       USING ERRCODE = 'insufficient_privilege',
             HINT = format('Run this file as a superuser, or: GRANT %I TO %I;', owner, me);
@@ -436,12 +441,13 @@ BEGIN
       statement := format('SELECT %s, %s, %s, %s', who_text, which_text, data_json, which_json);
       IF NOT is_plain THEN
         -- Nobody's, where the condition does not hold.
-        statement := format('SELECT CASE WHEN %s THEN t.who END, t.which, t.data, t.id '
-          'FROM (SELECT {ROW}.*) AS r, LATERAL (%s) AS t (who, which, data, id)',
+        statement := format('SELECT CASE WHEN %s THEN t."$who" END, t."$which", t."$data", t."$id" '
+          'FROM (SELECT {ROW}.*) AS r, LATERAL (%s) AS t ("$who", "$which", "$data", "$id")',
           coalesce('(' || entry.condition || ')', 'true'), statement);
       END IF;
 
       body := $template$
+#variable_conflict use_column
 DECLARE
   new_user pg_catalog.text; new_row pg_catalog.text; new_data pg_catalog.text; new_id pg_catalog.text;
   old_user pg_catalog.text; old_row pg_catalog.text; old_data pg_catalog.text; old_id pg_catalog.text;
@@ -467,9 +473,11 @@ BEGIN
       END IF;
     END;
   END;
-  IF pg_catalog.octet_length(new_user) OPERATOR(pg_catalog.>) 255 THEN
+  IF pg_catalog.octet_length(new_user) OPERATOR(pg_catalog.>) 255
+     OR pg_catalog.octet_length(new_row) OPERATOR(pg_catalog.>) 255
+     OR pg_catalog.octet_length(old_row) OPERATOR(pg_catalog.>) 255 THEN
     wrong_state := '22001';
-    wrong_text := 'the user is longer than 255 bytes';
+    wrong_text := 'the user or the id is longer than 255 bytes';
   END IF;
   IF wrong_state IS NOT NULL THEN
     -- Once a transaction is enough to know.
@@ -590,7 +598,9 @@ $template$;
       command  text;
       pids     text;
     BEGIN
-      IF NOT pg_has_role(current_user, owner, 'MEMBER') THEN
+      IF NOT pg_has_role(current_user, owner,
+           CASE WHEN current_setting('server_version_num')::integer < 160000
+                THEN 'MEMBER' ELSE 'SET' END) THEN
         RAISE EXCEPTION 'watch(): % is not a member of %, which owns the schema notify_gateway',
           current_user, owner USING ERRCODE = 'insufficient_privilege',
           HINT = format('GRANT %I TO %I;', owner, current_user);

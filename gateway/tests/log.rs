@@ -107,6 +107,28 @@ async fn a_row_that_makes_no_event_fails_no_write_and_is_shown_until_it_is_mende
 }
 
 #[tokio::test]
+async fn keys_that_are_too_long_make_no_event_and_fail_no_write() {
+    let database = Database::new().await;
+    database
+        .psql("CREATE TABLE long (id text, user_id text); SELECT notify_gateway.watch('long')")
+        .await;
+    for sql in [
+        "INSERT INTO long VALUES (repeat('x', 5000), 'ada')",
+        "INSERT INTO long VALUES ('1', repeat('y', 5000))",
+        "INSERT INTO long SELECT string_agg(md5(n::text), ''), 'ada' FROM generate_series(1, 1000) n",
+        "UPDATE long SET user_id = 'bob'",
+        "DELETE FROM long",
+    ] {
+        database.psql(sql).await;
+    }
+    let problems = "SELECT DISTINCT sqlstate, message FROM notify_gateway.problem";
+    assert_eq!(
+        database.psql(problems).await.trim(),
+        "22001|the user or the id is longer than 255 bytes"
+    );
+}
+
+#[tokio::test]
 async fn a_writer_never_waits_for_another_because_of_us() {
     let database = Database::new().await;
     let _gateway = TestGateway::start(&database.url, &["--sweep-interval", "50ms"]).await;

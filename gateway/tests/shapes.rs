@@ -149,3 +149,18 @@ async fn a_table_under_row_level_security_that_its_owner_drops_and_makes_anew() 
         assert_eq!(database.psql(state).await.trim(), "no table");
     }
 }
+
+#[tokio::test]
+async fn names_of_columns_that_the_trigger_uses_itself() {
+    works(Shape {
+        create: "CREATE TABLE names (id int, who text, which int, data jsonb, kind text, payload text,
+                     x int, s int, rung text, event text, new_user text, r int, t int, seq int, xact_id int)",
+        watch: "'names', user_id => 'who', \"when\" => 'id > 0 AND data IS NOT NULL AND kind = payload
+                    AND x < s AND rung <> event AND new_user IS NULL AND r = t AND seq = xact_id',
+                data => '{\"id\": \"id\", \"kind\": \"upper(kind)\", \"x\": \"x + s\"}'",
+        insert: "INSERT INTO names VALUES (1, 'ada', 2, '{}', 'k', 'k', 1, 2, 'a', 'b', NULL, 3, 3, 4, 4)",
+        user: "ada",
+        data: json!({"id": 1, "kind": "K", "x": 3}),
+    })
+    .await;
+}

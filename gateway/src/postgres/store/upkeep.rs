@@ -81,7 +81,11 @@ pub(super) async fn prune(client: &Client, retention: Duration) -> Result<bool, 
         DELETE FROM notify_gateway.checkpoint
         WHERE at < (SELECT max(at) FROM notify_gateway.checkpoint
                     WHERE at <= clock_timestamp() - make_interval(secs => $1))";
+    const OLD_PROBLEMS: &str = "
+        DELETE FROM notify_gateway.problem
+        WHERE at < clock_timestamp() - make_interval(secs => $1)";
     let retention = retention.as_secs_f64();
+    query(client, OLD_PROBLEMS, &[(&retention, Type::FLOAT8)]).await?;
     let gone = query(client, PRUNE, &[(&retention, Type::FLOAT8), (&BATCH, Type::INT8)]).await?;
     let Some(row) = gone.first() else { return Ok(false) };
     let Some(last) = column::<Option<&str>>(row, 0)? else { return Ok(false) };
