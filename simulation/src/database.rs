@@ -142,8 +142,7 @@ impl Transaction for Work {
             server.scene.tell(|| format!("gateway {nonce}: finds {text} of {history:?}"));
             // Postgres writes no other.
             let snapshot = text.parse().unwrap_or_else(|_| unreachable!("{text} is a snapshot"));
-            let survives = without(server, Sabotage::ServerLife);
-            let connected = if survives { 0.0 } else { work.session.since() };
+            let connected = work.session.since();
             let now = clock(server.scene.clock);
             Some(Standing { snapshot, history, queue_usage: 0.0, now, connected })
         })

@@ -215,7 +215,9 @@ impl World {
                 self.notify("other channel", NoticeText::Probe { nonce: u32::MAX, number: 0 })
             }
             Act::Junk => {
-                let text = ["hello", "", "{}"][self.draw(3)];
+                // A ring that nobody meant is a sweep that has nothing to flush.
+                let ring = format!(r#"{{"xact_id":"{}"}}"#, 1 + self.draw(100));
+                let text = [&ring, &ring, &ring, "hello", "{}"][self.draw(5)];
                 self.notify("typed", NoticeText::Payload(text.to_owned()))
             }
             Act::Abort => self.begin().is_some_and(|id| {

@@ -33,8 +33,6 @@ pub enum Sabotage {
     EpochNumber,
     /// A page is read by a horizon of another history than the table's.
     HorizonHistory,
-    /// A sweep goes on from the one before although the server may have crashed.
-    ServerLife,
     /// Streams are opened before the gateway has been ready.
     Readiness,
 }
