@@ -80,6 +80,15 @@ struct Swept {
     at: f64,
 }
 
+impl Swept {
+    /// Whether what it saw still counts, over a connection that was made then. A crash
+    /// of the server takes back transaction numbers beyond the watermark, and ends all
+    /// connections.
+    fn counts_on(&self, connected: f64) -> bool {
+        connected <= self.at
+    }
+}
+
 /// How a sweep ended well.
 enum Outcome {
     /// Its snapshot is to become the watermark.
@@ -171,10 +180,10 @@ impl<S: Store> Sweeper<S> {
             state.swept = None;
             return Ok(Outcome::Unflushed { is_dirty: was_dirty });
         }
-        // What the sweep before did not see. Unless the server may have crashed since:
-        // then transaction numbers beyond the watermark may mean something else.
-        let before = state.swept.take().filter(|swept| standing.connected <= swept.at);
-        let before = before.map_or_else(|| Arc::clone(&horizon.watermark), |swept| swept.snapshot);
+        let before = match state.swept.take() {
+            Some(swept) if swept.counts_on(standing.connected) => swept.snapshot,
+            _ => Arc::clone(&horizon.watermark),
+        };
         let unseen = transaction.unseen(&before).await?;
         // An idle table moves no watermark: the flush would be the only write
         // there is. A table that rings all the time moves it once an interval.
@@ -268,5 +277,17 @@ impl<S: Store> Sweeper<S> {
                 tokio::time::sleep(MIN_INTERVAL.saturating_sub(began.elapsed())).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sweep_saw_counts_only_over_a_connection_that_it_could_have_had() {
+        let swept = Swept { snapshot: Arc::new(Snapshot::empty()), at: 1000.5 };
+        assert!(swept.counts_on(900.0) && swept.counts_on(1000.5));
+        assert!(!swept.counts_on(1000.6), "the server may have crashed in between");
     }
 }
