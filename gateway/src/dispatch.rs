@@ -19,9 +19,8 @@ use crate::{
     horizon::Horizon,
     hub::Hub,
     metrics::Metrics,
-    notification::{Payload, PayloadError, UserId},
+    notification::{Payload, PayloadError, StoredRow, UserId},
     sse,
-    store::StoredRow,
 };
 
 /// What Postgres has to say, in the order it said it.

@@ -16,9 +16,8 @@ use std::{
 use crate::{
     cursor::{Cursor, RowKey},
     horizon::Horizon,
-    notification::{Change, EventName},
+    notification::{Change, EventName, StoredRow},
     sse,
-    store::StoredRow,
 };
 
 /// A row on its way to the streams of its user, encoded once for all of them.

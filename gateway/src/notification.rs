@@ -46,6 +46,28 @@ impl fmt::Debug for Notification<'_> {
     }
 }
 
+/// An event as the log has it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    /// Its place in history.
+    pub key: RowKey,
+    /// The event's name in the stream.
+    pub event: String,
+    /// The JSON object the client gets.
+    pub data: String,
+}
+
+/// Without the text, as above.
+impl fmt::Debug for StoredRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredRow")
+            .field("key", &self.key)
+            .field("event", &self.event)
+            .field("data_bytes", &self.data.len())
+            .finish()
+    }
+}
+
 /// The name of an event: `notification`, or what `watch()` was told; `updated`,
 /// `deleted`. It stands in a line of its own in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

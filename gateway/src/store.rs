@@ -8,7 +8,7 @@ pub use error::{STATEMENT_TIMEOUT, StoreError};
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::{Epochs, History},
-    notification::UserId,
+    notification::{StoredRow, UserId},
 };
 
 /// The tables.
@@ -129,15 +129,4 @@ pub struct PageRows {
     pub rows: Vec<StoredRow>,
     /// Whether there are more.
     pub more: bool,
-}
-
-/// A row of a page.
-#[derive(Clone, Debug)]
-pub struct StoredRow {
-    /// Its place in history.
-    pub key: RowKey,
-    /// The event's name in the stream.
-    pub event: String,
-    /// The JSON object the client gets.
-    pub data: String,
 }

@@ -12,8 +12,8 @@ use notify_gateway::{
     cursor::{RowKey, Snapshot},
     horizon::{Epoch, Epochs, History},
     listen::{Listen, ListenError, Notice, Notices},
-    notification::UserId,
-    store::{PageRequest, PageRows, Pages, Standing, Store, StoreError, StoredRow, Transaction},
+    notification::{StoredRow, UserId},
+    store::{PageRequest, PageRows, Pages, Standing, Store, StoreError, Transaction},
 };
 
 use parking_lot::Mutex;

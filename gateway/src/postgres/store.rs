@@ -26,10 +26,8 @@ use super::connector::{Connector, Pooled};
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::{Epochs, History},
-    notification::UserId,
-    store::{
-        PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, StoredRow, Transaction,
-    },
+    notification::{StoredRow, UserId},
+    store::{PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction},
 };
 
 /// How long a connection may be waited for. Past it the database counts as away.

@@ -6,7 +6,8 @@ use tokio_postgres::types::Type;
 use super::{ANSWER_BYTES, column, query, xact};
 use crate::{
     cursor::RowKey,
-    store::{PageRequest, PageRows, StoreError, StoredRow},
+    notification::StoredRow,
+    store::{PageRequest, PageRows, StoreError},
 };
 
 /// Rows and bytes of one page of one stream's replay: a stream is given as much

@@ -8,8 +8,8 @@ use super::{column, query, texts, xact};
 use crate::{
     cursor::{RowKey, Snapshot},
     horizon::History,
-    notification::UserId,
-    store::{Standing, StoreError, StoredRow},
+    notification::{StoredRow, UserId},
+    store::{Standing, StoreError},
 };
 
 /// Rows a sweep lists; with more than these, every stream reads the log for
