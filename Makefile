@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers fuzz deps browser nginx help
+.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -67,6 +67,11 @@ bench-peers: ## the gateway beside the floor and other servers: medians, ratios 
 	$(CARGO) build --locked --release --package notify-gateway --package notify-loadtest
 	$(BENCH_CARGO) build --locked --release
 	cd bench && python3 -m peers $(PEERS)
+
+bench-writers: ## what the trigger costs those who write: medians, ratios (WRITERS="--rounds 3", WRITERS=--help)
+	$(CARGO) build --locked --release --package notify-gateway
+	$(BENCH_CARGO) build --locked --release --bin throwaway_postgres
+	cd bench && python3 writers.py $(WRITERS)
 
 lint-bench: ## as lint, for bench/, which is a workspace of its own
 	$(BENCH_CARGO) fmt --check

@@ -1,0 +1,162 @@
+"""What the trigger costs those who write: interleaved rounds, medians, ratios to no trigger.
+
+    make bench-writers                              # all of it, some twenty minutes
+    make bench-writers WRITERS="--rounds 3 --seconds 2 --gateways 1"
+
+Everything runs on this machine, on a Postgres of its own (fsync on, and once more with a
+flush slowed down by commit_delay). A ratio within one run says something; a number alone
+says nothing. The forms:
+
+    none          the trigger is disabled
+    notify        no log: each row by NOTIFY, as a trigger of one's own would do it
+    row           the log; the first event of a transaction by NOTIFY
+    ring          the log; NOTIFY says that there is something
+    never         the log alone
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+BENCH = pathlib.Path(__file__).resolve().parent
+ROOT = BENCH.parent
+FORMS = ["none", "notify", "row", "ring", "never"]
+USER = "11111111-2222-3333-4444-555555555555"
+INSERT = f"INSERT INTO notifications (user_id, title, message) VALUES ('{USER}', 'hello', 'world')"
+BULK = (
+    "INSERT INTO notifications (user_id, title, message) "
+    f"SELECT '{USER}', n, 'world' FROM generate_series(1, %d) n"
+)
+SETUP = """
+CREATE FUNCTION notify_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_notify('notifications', row_to_json(NEW)::text); RETURN NULL; END $$;
+CREATE TRIGGER notify_row AFTER INSERT ON notifications FOR EACH ROW EXECUTE FUNCTION notify_row();
+"""
+
+
+class Postgres:
+    def __init__(self):
+        binary = BENCH / "target/release/throwaway_postgres"
+        self.guard = subprocess.Popen(
+            [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.about = json.loads(self.guard.stdout.readline() or sys.exit("there is no Postgres"))
+        self.url = self.about["url"]
+        self.sql(SETUP)
+
+    def sql(self, sql):
+        command = [self.about["psql"], "-qAtX", "-v", "ON_ERROR_STOP=1", self.url, "-c", sql]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def form(self, form):
+        ours, plain = '"00_notify_gateway"', "notify_row"
+        if form in ("row", "ring", "never"):
+            self.sql(
+                "SELECT notify_gateway.watch('notifications', w.user_id, w.row_id, w.event, w.data,"
+                f" w.condition, '{form}') FROM notify_gateway.watch_entry w"
+            )
+        state = {True: "ENABLE ALWAYS", False: "DISABLE"}
+        self.sql(
+            f"ALTER TABLE notifications {state[form in ('row', 'ring', 'never')]} TRIGGER {ours},"
+            f" {state[form == 'notify']} TRIGGER {plain};"
+            " TRUNCATE notifications, notify_gateway.event"
+        )
+        self.sql("CHECKPOINT")
+
+    def close(self):
+        self.guard.stdin.close()
+        self.guard.wait()
+
+
+def gateways(postgres, count):
+    environment = {**os.environ, "DATABASE_URL": postgres.url, "JWT_SECRET": "x" * 40}
+    environment |= {"GATEWAY_BIND": "127.0.0.1:0", "GATEWAY_ADMIN_BIND": "127.0.0.1:0"}
+    binary = ROOT / "target/release/notify-gateway"
+    start = lambda: subprocess.Popen([binary], env=environment, stderr=subprocess.DEVNULL)
+    running = [start() for _ in range(count)]
+    time.sleep(2)
+    return running
+
+
+def transactions(postgres, seconds):
+    """One-row transactions a second by eight writers."""
+    script = BENCH / "target/insert.sql"
+    script.write_text(INSERT + ";\n")
+    command = ["pgbench", "-n", "-c", "8", "-j", "2", "-T", str(seconds), "-f", script, postgres.url]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return next(float(line.split()[2]) for line in said.splitlines() if line.startswith("tps"))
+
+
+def in_one_session(postgres, rows=20_000):
+    """Microseconds a row, in one transaction: mostly CPU."""
+    loop = "DO $$ BEGIN FOR i IN 1..%d LOOP %s; END LOOP; END $$" % (rows, INSERT)
+    timed = lambda sql: -time.monotonic() + (postgres.sql(sql), time.monotonic())[1]
+    result = {"insert": timed(loop)}
+    result["update, nothing told changes"] = timed("UPDATE notifications SET status = status")
+    result["update"] = timed("UPDATE notifications SET status = 'read'")
+    result["delete"] = timed("DELETE FROM notifications")
+    return {name: took / rows * 1e6 for name, took in result.items()}
+
+
+def bulk(postgres, rows):
+    began = time.monotonic()
+    postgres.sql(BULK % rows)
+    return time.monotonic() - began
+
+
+def measure(postgres, seconds):
+    figures = {"8 writers, transactions/s": transactions(postgres, seconds)}
+    postgres.sql("TRUNCATE notifications, notify_gateway.event")
+    figures |= {f"µs a row, {name}": took for name, took in in_one_session(postgres).items()}
+    for rows in (10_000, 100_000):
+        postgres.sql("TRUNCATE notifications, notify_gateway.event")
+        figures[f"INSERT of {rows:,} rows, s"] = bulk(postgres, rows)
+    return figures
+
+
+def table(title, found):
+    print(f"\n{title}\n")
+    print(f"{'':34}" + "".join(f"{form:>18}" for form in FORMS))
+    for name in next(iter(found["none"])):
+        middle = {form: statistics.median(round[name] for round in found[form]) for form in FORMS}
+        cells = [f"{middle[form]:>10.4g} {middle[form] / middle['none']:>5.2f}x " for form in FORMS]
+        print(f"{name:34}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="writers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--gateways", default="1,4", help="how many listen, for example 1,4,20")
+    parser.add_argument("--commit-delay", default="0,1000", help="microseconds")
+    options = parser.parse_args()
+    postgres = Postgres()
+    try:
+        for delay in options.commit_delay.split(","):
+            postgres.sql(f"ALTER SYSTEM SET commit_delay = {delay}")
+            postgres.sql("ALTER SYSTEM SET commit_siblings = 0")
+            postgres.sql("SELECT pg_reload_conf()")
+            for count in options.gateways.split(","):
+                listening = gateways(postgres, int(count))
+                found = {form: [] for form in FORMS}
+                for _ in range(options.rounds):
+                    for form in FORMS:
+                        postgres.form(form)
+                        found[form].append(measure(postgres, options.seconds))
+                for gateway in listening:
+                    gateway.terminate()
+                    gateway.wait()
+                table(f"{count} gateways, commit_delay {delay} µs, {options.rounds} rounds", found)
+    finally:
+        postgres.close()
+
+
+if __name__ == "__main__":
+    main()
