@@ -752,14 +752,14 @@ $template$;
     END
   $function$;
 
-  -- What is watched, and how it is. A table may be gone, or be another one of the same name.
+  -- What is watched, and how it is. A table may be gone, renamed, or be another one of the same name.
   CREATE OR REPLACE VIEW notify_gateway.watched AS
     SELECT w.id,
-           coalesce(t.tgrelid::regclass::text, format('%I.%I', w.schema_name, w.table_name)) AS relation,
+           coalesce(bare.relation::regclass::text, t.tgrelid::regclass::text,
+                    format('%I.%I', w.schema_name, w.table_name)) AS relation,
            w.user_id, w.row_id, w.event, w.data, w.condition AS "when", w.ring,
-           CASE WHEN t.tgenabled IS NULL
-                THEN CASE WHEN to_regclass(format('%I.%I', w.schema_name, w.table_name)) IS NULL
-                          THEN 'no table' ELSE 'no trigger' END
+           CASE WHEN bare.relation IS NOT NULL THEN 'no trigger'
+                WHEN t.tgenabled IS NULL THEN 'no table'
                 WHEN t.tgenabled = 'A' THEN 'always'
                 WHEN t.tgenabled = 'D' THEN 'disabled'
                 WHEN t.tgenabled = 'R' THEN 'replica'
@@ -771,6 +771,13 @@ $template$;
          WHERE t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
            AND t.tgparentid = 0
          ORDER BY t.oid LIMIT 1) AS t ON true
+      LEFT JOIN LATERAL (  -- a table of the name that was given to watch(), without a trigger of ours
+        SELECT c.oid AS relation FROM pg_class AS c
+         WHERE c.relname = w.table_name
+           AND c.relnamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = w.schema_name)
+           AND NOT EXISTS (SELECT FROM pg_trigger AS f JOIN pg_proc AS p ON p.oid = f.tgfoid
+                            WHERE f.tgrelid = c.oid
+                              AND p.pronamespace = 'notify_gateway'::regnamespace)) AS bare ON true
       LEFT JOIN LATERAL (
         SELECT p.sqlstate, p.message, p.at FROM notify_gateway.problem AS p
          WHERE p.watch = w.id ORDER BY p.at DESC LIMIT 1) AS p ON true;

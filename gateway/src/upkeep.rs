@@ -71,10 +71,11 @@ impl Upkeep {
     ) -> Result<(), StoreError> {
         let mut transaction = self.store.begin().await?;
         let problems = transaction.problems().await?;
+        let silent = transaction.silent_tables().await?;
         let LogSize { rows, bytes, oldest_seconds } = transaction.log_size().await?;
         self.metrics.log_size(rows, bytes, oldest_seconds);
         transaction.commit().await?;
-        self.tell(problems, told);
+        self.tell(problems, silent, told);
         let mut has_more = true;
         while has_more {
             let mut transaction = self.store.begin().await?;
@@ -90,8 +91,13 @@ impl Upkeep {
         Ok(())
     }
 
-    fn tell(&self, problems: Vec<RecordProblem>, told: &mut HashSet<(String, String)>) {
-        let reasons = problems.iter().map(|problem| {
+    fn tell(
+        &self,
+        problems: Vec<RecordProblem>,
+        silent: Vec<(String, String)>,
+        told: &mut HashSet<(String, String)>,
+    ) {
+        let said = problems.iter().map(|problem| {
             let RecordProblem { table, sqlstate, message, .. } = problem;
             let message = message.as_deref().unwrap_or("a value of the row is the cause");
             format!(
@@ -99,8 +105,27 @@ impl Upkeep {
                  notify_gateway.watch() again"
             )
         });
-        self.health.records(reasons.collect());
+        let triggers = silent.iter().map(|(table, trigger)| {
+            let (state, remedy) = if trigger == "no trigger" {
+                let name = table.replace('\'', "''");
+                let call =
+                    format!("call notify_gateway.watch('{name}') with what it was given before");
+                ("it has no trigger", format!("{call} (notify_gateway.watched has it)"))
+            } else {
+                let on = format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER");
+                ("its trigger is off", format!("{on} \"00_notify_gateway\""))
+            };
+            format!("rows of {table} make no event: {state}; {remedy}")
+        });
+        self.health.records(said.chain(triggers).collect());
         let mut known = HashSet::new();
+        for key in silent {
+            if !told.contains(&key) {
+                let (table, trigger) = &key;
+                tracing::error!(table, trigger, "a watched table has no trigger that fires");
+            }
+            known.insert(key);
+        }
         for RecordProblem { table, sqlstate, message, count } in problems {
             let key = (table, sqlstate);
             if !told.contains(&key) && !known.contains(&key) {

@@ -107,6 +107,41 @@ async fn a_row_that_makes_no_event_fails_no_write_and_is_shown_until_it_is_mende
 }
 
 #[tokio::test]
+async fn a_table_that_takes_the_place_of_another_is_missed_until_it_is_watched() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "100ms"]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    database
+        .psql(
+            "CREATE TABLE fresh (LIKE notifications INCLUDING ALL);
+             ALTER TABLE notifications RENAME TO archive;
+             ALTER TABLE fresh RENAME TO notifications",
+        )
+        .await;
+    database.insert(user, "unheard").await;
+    eventually("it is said", async || {
+        let (status, said) = gateway.readyz_strict().await;
+        status == 503 && said.contains("notify_gateway.watch('public.notifications')")
+    })
+    .await;
+    assert_eq!(gateway.readyz().await.0, 200);
+    database.psql("SELECT notify_gateway.watch('notifications')").await;
+    database.insert(user, "heard").await;
+    assert_eq!(stream.titles(1).await.0, ["heard"]);
+    eventually("it is well", async || gateway.readyz_strict().await.0 == 200).await;
+    let watched = "SELECT relation, trigger FROM notify_gateway.watched ORDER BY relation";
+    assert_eq!(database.psql(watched).await.trim(), "archive|always\nnotifications|always");
+
+    database.psql("ALTER TABLE notifications DISABLE TRIGGER USER").await;
+    eventually("what is off is said, too", async || {
+        let (status, said) = gateway.readyz_strict().await;
+        status == 503 && said.contains("ALTER TABLE public.notifications ENABLE ALWAYS TRIGGER")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn keys_that_are_too_long_make_no_event_and_fail_no_write() {
     let database = Database::new().await;
     database

@@ -249,6 +249,15 @@ impl PostgresTransaction {
         self.run(async |client| upkeep::problems(client).await).await
     }
 
+    /// Watched tables that have no trigger that fires, and what is the matter.
+    ///
+    /// # Errors
+    ///
+    /// As the others.
+    pub async fn silent_tables(&mut self) -> Result<Vec<(String, String)>, StoreError> {
+        self.run(async |client| upkeep::silent_tables(client).await).await
+    }
+
     /// How large the log is.
     ///
     /// # Errors

@@ -181,6 +181,16 @@ pub(super) async fn problems(client: &Client) -> Result<Vec<RecordProblem>, Stor
     rows.iter().map(problem).collect()
 }
 
+/// Tables whose rows make no event, since their trigger is missing or does not fire,
+/// and what `notify_gateway.watched` says of it.
+pub(super) async fn silent_tables(client: &Client) -> Result<Vec<(String, String)>, StoreError> {
+    const SQL: &str = "
+        SELECT relation, trigger FROM notify_gateway.watched
+        WHERE trigger IN ('no trigger', 'disabled', 'replica') ORDER BY relation";
+    let rows = query(client, SQL, &[]).await?;
+    rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?))).collect()
+}
+
 /// How large the log is.
 pub(super) async fn log_size(client: &Client) -> Result<LogSize, StoreError> {
     const SQL: &str = "
