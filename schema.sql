@@ -327,12 +327,17 @@ BEGIN
   $function$;
 
   -- What rings: the first event of a transaction carries itself, where NOTIFY can (8000 bytes), the
-  -- second rings bare, the rest are silent: one look at the log finds them all.
+  -- second rings bare, the rest are silent: one look at the log finds them all. What is never rung
+  -- for counts as the first, so that nothing of its transaction comes before it.
   CREATE OR REPLACE FUNCTION notify_gateway.ring_source(
     ring text, who text, json text, channel text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
   AS $function$
-    SELECT CASE ring WHEN 'never' THEN '' ELSE
+    SELECT CASE ring WHEN 'never' THEN
+      $template$IF pg_catalog.octet_length(pg_catalog.current_setting('notify_gateway.rung', true))
+       OPERATOR(pg_catalog.>) 0 IS NOT TRUE THEN
+      PERFORM pg_catalog.set_config('notify_gateway.rung', '1', true);
+    END IF;$template$ ELSE
       replace(replace($template$rung := pg_catalog.current_setting('notify_gateway.rung', true);
     IF rung IS NULL OR rung OPERATOR(pg_catalog.<>) '2' THEN
       payload := {PAYLOAD};

@@ -161,3 +161,31 @@ async fn a_change_right_behind_one_of_many_rows_is_the_last_that_is_told_of_its_
         assert_eq!(of_row, [format!("all {round}"), format!("one {round}")]);
     }
 }
+
+#[tokio::test]
+async fn what_is_never_rung_for_comes_before_what_its_transaction_rings_for_later() {
+    let database = Database::new().await;
+    database
+        .psql(
+            "CREATE TABLE silent (id int, user_id text, title text);
+             SELECT notify_gateway.watch('silent', ring => 'never')",
+        )
+        .await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    for round in 0..3 {
+        database
+            .client
+            .batch_execute(&format!(
+                "BEGIN;
+                 INSERT INTO silent VALUES (1, '{user}', 'first');
+                 INSERT INTO notifications (user_id, title, message) VALUES ('{user}', 'second', '');
+                 INSERT INTO notifications (user_id, title, message) VALUES ('{user}', 'third', '');
+                 COMMIT"
+            ))
+            .await
+            .unwrap();
+        assert_eq!(stream.titles(3).await.0, ["first", "second", "third"], "round {round}");
+    }
+}
