@@ -45,9 +45,15 @@ async fn a_sweep_and_a_replay_read_only_what_is_wanted_even_for_a_forged_cursor(
 
     // An honest cursor, and one with as many holes as fit into it.
     let snapshot = database.psql("SELECT pg_current_snapshot()").await;
-    let xmax: u64 = snapshot.split(':').nth(1).unwrap().parse().unwrap();
-    let holes: Vec<String> = (0..800).map(|n| (xmax - 1700 + 2 * n).to_string()).collect();
-    let forged: Snapshot = format!("{}:{xmax}:{}", holes[0], holes.join(",")).parse().unwrap();
+    let mut bounds = snapshot.split(':').map(|number| number.parse::<u64>());
+    let [Some(Ok(xmin)), Some(Ok(xmax))] = [bounds.next(), bounds.next()] else {
+        panic!("no snapshot: {snapshot}")
+    };
+    // The open transaction is the first of the holes: nobody has seen it yet.
+    let holes: Vec<String> =
+        (xmin..xmax - 100).step_by(2).take(800).map(|xact| xact.to_string()).collect();
+    assert!(holes.len() > 500, "{snapshot}");
+    let forged: Snapshot = format!("{xmin}:{xmax}:{}", holes.join(",")).parse().unwrap();
     let mut text = Vec::new();
     assert!(Cursor::new(epoch, forged.into()).encode(&mut text));
     let log = server.data_directory().with_file_name("log");
@@ -68,7 +74,12 @@ async fn a_sweep_and_a_replay_read_only_what_is_wanted_even_for_a_forged_cursor(
     };
     eventually("both are in the server's log", async || {
         let plans = of_gateway(&plans().await);
-        for p in &plans { eprintln!("XX {}", p.trim_start().chars().take(110).collect::<String>().replace('\n', " ")); }
+        for p in &plans {
+            eprintln!(
+                "XX {}",
+                p.trim_start().chars().take(110).collect::<String>().replace('\n', " ")
+            );
+        }
         eprintln!("XX ====");
         plans.iter().filter(|plan| is_replay(&plan.as_str())).count() >= 2
             && plans.iter().any(|plan| is_sweep(&plan.as_str()))
