@@ -74,13 +74,6 @@ async fn a_sweep_and_a_replay_read_only_what_is_wanted_even_for_a_forged_cursor(
     };
     eventually("both are in the server's log", async || {
         let plans = of_gateway(&plans().await);
-        for p in &plans {
-            eprintln!(
-                "XX {}",
-                p.trim_start().chars().take(110).collect::<String>().replace('\n', " ")
-            );
-        }
-        eprintln!("XX ====");
         plans.iter().filter(|plan| is_replay(&plan.as_str())).count() >= 2
             && plans.iter().any(|plan| is_sweep(&plan.as_str()))
     })
