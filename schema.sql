@@ -63,8 +63,9 @@ BEGIN
   END IF;
 
   -- ── 2. Who owns it ───────────────────────────────────────────────────────────────────────────
-  -- The trigger's function runs as its owner, whoever writes: that owner is a role that has nothing
-  -- else. Where it cannot be made, whoever runs this file owns everything.
+  -- The trigger's function runs with the rights of its owner, whoever writes. So the owner is a role
+  -- that owns this schema and has no other rights. If that role cannot be created, the role that runs
+  -- this file owns the schema.
 
   SELECT nspowner::regrole::name INTO owner FROM pg_namespace WHERE nspname = 'notify_gateway';
   IF owner IS NULL THEN
@@ -795,9 +796,9 @@ $template$;
     notify_gateway.resolve(regclass, text, text) FROM PUBLIC;
 
   -- ── 6. Events from the future ────────────────────────────────────────────────────────────────
-  -- After a dump and restore into another cluster, events carry transaction numbers this one has not
-  -- reached: it would count them as new for ever. The log begins anew, and clients with it. To know
-  -- that there are none costs one look at the end of the index, and no write.
+  -- After a dump and restore into another cluster, events carry transaction numbers that this cluster
+  -- has not reached yet: they would count as new for ever. So the log is emptied, and clients get a
+  -- resync. Where no such event exists, this costs one look at the end of the index and no write.
 
   IF (SELECT e.xact_id FROM notify_gateway.event AS e ORDER BY e.xact_id DESC LIMIT 1)
      >= pg_snapshot_xmax(pg_current_snapshot()) THEN
@@ -863,8 +864,8 @@ $template$;
   END LOOP;
 
   -- ── 8. The table ─────────────────────────────────────────────────────────────────────────────
-  -- Made where there is none. One of this shape is watched as it is; of another one it has to be said
-  -- what is what.
+  -- Created if it is missing. An existing table of this shape is watched as it is. For a table of
+  -- another shape, watch() has to be told which column is what.
 
   IF to_regclass('public.notifications') IS NULL
      AND NOT has_schema_privilege('public', 'CREATE') THEN

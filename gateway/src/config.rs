@@ -48,7 +48,7 @@ impl DatabaseSettings {
     ///
     /// # Errors
     ///
-    /// There is none, or its URL cannot be used.
+    /// No database URL is set, or it cannot be used.
     pub fn database(&self) -> Result<Database, ConfigError> {
         const SETTING: &str = "--database-url (DATABASE_URL, DATABASE_URL_FILE)";
         let file = self.database_url_file.as_deref();

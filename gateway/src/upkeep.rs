@@ -43,7 +43,8 @@ impl Upkeep {
     /// Works, for as long as it is polled.
     pub async fn run(self) -> Infallible {
         let interval = MAX_INTERVAL.min(self.retention / PER_RETENTION);
-        let mut erased = Cursor::new(0, Arc::new(Snapshot::empty()));
+        let nothing = || Cursor::new(0, Arc::new(Snapshot::empty()));
+        let mut erased = nothing();
         let mut told = HashSet::new();
         let mut is_failing = false;
         loop {
@@ -56,7 +57,7 @@ impl Upkeep {
                     }
                     is_failing = true;
                     // After a crash transaction numbers may be given out again.
-                    erased = Cursor::new(0, Arc::new(Snapshot::empty()));
+                    erased = nothing();
                 }
             }
             tokio::time::sleep(interval.saturating_sub(began.elapsed())).await;

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::support::{Database, TestGateway, default_schema};
 
-/// Runs a script of `tests/tools` in the tools' own Python; `false`, loudly, where
-/// there is none.
+/// Runs a script of `tests/tools` in the tools' own Python. Without that Python it says
+/// so and returns `false`.
 fn run(script: &str, arguments: &[&str], database: &Database) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../target/migration-tools/bin/python");

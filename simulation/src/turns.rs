@@ -65,7 +65,7 @@ impl Turns {
         self.0.lock().connections.retain(|other| !Arc::ptr_eq(other, connection));
     }
 
-    /// One of the connections breaks. `false`: there is none.
+    /// Breaks one of the connections. `false` when no connection is open.
     pub fn cut(&self, dice: &mut fastrand::Rng) -> bool {
         let state = self.0.lock();
         if state.connections.is_empty() {

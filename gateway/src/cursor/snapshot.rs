@@ -19,7 +19,7 @@ pub(super) const MAX_NUMBER_BYTES: usize = 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     xmax: u64,
-    /// The holes: ascending, none of them 0 or `xmax - 1`, all below `xmax`.
+    /// The holes, in ascending order: each above 0 and below `xmax - 1`.
     xip: Box<[u64]>,
 }
 

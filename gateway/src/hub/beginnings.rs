@@ -16,7 +16,7 @@ const APART: Duration = Duration::from_millis(250);
 pub(super) struct Beginnings<T>(VecDeque<(Instant, T)>);
 
 impl<T> Beginnings<T> {
-    /// There is none.
+    /// An empty list.
     pub(super) fn new() -> Self {
         Self(VecDeque::new())
     }

@@ -204,7 +204,7 @@ impl Parameters {
     }
 }
 
-/// A parameter's name as the log may show it: what is no name that we know may be
+/// A parameter's name as the log may show it. An unknown name is left out: it may be
 /// a part of a password whose `&` was not escaped.
 fn printable(key: &str) -> String {
     let is_known = KNOWN.iter().any(|known| known.eq_ignore_ascii_case(key));

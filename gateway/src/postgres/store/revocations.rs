@@ -81,7 +81,7 @@ fn decode(
     let first = rows.first().ok_or(StoreError::Number)?;
     let mut found = Vec::new();
     for row in rows {
-        // A text that is no user names nobody.
+        // A text that cannot be a user id revokes nothing.
         let user = column::<Option<&str>>(row, 4)?.and_then(|user| user.parse().ok());
         if let Some(user) = user {
             found.push(Revocation { user, before: column(row, 5)? });

@@ -66,7 +66,7 @@ pub(super) async fn unseen(
     }
     let mut unseen = Vec::with_capacity(rows.len());
     for row in &rows {
-        // Nobody has a user that is none: somebody typed into the log.
+        // Somebody wrote a user id into the log that no token can have: skipped.
         if let Ok(user) = column::<&str>(row, 2)?.parse() {
             unseen.push((RowKey { xact: xact(column(row, 0)?)?, seq: column(row, 1)? }, user));
         }
