@@ -173,8 +173,8 @@ BEGIN
       beat      bigint  NOT NULL DEFAULT 0,      -- counts the updates
       beat_at   timestamptz,                     -- when the last one was made
       flushed   xid8,                            -- transaction numbers below are on disk for good
-      epoch     integer NOT NULL DEFAULT 0,      -- the current one; 0: no gateway has run here yet
-      pruned_below xid8                          -- events of older transactions may be gone
+      pruned_below xid8,                         -- events of older transactions may be gone
+      id        uuid    NOT NULL DEFAULT gen_random_uuid()  -- which database this is
     ) WITH (
       fillfactor = 10, vacuum_truncate = false,
       autovacuum_vacuum_threshold  = 1000,   autovacuum_vacuum_scale_factor  = 0,
@@ -193,18 +193,22 @@ BEGIN
     COMMENT ON TABLE notify_gateway.checkpoint IS 'transactions before xact had ended at that time';
   END IF;
 
-  -- A stretch of time in which transaction numbers only went up. A failover, a restore to a point
-  -- in time or pg_upgrade starts another; a gateway that finds itself in a new one adds the row.
+  -- A life of the server, in which transaction numbers only went up: it begins with each start, each
+  -- recovery from a crash and each promotion. The first gateway that finds itself in a new one adds
+  -- the row.
   IF to_regclass('notify_gateway.epoch') IS NULL THEN
     CREATE TABLE notify_gateway.epoch (
-      epoch             integer PRIMARY KEY CHECK (epoch > 0),
-      system_identifier bigint NOT NULL,         -- of the cluster, pg_control_system()
-      timeline          text   NOT NULL,         -- of its WAL, eight hexadecimal digits
+      place             integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+      epoch             integer NOT NULL UNIQUE,  -- current_epoch()
+      system_identifier bigint,                  -- of the cluster; null: this service does not say
+      timeline          text,                    -- of its WAL, eight hexadecimal digits; likewise
+      relation          oid     NOT NULL,        -- this table's; pg_upgrade keeps it, a copy has another
       first_xact        xid8,                    -- older cursors are cut back to this number; null:
                                                  -- they cannot be read any more (dump and restore)
+      is_restart        boolean NOT NULL,        -- and what they say of single rows still holds
       started_at        timestamptz NOT NULL DEFAULT now()
     );
-    COMMENT ON TABLE notify_gateway.epoch IS 'where transaction numbers went back, and to what';
+    COMMENT ON TABLE notify_gateway.epoch IS 'where transaction numbers may have gone back, and to what';
   END IF;
 
   -- Log out everywhere: INSERT INTO notify_gateway.revocation (user_id) VALUES ('…') ends the
@@ -788,6 +792,152 @@ $template$;
         SELECT p.sqlstate, p.message, p.at FROM notify_gateway.problem AS p
          WHERE p.watch = w.id ORDER BY p.at DESC LIMIT 1) AS p ON true;
 
+  -- ── 6. The server's life, and a cursor beside a list ─────────────────────────────────────────
+
+  -- The number of the server's present life. After a crash within one start, the place in the WAL
+  -- that the recovery ended at is another; services that do not tell it restart for a crash.
+  CREATE OR REPLACE FUNCTION notify_gateway.current_epoch() RETURNS integer
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      recovered pg_lsn;
+    BEGIN
+      BEGIN
+        recovered := pg_last_wal_replay_lsn();
+      EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
+        NULL;
+      END;
+      RETURN 1 + (hashtextextended(
+        concat_ws(' ', s.id, date_part('epoch', pg_postmaster_start_time()), recovered), 0)
+        & 2147483645)::integer FROM notify_gateway.state AS s;
+    END
+  $function$;
+
+  -- Begins an epoch if the server's life is another than the last one's, and returns the current one.
+  -- Cursors of before are cut back to what was on disk for good: numbers above may have been given
+  -- out anew. On the same cluster and timeline every committed row is there, with its number; on
+  -- another timeline (a promotion) a row of another transaction may have it. In another cluster the
+  -- numbers mean the same only if they go on from there (pg_upgrade).
+  CREATE OR REPLACE FUNCTION notify_gateway.begin_epoch() RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      flushed xid8;
+      last    notify_gateway.epoch;
+      life    notify_gateway.epoch;
+    BEGIN
+      -- One gateway at a time; the others then find what the first has written.
+      SELECT s.flushed INTO STRICT flushed FROM notify_gateway.state AS s FOR UPDATE;
+      SELECT e.* INTO last FROM notify_gateway.epoch AS e ORDER BY e.place DESC LIMIT 1;
+      life.epoch := notify_gateway.current_epoch();
+      IF last.epoch = life.epoch THEN
+        RETURN life.epoch;
+      END IF;
+      BEGIN
+        life.system_identifier := c.system_identifier FROM pg_control_system() AS c;
+        life.timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+      EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
+        NULL;
+      END;
+      life.relation := 'notify_gateway.epoch'::regclass;
+      IF last.relation = life.relation AND pg_current_xact_id() > flushed THEN
+        life.first_xact := (flushed::text::numeric + 1)::text::xid8;
+      END IF;
+      life.is_restart := coalesce((last.system_identifier, last.timeline)
+                                  = (life.system_identifier, life.timeline), false);
+      -- By a chance of one in two thousand million another life has had this number.
+      DELETE FROM notify_gateway.epoch AS e WHERE e.epoch = life.epoch;
+      INSERT INTO notify_gateway.epoch
+             (epoch, system_identifier, timeline, relation, first_xact, is_restart)
+      VALUES (life.epoch, life.system_identifier, life.timeline, life.relation, life.first_xact,
+              life.is_restart);
+      UPDATE notify_gateway.state SET flushed = pg_current_xact_id();
+      RETURN life.epoch;
+    END
+  $function$;
+
+  -- The cursor of a client whose list is read in this transaction (REPEATABLE READ), or in this very
+  -- statement: its stream begins exactly behind that list. Null on a standby. Who is to call it needs
+  -- GRANT USAGE ON SCHEMA notify_gateway; it tells nothing of anybody's events.
+  --
+  -- It claims what no crash can take back: what was on disk for good when a gateway last wrote
+  -- state.flushed, and the transactions since then that this snapshot sees and that have events, up to
+  -- the last seq given out. Where these are too many, it claims the snapshot as it is: a crash within
+  -- the next second then has the gateway cut it back, and a few events come twice.
+  --
+  --     epoch : xmax : holes : seq : transactions : own transaction : its seq .
+  --
+  -- A list is ascending, its first number whole, the others distances from the one before.
+  CREATE OR REPLACE FUNCTION notify_gateway.cursor() RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      snapshot pg_snapshot;
+      xmax     xid8;
+      flushed  xid8;
+      holes    xid8[];
+      singly   xid8[];
+      last_seq bigint;
+      own      xid8;
+      own_seq  bigint;
+    BEGIN
+      IF pg_is_in_recovery() THEN
+        RETURN NULL;
+      END IF;
+      snapshot := pg_current_snapshot();
+      xmax := pg_snapshot_xmax(snapshot);
+      flushed := s.flushed FROM notify_gateway.state AS s;
+      last_seq := s.last_value FROM notify_gateway.seq AS s;
+      -- One's own events are had as far as they are written; a snapshot does not say so.
+      own := pg_current_xact_id_if_assigned();
+      IF EXISTS (SELECT FROM notify_gateway.event AS e WHERE e.xact_id = own) THEN
+        own_seq := currval('notify_gateway.seq');
+      END IF;
+      -- From one transaction to the next: one look at the index for each, however many rows it has.
+      IF xmax > flushed THEN
+        WITH RECURSIVE later AS (
+          (SELECT e.xact_id, 1 AS number FROM notify_gateway.event AS e
+            WHERE e.xact_id > flushed ORDER BY e.xact_id LIMIT 1)
+          UNION ALL
+          SELECT n.xact_id, later.number + 1 FROM later, LATERAL (
+            SELECT e.xact_id FROM notify_gateway.event AS e
+             WHERE e.xact_id > later.xact_id ORDER BY e.xact_id LIMIT 1) AS n
+           WHERE later.number < 101)
+        SELECT array_agg(l.xact_id ORDER BY l.xact_id) INTO singly FROM later AS l
+         WHERE l.xact_id IS DISTINCT FROM own;
+        IF coalesce(cardinality(singly), 0) <= 100 THEN
+          xmax := (flushed::text::numeric + 1)::text::xid8;
+        ELSE
+          singly := NULL;
+        END IF;
+      END IF;
+      holes := ARRAY(SELECT x FROM (SELECT pg_snapshot_xip(snapshot) UNION SELECT own) AS h (x)
+                      WHERE x < xmax ORDER BY x);
+      -- A gateway takes 2048 characters. Of more holes than fit, the oldest are kept.
+      IF cardinality(holes) > 80 THEN
+        xmax := coalesce((
+          SELECT h.x FROM (
+            SELECT d.x, sum(length(d.distance::text) + 1) OVER (ORDER BY d.x) AS length
+              FROM (SELECT x, x::text::numeric - lag(x::text::numeric, 1, 0) OVER (ORDER BY x) AS distance
+                      FROM unnest(holes) AS x) AS d) AS h
+           WHERE h.length > 1200 ORDER BY h.x LIMIT 1), xmax);
+        holes := ARRAY(SELECT x FROM unnest(holes) AS x WHERE x < xmax ORDER BY x);
+      END IF;
+      RETURN concat_ws(':', notify_gateway.current_epoch(), xmax, notify_gateway.distances(holes),
+                       last_seq, notify_gateway.distances(singly),
+                       coalesce(CASE WHEN own_seq IS NOT NULL THEN own::text END, ''),
+                       coalesce(own_seq::text, '') || '.');
+    END
+  $function$;
+
+  CREATE OR REPLACE FUNCTION notify_gateway.distances(numbers xid8[]) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    SELECT coalesce(string_agg((x::text::numeric - before)::text, ',' ORDER BY x), '')
+      FROM (SELECT x, lag(x::text::numeric, 1, 0::numeric) OVER (ORDER BY x) AS before
+              FROM unnest(numbers) AS x) AS n
+  $function$;
+
   -- Who may run these may have code run as their owner.
   REVOKE EXECUTE ON FUNCTION
     notify_gateway.watch(regclass, text, text, text, json, text, text),
@@ -795,7 +945,7 @@ $template$;
     notify_gateway.trigger_body(regclass, notify_gateway.watch_entry, text),
     notify_gateway.resolve(regclass, text, text) FROM PUBLIC;
 
-  -- ── 6. Events from the future ────────────────────────────────────────────────────────────────
+  -- ── 7. Events from the future ────────────────────────────────────────────────────────────────
   -- After a dump and restore into another cluster, events carry transaction numbers that this cluster
   -- has not reached yet: they would count as new for ever. So the log is emptied, and clients get a
   -- resync. Where no such event exists, this costs one look at the end of the index and no write.
@@ -811,7 +961,7 @@ $template$;
    WHERE r.xact_id >= pg_snapshot_xmax(pg_current_snapshot())
      AND r.xact_id IS DISTINCT FROM pg_current_xact_id_if_assigned();
 
-  -- ── 7. The gateway's role ────────────────────────────────────────────────────────────────────
+  -- ── 8. The gateway's role ────────────────────────────────────────────────────────────────────
   -- It cannot log in. Your login role becomes a member: GRANT notify_gateway TO the_login_role;
 
   PERFORM set_config('role', role_before, true);
@@ -846,6 +996,7 @@ $template$;
                        ('DELETE', 'notify_gateway.checkpoint'),
                        ('SELECT', 'notify_gateway.state'),       ('UPDATE', 'notify_gateway.state'),
                        ('SELECT', 'notify_gateway.epoch'),       ('INSERT', 'notify_gateway.epoch'),
+                       ('DELETE', 'notify_gateway.epoch'),
                        ('SELECT', 'notify_gateway.revocation')) AS t (privilege, relation)
           JOIN pg_class AS c ON c.oid = t.relation::regclass
       ) AS g (privilege, object, acl, owner, type)
@@ -863,7 +1014,7 @@ $template$;
     END;
   END LOOP;
 
-  -- ── 8. The table ─────────────────────────────────────────────────────────────────────────────
+  -- ── 9. The table ─────────────────────────────────────────────────────────────────────────────
   -- Created if it is missing. An existing table of this shape is watched as it is. For a table of
   -- another shape, watch() has to be told which column is what.
 

@@ -202,7 +202,7 @@ impl Stage {
             .map(|row| Ok((row.get::<_, Uuid>(0), row.get::<_, &str>(1).parse::<u64>()?)))
             .collect::<anyhow::Result<HashMap<_, _>>>()?;
         // The first timeline is the one of initdb; each promotion begins one.
-        let epochs = "SELECT timeline, min(first_xact::text::numeric)::text \
+        let epochs = "SELECT timeline, min(first_xact::text::numeric) FILTER (WHERE NOT is_restart)::text \
                       FROM notify_gateway.epoch GROUP BY timeline";
         let mut clamps = BTreeMap::new();
         for row in client.query(epochs, &[]).await? {

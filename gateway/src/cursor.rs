@@ -14,6 +14,7 @@
 //! to give (a list too long, another history), the set shrinks.
 
 mod encoding;
+mod listed;
 mod snapshot;
 #[cfg(test)]
 mod strategies;
@@ -147,6 +148,11 @@ impl Cursor {
         self.snapshot = Arc::new(self.snapshot.clamp(first));
         self.parts.retain(|part| part.xact < first);
         self.recents.retain(|recent| recent.xact < first);
+    }
+
+    /// Takes the cursor over into a later epoch, in which all that it claims still holds.
+    pub fn enter(&mut self, epoch: u32) {
+        self.epoch = epoch;
     }
 
     /// The rows that snapshot and parts leave, as ascending, disjoint ranges of the index on

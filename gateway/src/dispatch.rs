@@ -282,7 +282,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        horizon::{Epoch, Epochs, History},
+        horizon::{Epoch, Epochs},
         hub::{HubLimits, Received, Subscription},
     };
 
@@ -318,8 +318,8 @@ mod tests {
 
     fn horizon(watermark: &str) -> Horizon {
         let watermark = Arc::new(watermark.parse().unwrap());
-        let epochs = Epochs::new(vec![Epoch { number: 1, first: None }]);
-        Horizon { history: History::default(), watermark, epochs }
+        let epochs = Epochs::new(vec![Epoch { number: 1, first: None, is_restart: false }]);
+        Horizon { watermark, epochs }
     }
 
     /// How many rows the stream is given, or `None` if it is sent to the table.

@@ -245,14 +245,13 @@ mod tests {
     use super::*;
     use crate::{
         cursor::Snapshot,
-        horizon::{Epoch, Epochs, History},
+        horizon::{Epoch, Epochs},
     };
 
     fn horizon(watermark: Snapshot) -> Arc<Horizon> {
         Arc::new(Horizon {
-            history: History::default(),
             watermark: Arc::new(watermark),
-            epochs: Epochs::new(vec![Epoch { number: 1, first: None }]),
+            epochs: Epochs::new(vec![Epoch { number: 1, first: None, is_restart: false }]),
         })
     }
 

@@ -8,8 +8,6 @@ use crate::cursor::{Cursor, Snapshot};
 /// What every cursor that leaves the gateway is measured by.
 #[derive(Clone, Debug)]
 pub struct Horizon {
-    /// The history that the current epoch's transaction numbers belong to.
-    pub history: History,
     /// A snapshot that no crash of Postgres takes back, and all of whose rows
     /// have been offered to the streams that were open.
     pub watermark: Arc<Snapshot>,
@@ -30,11 +28,9 @@ impl Horizon {
     /// When it is of no epoch that is known here, or of one whose transaction
     /// numbers mean nothing any more.
     pub fn adopt(&self, cursor: &mut Cursor) -> Result<(), Resync> {
-        if self.is_of_epoch(cursor) {
-            return Ok(());
+        for epoch in self.epochs.since(cursor.epoch()).ok_or(Resync::Foreign)? {
+            epoch.adopt(cursor)?;
         }
-        let first = self.epochs.first_since(cursor.epoch()).ok_or(Resync::Foreign)?;
-        cursor.clamp(self.epochs.current(), first);
         Ok(())
     }
 
@@ -44,40 +40,46 @@ impl Horizon {
     }
 }
 
-/// Which cluster, and which line of its history: a promotion and a restore to a
-/// point in time begin a new one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct History {
-    /// The cluster's system identifier.
-    pub system: i64,
-    /// The timeline, as the names of WAL files have it.
-    pub timeline: String,
-}
-
-/// Stretches of time in which transaction numbers only went up. A failover, a
-/// restore to a point in time or pg_upgrade starts another.
+/// The epochs of a database, in their order. Each is a life of a server, in which
+/// transaction numbers only went up: it begins with each start, each recovery from a
+/// crash and each promotion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epochs(Arc<[Epoch]>);
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch {
-    /// Its number; they go up by any step.
+    /// Its number: any but 0, and another for each.
     pub number: u32,
-    /// Transactions from this one on are others than the epochs before knew by
+    /// Transactions from this one on may be others than the epochs before knew by
     /// that number. `None`: no older cursor means anything here.
     pub first: Option<u64>,
+    /// Whether it began with a restart of the same server, which has all rows that were
+    /// committed, each in its place.
+    pub is_restart: bool,
+}
+
+impl Epoch {
+    /// Brings a cursor of the epoch before into this one.
+    fn adopt(&self, cursor: &mut Cursor) -> Result<(), Resync> {
+        let first = self.first.ok_or(Resync::Foreign)?;
+        // Rows that were delivered before the flush that follows them are beyond `first`,
+        // and are still there. But a snapshot beyond it is of a future that this database
+        // has not had, and what comes with such a one is not to be believed either: the
+        // data directory was set back.
+        if self.is_restart && cursor.snapshot().xmax() <= first {
+            cursor.enter(self.number);
+        } else {
+            cursor.clamp(self.number, first);
+        }
+        Ok(())
+    }
 }
 
 impl Epochs {
-    /// The epochs in ascending order, the current one last.
+    /// The epochs in their order, the current one last.
     pub fn new(epochs: Vec<Epoch>) -> Self {
         Self(epochs.into())
-    }
-
-    /// Whether there has been an epoch of this number.
-    pub fn include(&self, number: u32) -> bool {
-        self.0.iter().any(|epoch| epoch.number == number)
     }
 
     /// The number of the current one; 0 before there is any.
@@ -85,13 +87,10 @@ impl Epochs {
         self.0.last().map_or(0, |epoch| epoch.number)
     }
 
-    /// The least transaction that was given out anew since epoch `number`.
-    fn first_since(&self, number: u32) -> Option<u64> {
-        let place = self.0.iter().position(|epoch| epoch.number == number)?;
-        self.0[place + 1..]
-            .iter()
-            .map(|epoch| epoch.first)
-            .try_fold(u64::MAX, |least, first| first.map(|first| least.min(first)))
+    /// Those that came after epoch `number`; `None` when that one is not known.
+    fn since(&self, number: u32) -> Option<&[Epoch]> {
+        let place = self.0.iter().rposition(|epoch| epoch.number == number)?;
+        Some(&self.0[place + 1..])
     }
 }
 
@@ -126,11 +125,11 @@ mod tests {
     use crate::cursor::RowKey;
 
     fn horizon(epochs: &[(u32, Option<u64>)]) -> Horizon {
-        let epochs = epochs.iter().map(|&(number, first)| Epoch { number, first }).collect();
+        let epochs =
+            epochs.iter().map(|&(number, first)| Epoch { number, first, is_restart: false });
         Horizon {
-            history: History::default(),
             watermark: Arc::new("200:200:".parse().unwrap()),
-            epochs: Epochs::new(epochs),
+            epochs: Epochs::new(epochs.collect()),
         }
     }
 
@@ -155,6 +154,26 @@ mod tests {
         let mut of_three = cursor(3);
         assert_eq!(horizon.adopt(&mut of_three), Ok(()));
         assert!(of_three.covers(row(149)));
+    }
+
+    #[test]
+    fn after_a_restart_a_cursor_keeps_the_rows_beyond_the_last_flush() {
+        let epochs = vec![
+            Epoch { number: 7, first: None, is_restart: false },
+            Epoch { number: 3, first: Some(150), is_restart: true },
+        ];
+        let watermark = Arc::new("200:200:".parse().unwrap());
+        let horizon = Horizon { watermark, epochs: Epochs::new(epochs) };
+        let mut flushed = cursor(7);
+        assert!(flushed.record(row(151)));
+        assert_eq!(horizon.adopt(&mut flushed), Ok(()));
+        assert_eq!(flushed.epoch(), 3);
+        assert!(flushed.covers(row(149)) && flushed.covers(row(151)) && !flushed.covers(row(150)));
+        // Of a future that is not there any more.
+        let mut beyond = Cursor::new(7, Arc::new("160:160:".parse().unwrap()));
+        assert!(beyond.record(row(161)));
+        assert_eq!(horizon.adopt(&mut beyond), Ok(()));
+        assert!(beyond.covers(row(149)) && !beyond.covers(row(150)) && !beyond.covers(row(161)));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use self::{beginnings::Beginnings, outbox::Outbox};
 use crate::{
     cursor::Snapshot,
     feed::{LiveRow, Row},
-    horizon::{Epochs, History, Horizon},
+    horizon::{Epochs, Horizon},
     notification::UserId,
     outcome::{Refusal, StreamEnd},
     revocation::Revocation,
@@ -69,11 +69,7 @@ impl Hub {
     pub fn new(limits: HubLimits) -> Arc<Self> {
         // Sees nothing: streams are opened only once there is a real one.
         let nothing = Snapshot::empty();
-        let horizon = Horizon {
-            history: History::default(),
-            watermark: Arc::new(nothing),
-            epochs: Epochs::new(Vec::new()),
-        };
+        let horizon = Horizon { watermark: Arc::new(nothing), epochs: Epochs::new(Vec::new()) };
         Arc::new(Self {
             limits,
             streams: Mutex::default(),

@@ -23,7 +23,7 @@ use crate::{
     error::chain,
     feed::{Page, Row},
     health::Health,
-    horizon::{Epochs, Horizon, Resync},
+    horizon::{Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
     store::{PageRequest, PageRows, Pages, Store, StoreError, Transaction},
@@ -124,7 +124,6 @@ impl<S: Store> Worker<S> {
                 // A stream that has gone meanwhile needs no page.
                 Reply::Now(answer) => drop(request.answer.send(answer)),
                 Reply::NextQuery => replays.give_back([request]),
-                Reply::AfterSweep => replays.postpone(request),
             }
         }
     }
@@ -178,31 +177,20 @@ impl<S: Store> Worker<S> {
         let horizon = hub.horizon();
         let mut transaction = store.begin().await?;
         let standing = transaction.standing().await?;
-        if standing.history != horizon.history {
+        if standing.epoch != horizon.epochs.current() {
             // The sweep finds it as well, and begins the epoch.
             hub.requests.ask();
-            return Err(StoreError::OtherHistory);
+            return Err(StoreError::OtherEpoch);
         }
-        let mut news: Option<Epochs> = None;
         let mut readings = Vec::with_capacity(batch.len());
         for request in batch {
             let mut cursor = request.cursor.clone();
             let mut refused = horizon.adopt(&mut cursor).err();
-            let mut is_early = false;
-            if refused.is_some() && !horizon.epochs.include(cursor.epoch()) {
-                // Another gateway may have begun an epoch that is news here.
-                if news.is_none() {
-                    news = Some(transaction.list_epochs().await?);
-                }
-                is_early = news.as_ref().is_some_and(|news| news.include(cursor.epoch()));
-            }
-            if is_early {
-                hub.requests.want_epochs();
-            } else if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
+            if refused.is_none() && !standing.snapshot.contains(cursor.snapshot()) {
                 // A cursor of ours is contained in every later snapshot.
                 refused = Some(Resync::Future);
             }
-            readings.push(Reading { request, cursor, refused, is_early, page: None });
+            readings.push(Reading { request, cursor, refused, page: None });
         }
         self.read_pages(&mut transaction, &mut readings).await?;
         self.refuse_the_long(&mut transaction, &mut readings).await?;
@@ -271,8 +259,6 @@ enum Reply {
     Now(Answer),
     /// The answer of this query was full before it came to its rows.
     NextQuery,
-    /// It has to wait until the next sweep has read the epochs again.
-    AfterSweep,
 }
 
 /// A request on its way to its answer.
@@ -281,14 +267,12 @@ struct Reading<'a> {
     /// The request's cursor in the current epoch.
     cursor: Cursor,
     refused: Option<Resync>,
-    /// Whether its epoch is news here.
-    is_early: bool,
     page: Option<PageRows>,
 }
 
 impl Reading<'_> {
     fn is_readable(&self) -> bool {
-        self.refused.is_none() && !self.is_early
+        self.refused.is_none()
     }
 
     fn page_request(&self) -> PageRequest<'_> {
@@ -296,9 +280,6 @@ impl Reading<'_> {
     }
 
     fn reply(self, horizon: &Arc<Horizon>, metrics: &Metrics) -> Reply {
-        if self.is_early {
-            return Reply::AfterSweep;
-        }
         if let Some(reason) = self.refused {
             return Reply::Now(Err(reason));
         }

@@ -7,7 +7,7 @@ pub use error::{STATEMENT_TIMEOUT, StoreError};
 
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
-    horizon::{Epochs, History},
+    horizon::Epochs,
     notification::{StoredRow, UserId},
 };
 
@@ -58,16 +58,9 @@ pub trait Transaction: Send {
         flush: bool,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The epochs of the database, a new one begun if `history` is not that of
-    /// the last, or if the last is `outlived`.
-    fn epochs(
-        &mut self,
-        history: &History,
-        outlived: Option<u32>,
-    ) -> impl Future<Output = Result<Epochs, StoreError>> + Send;
-
-    /// The epochs as they are.
-    fn list_epochs(&mut self) -> impl Future<Output = Result<Epochs, StoreError>> + Send;
+    /// The epochs of the database; the present one is begun if no gateway has done
+    /// so yet.
+    fn epochs(&mut self) -> impl Future<Output = Result<Epochs, StoreError>> + Send;
 
     /// The next page of each request.
     fn pages(
@@ -91,8 +84,9 @@ pub trait Transaction: Send {
 pub struct Standing {
     /// Its current snapshot.
     pub snapshot: Snapshot,
-    /// Which history its transaction numbers belong to.
-    pub history: History,
+    /// The epoch that its transaction numbers belong to, whether it has begun for the
+    /// gateways or not.
+    pub epoch: u32,
     /// How full the notification queue is, 0 to 1; at 1 commits fail.
     pub queue_usage: f64,
     /// The time there, and when this connection was made, in seconds since 1970. A

@@ -16,13 +16,13 @@ use crate::{
     dispatch::{Dispatch, Signal, Sweep, SweptRow},
     error::chain,
     health::Health,
-    horizon::{History, Horizon},
+    horizon::Horizon,
     hub::Hub,
     listener::Restart,
     looks::Looks,
     metrics::Metrics,
     notification::UserId,
-    store::{Standing, Store, StoreError, Transaction},
+    store::{Store, StoreError, Transaction},
 };
 
 /// While nobody is connected, what still has to be done is done this many times
@@ -68,7 +68,6 @@ pub struct Sweeper<S> {
 /// What a sweep knows of those before.
 #[derive(Default)]
 struct State {
-    history: Option<History>,
     flushed: Option<Instant>,
     swept: Option<Swept>,
 }
@@ -166,18 +165,9 @@ impl<S: Store> Sweeper<S> {
         let standing = transaction.standing().await?;
         self.metrics.notify_queue_usage(standing.queue_usage);
         let horizon = self.hub.horizon();
-        // A copy of the data directory brings an older state back on the same
-        // timeline: then what was sure is not there.
-        let is_set_back = !standing.snapshot.contains(&horizon.watermark);
-        let is_other = state.history.as_ref() != Some(&standing.history);
-        if is_other || is_set_back || self.hub.requests.take_epochs_wanted() {
-            let known = state.history.as_ref().map(|_| horizon.epochs.current());
-            let outlived = known.filter(|_| is_set_back && !is_other);
-            let history = standing.history.clone();
-            self.begin_epoch(transaction, standing, outlived).await?;
-            // Only now: an attempt that fails has to be made again as it was.
-            state.history = Some(history);
+        if standing.epoch != horizon.epochs.current() {
             state.swept = None;
+            self.begin_epoch(transaction, standing.snapshot).await?;
             return Ok(Outcome::Unflushed { is_dirty: was_dirty });
         }
         let before = match state.swept.take() {
@@ -211,21 +201,19 @@ impl<S: Store> Sweeper<S> {
         }
     }
 
-    /// The start, and a database whose transaction numbers are others: the
-    /// watermark begins anew, as durable as any.
+    /// The start, and a server that has begun another life: the watermark begins
+    /// anew, as durable as any.
     async fn begin_epoch(
         &self,
         mut transaction: S::Transaction,
-        standing: Standing,
-        outlived: Option<u32>,
+        snapshot: Snapshot,
     ) -> Result<(), StoreError> {
-        let epochs = transaction.epochs(&standing.history, outlived).await?;
+        let epochs = transaction.epochs().await?;
         transaction.probe(&format!("{}:0", self.nonce), true).await?;
         transaction.commit().await?;
-        tracing::info!(epoch = epochs.current(), "following the database's history");
-        let Standing { history, snapshot, .. } = standing;
+        tracing::info!(epoch = epochs.current(), "following the database");
         let watermark = Arc::new(snapshot);
-        self.dispatch.take(Signal::Epoch(Horizon { history, watermark, epochs }));
+        self.dispatch.take(Signal::Epoch(Horizon { watermark, epochs }));
         self.hub.requests.ask();
         Ok(())
     }

@@ -190,7 +190,7 @@ impl Postgres {
             }
             // A client that is there too early is told FATAL as well.
             let is_fatal = |line: &str| {
-                line.contains("FATAL:") && !line.contains("the database system is starting up")
+                line.contains("FATAL:") && !line.contains("FATAL:  the database system is ")
             };
             // The guard ends by itself only where there is no cluster.
             let failed = said.lines().any(is_fatal) || child.try_wait()?.is_some();

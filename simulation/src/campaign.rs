@@ -48,6 +48,8 @@ pub struct Tally {
     pub rows: u64,
     /// Doubled as the design allows, after an epoch.
     pub doubled_by_clamp: u64,
+    /// Rows taken for another of the same key.
+    pub taken_for_another: u64,
     /// Resyncs that were due.
     pub resyncs: u64,
     /// What must not happen, and how often it did.
@@ -69,6 +71,7 @@ impl Tally {
         self.steps += outcome.steps as u64;
         self.rows += outcome.book.rows;
         self.doubled_by_clamp += outcome.book.doubled_by_clamp;
+        self.taken_for_another += outcome.book.taken_for_another;
         self.resyncs += outcome.book.resyncs;
         for (violation, _) in &outcome.book.violations {
             *self.violations.entry(*violation).or_default() += 1;
@@ -84,6 +87,7 @@ impl Tally {
         self.steps += other.steps;
         self.rows += other.rows;
         self.doubled_by_clamp += other.doubled_by_clamp;
+        self.taken_for_another += other.taken_for_another;
         self.resyncs += other.resyncs;
         for (violation, count) in &other.violations {
             *self.violations.entry(*violation).or_default() += count;

@@ -34,6 +34,19 @@ impl Client {
         self.last_id.as_deref()
     }
 
+    /// Loads its list, unless it has begun; `is_unflushed` has its cursor claim the
+    /// snapshot as it is.
+    pub fn load(&mut self, postgres: &Postgres, is_unflushed: bool) -> bool {
+        if self.lineage.is_some() || self.connected.is_some() {
+            return false;
+        }
+        self.epoch = postgres.epoch();
+        self.last_id = Some(postgres.cursor(is_unflushed));
+        let name = format!("client {}", self.number);
+        self.lineage = Some(Lineage::of_list(name, self.user.clone(), postgres, is_unflushed));
+        true
+    }
+
     /// Reads an event.
     pub fn read(&mut self, event: Event, postgres: &Postgres, book: &mut Book) {
         let (number, user, at) = (self.number, self.user.clone(), event.at);

@@ -10,7 +10,7 @@ use std::{
 
 use notify_gateway::{
     cursor::{RowKey, Snapshot},
-    horizon::{Epoch, Epochs, History},
+    horizon::Epochs,
     listen::{Listen, ListenError, Notice, Notices},
     notification::{StoredRow, UserId},
     store::{PageRequest, PageRows, Pages, Standing, Store, StoreError, Transaction},
@@ -90,8 +90,8 @@ pub struct Work {
     id: TransactionId,
     /// Without the order of snapshot and sweep: when the rows were looked for.
     seen_until: Option<u64>,
-    /// The history whose epoch it has begun.
-    begun: Option<History>,
+    /// The epoch that it has begun.
+    begun: Option<u32>,
     /// Whether the server has taken COMMIT up.
     is_committing: bool,
 }
@@ -134,17 +134,17 @@ impl Transaction for Work {
                 let xmax = text.split(':').nth(1).unwrap_or_default().to_owned();
                 text = format!("{xmax}:{xmax}:");
             }
-            let mut history = server.postgres.history();
+            let mut epoch = epoch_of(server);
             let Database { nonce, is_for_replays, .. } = work.database;
-            if is_for_replays && without(server, Sabotage::HorizonHistory) {
-                history = server.believed.get(&nonce).cloned().unwrap_or(history);
+            if is_for_replays && without(server, Sabotage::HorizonEpoch) {
+                epoch = server.believed.get(&nonce).copied().unwrap_or(epoch);
             }
-            server.scene.tell(|| format!("gateway {nonce}: finds {text} of {history:?}"));
+            server.scene.tell(|| format!("gateway {nonce}: finds {text} of epoch {epoch}"));
             // Postgres writes no other.
             let snapshot = text.parse().unwrap_or_else(|_| unreachable!("{text} is a snapshot"));
             let connected = work.session.since();
             let now = clock(server.scene.clock);
-            Some(Standing { snapshot, history, queue_usage: 0.0, now, connected })
+            Some(Standing { snapshot, epoch, queue_usage: 0.0, now, connected })
         })
         .await
     }
@@ -213,28 +213,16 @@ impl Transaction for Work {
         .await
     }
 
-    async fn epochs(
-        &mut self,
-        history: &History,
-        outlived: Option<u32>,
-    ) -> Result<Epochs, StoreError> {
+    async fn epochs(&mut self) -> Result<Epochs, StoreError> {
         self.ask(|server, work| {
+            let current = epoch_of(server);
             let Server { postgres, scene, .. } = server;
-            let next_number = scene.is_without(Sabotage::EpochNumber);
-            let mut epochs = postgres.epochs(work.id, outlived, next_number)?;
+            let mut epochs = postgres.epochs(work.id, current)?;
             if scene.is_without(Sabotage::EpochClamp) {
                 epochs.iter_mut().for_each(|epoch| epoch.first = epoch.first.map(|_| u64::MAX));
             }
-            work.begun = Some(history.clone());
+            work.begun = Some(current);
             scene.tell(|| format!("gateway {}: finds epochs {epochs:?}", work.database.nonce));
-            Some(Epochs::new(epochs))
-        })
-        .await
-    }
-
-    async fn list_epochs(&mut self) -> Result<Epochs, StoreError> {
-        self.ask(|server, _| {
-            let epochs: Vec<Epoch> = server.postgres.list_epochs();
             Some(Epochs::new(epochs))
         })
         .await
@@ -318,6 +306,16 @@ impl Drop for Work {
         } else {
             postgres.roll_back(self.id);
         }
+    }
+}
+
+/// `notify_gateway.current_epoch()`.
+fn epoch_of(server: &Server) -> u32 {
+    let Server { postgres, scene, .. } = server;
+    if scene.is_without(Sabotage::EpochLife) {
+        postgres.epoch_of_timeline()
+    } else {
+        postgres.epoch()
     }
 }
 

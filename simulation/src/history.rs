@@ -243,7 +243,7 @@ impl World {
                 }
                 is_down
             }
-            Act::Crash | Act::Restart | Act::Promote => self.end_server(act),
+            Act::Crash | Act::Restart | Act::Promote | Act::SetBack => self.end_server(act),
             Act::Start => {
                 let place = self.draw(self.gateways.len());
                 let is_gone = self.gateways[place].is_none();
@@ -252,7 +252,7 @@ impl World {
                 }
                 is_gone
             }
-            Act::Connect | Act::Read | Act::Cut => self.client(act),
+            Act::Load | Act::Connect | Act::Read | Act::Cut => self.client(act),
             _ => self.gateway(act).await,
         }
     }
@@ -346,9 +346,10 @@ impl World {
         match how {
             Act::Restart => postgres.shut_down(),
             Act::Promote => postgres.promote(scene.clock),
+            Act::SetBack => postgres.set_back(scene.clock),
             _ => postgres.crash(),
         }
-        if how != Act::Promote && !scene.chance(scene.plan.outages) {
+        if !postgres.is_up() && !scene.chance(scene.plan.outages) {
             postgres.recover(scene.clock);
         }
         true
@@ -464,6 +465,18 @@ impl World {
     fn client(&mut self, act: Act) -> bool {
         let place = self.draw(self.clients.len());
         match act {
+            Act::Load => {
+                let Server { postgres, scene, .. } = &mut *self.shared.lock();
+                let is_unflushed =
+                    scene.chance(scene.plan.unflushed_lists) || !postgres.was_flushed();
+                let client = &mut self.clients[place];
+                let has_loaded = postgres.is_up() && client.load(postgres, is_unflushed);
+                if has_loaded {
+                    let (number, id) = (client.number, client.last_id().unwrap_or_default());
+                    scene.tell(|| format!("client {number} loads its list: {id}"));
+                }
+                has_loaded
+            }
             Act::Connect => {
                 let at = self.draw(self.gateways.len());
                 self.connect(place, at)

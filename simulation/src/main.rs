@@ -119,6 +119,7 @@ fn table(tally: &Tally, took: Duration) -> io::Result<()> {
         line(&violation.to_string(), tally.count(violation))?;
     }
     line("doubled after an epoch", tally.doubled_by_clamp)?;
+    line("taken for another, set back", tally.taken_for_another)?;
     line("resyncs by the limit", tally.resyncs)?;
     for (fault, count) in Act::FAULTS.iter().zip(tally.faults) {
         line(&format!("fault {fault:?}"), count)?;

@@ -41,6 +41,8 @@ pub enum Act {
     Poll,
     /// Heartbeats are due.
     Heartbeat,
+    /// A client loads its list, and with it the cursor to begin at.
+    Load,
     /// A client connects.
     Connect,
     /// A client reads an event.
@@ -61,6 +63,8 @@ pub enum Act {
     Restart,
     /// The server is lost, its standby takes over.
     Promote,
+    /// The server's data directory is exchanged for an older copy.
+    SetBack,
     /// A LISTEN connection breaks.
     LoseListen,
     /// A connection of the pool breaks.
@@ -73,7 +77,7 @@ pub enum Act {
 
 impl Act {
     /// The faults, in the order of the table.
-    pub const FAULTS: [Self; 14] = [
+    pub const FAULTS: [Self; 15] = [
         Self::RollBack,
         Self::NotifyOnly,
         Self::Abort,
@@ -84,6 +88,7 @@ impl Act {
         Self::Crash,
         Self::Restart,
         Self::Promote,
+        Self::SetBack,
         Self::LoseListen,
         Self::LoseSession,
         Self::Kill,
@@ -130,6 +135,8 @@ pub struct Plan {
     pub slow_commits: u8,
     /// Percent of the crashes that take a while.
     pub outages: u8,
+    /// Percent of the lists whose cursor claims the snapshot as it is.
+    pub unflushed_lists: u8,
     /// Percent of the pages after which an answer is full.
     pub full_answers: u8,
     /// Time between two heartbeats.
@@ -175,6 +182,7 @@ impl Plan {
             large_rows,
             slow_commits,
             outages,
+            unflushed_lists: [0, 0, 30, 100][dice.usize(0..4)],
             full_answers: [0, 0, 10, 50][dice.usize(0..4)],
             heartbeat: Duration::from_millis([500, 2000, 2000, 30_000][dice.usize(0..4)]),
             weight: acts.iter().map(|(_, weight)| weight).sum(),
@@ -218,7 +226,7 @@ fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
     let machines = [Arrive, Listen, Sweep, Replay, Poll, Read, Connect];
     // The rest is there or not.
     let frequent =
-        [Write, Begin, Insert, Commit, Insert, Commit, Heartbeat, Replicate, FlushWal, Junk];
+        [Write, Begin, Insert, Commit, Insert, Commit, Heartbeat, Replicate, FlushWal, Junk, Load];
     let rare = [
         RollBack,
         NotifyOnly,
@@ -230,6 +238,7 @@ fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
         Crash,
         Restart,
         Promote,
+        SetBack,
         LoseListen,
         LoseSession,
         Kill,

@@ -16,7 +16,7 @@ use std::sync::{
 
 use notify_gateway::{
     cursor::{Cursor, RowKey, Snapshot},
-    horizon::{Epoch, History},
+    horizon::Epoch,
     notification::UserId,
 };
 
@@ -31,8 +31,17 @@ pub struct Written {
     pub transaction: usize,
     /// When snapshots began to see it.
     pub visible: Option<u64>,
-    /// Committed, and then lost with a primary whose standby never got it.
-    pub vanished: bool,
+    /// Committed, and then lost: how.
+    pub vanished: Option<Vanished>,
+}
+
+/// How a committed row can be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vanished {
+    /// With a primary whose standby never got it.
+    Promotion,
+    /// With a data directory that was exchanged for an older one.
+    SetBack,
 }
 
 /// What LISTEN brings.
@@ -119,9 +128,6 @@ pub struct Found {
     pub more: bool,
 }
 
-/// Between the numbers of two epochs.
-const EPOCH_STEP: u32 = 1000;
-
 #[derive(Debug)]
 struct Transaction {
     id: TransactionId,
@@ -167,12 +173,14 @@ enum Record {
 pub struct Postgres {
     /// Every row of the history.
     pub written: Vec<Written>,
-    /// Every epoch that was ever begun and took back numbers: which, and from
-    /// which number on. The oracle's book as well.
+    /// Every epoch that was ever begun in which numbers may mean other rows: which,
+    /// and from which number on. The oracle's book as well.
     pub clamps: Vec<(u32, u64)>,
     is_up: bool,
     generation: u32,
     timeline: u32,
+    /// Whether it was set back on its timeline since the last epoch.
+    was_set_back: bool,
     /// The number before any of this history.
     genesis: u64,
     next_xact: u64,
@@ -193,8 +201,8 @@ pub struct Postgres {
     /// Who has updated the state's one row and not ended yet.
     state_locked: Option<TransactionId>,
     epochs: Vec<EpochRow>,
-    /// How many epochs were ever begun, on whichever server.
-    epochs_begun: u32,
+    /// The epochs that were ever begun, on whichever server.
+    epochs_begun: Vec<u32>,
     notifying: Option<TransactionId>,
     queue: Vec<Notice>,
 }
@@ -209,6 +217,7 @@ impl Postgres {
             is_up: true,
             generation: 0,
             timeline: 1,
+            was_set_back: false,
             genesis: first - 1,
             next_xact: first,
             latest_completed: first - 1,
@@ -224,7 +233,7 @@ impl Postgres {
             state_flushed: None,
             state_locked: None,
             epochs: Vec::new(),
-            epochs_begun: 0,
+            epochs_begun: Vec::new(),
             notifying: None,
             queue: Vec::new(),
         }
@@ -259,9 +268,47 @@ impl Postgres {
         format!("{xmin}:{xmax}:{}", xip.join(","))
     }
 
-    /// The cluster, and the timeline of its WAL files' names.
-    pub fn history(&self) -> History {
-        History { system: 1, timeline: format!("{:08X}", self.timeline) }
+    /// `notify_gateway.current_epoch()`.
+    pub fn epoch(&self) -> u32 {
+        self.generation + 1
+    }
+
+    /// As if only a promotion were another life.
+    pub fn epoch_of_timeline(&self) -> u32 {
+        self.timeline
+    }
+
+    /// The committed rows in the order of their keys.
+    pub fn table(&self) -> &[usize] {
+        &self.table
+    }
+
+    /// Whether a gateway has made a watermark durable.
+    pub fn was_flushed(&self) -> bool {
+        self.state_flushed.is_some()
+    }
+
+    /// `notify_gateway.cursor()`; `is_unflushed` is beside more transactions than it
+    /// claims one by one.
+    pub fn cursor(&self, is_unflushed: bool) -> String {
+        let mut xmax = self.latest_completed + 1;
+        let mut singly: Vec<u64> = Vec::new();
+        if let Some(flushed) = self.state_flushed.filter(|flushed| !is_unflushed && *flushed < xmax)
+        {
+            let xacts = self.table.iter().map(|row| self.written[*row].key.xact);
+            singly.extend(xacts.filter(|xact| *xact > flushed));
+            singly.dedup();
+            xmax = flushed + 1;
+        }
+        let mut holes: Vec<u64> = self.running.iter().copied().filter(|x| *x < xmax).collect();
+        holes.sort_unstable();
+        let distances = |numbers: &[u64]| -> String {
+            let before = std::iter::once(&0).chain(numbers);
+            let each = numbers.iter().zip(before).map(|(number, before)| number - before);
+            each.map(|distance| distance.to_string()).collect::<Vec<_>>().join(",")
+        };
+        let (epoch, seq) = (self.epoch(), self.next_seq - 1);
+        format!("{epoch}:{xmax}:{}:{seq}:{}::.", distances(&holes), distances(&singly))
     }
 
     /// The rows that `watermark` does not see, as the sweep selects them.
@@ -328,16 +375,9 @@ impl Postgres {
         format!(r#"{{"xact_id":"{xact}","seq":{seq},"user_id":"{user}",{rest}}}"#)
     }
 
-    /// Lists the epochs, and begins one for a timeline that has none or whose own
-    /// is `outlived`; `None` while another transaction holds the lock on the
-    /// state's row. With `next_number`, a further epoch is the last one's number
-    /// and 1.
-    pub fn epochs(
-        &mut self,
-        id: TransactionId,
-        outlived: Option<u32>,
-        next_number: bool,
-    ) -> Option<Vec<Epoch>> {
+    /// Lists the epochs, `current` begun if it is not the last one; `None` while
+    /// another transaction holds the lock on the state's row.
+    pub fn epochs(&mut self, id: TransactionId, current: u32) -> Option<Vec<Epoch>> {
         if self.state_locked.is_some_and(|holder| holder != id) {
             return None;
         }
@@ -345,29 +385,24 @@ impl Postgres {
         let place = self.place(id);
         let xact = self.number(place);
         self.wal.push(Record::Number(xact));
-        let known = self.epochs.last();
-        let is_other = known.is_none_or(|known| {
-            known.timeline != self.timeline || outlived == Some(known.epoch.number)
-        });
+        let last = self.epochs.last();
         let mut epochs = self.list_epochs();
-        if is_other {
-            self.epochs_begun += 1;
-            // No other was ever the same, as with random ones.
-            let unique = EPOCH_STEP * self.epochs_begun;
-            let next = known.filter(|_| next_number).map(|known| known.epoch.number + 1);
-            let number = next.unwrap_or(unique);
+        if last.is_none_or(|last| last.epoch.number != current) {
+            self.epochs_begun.push(current);
             let first = self.state_flushed.map(|flushed| flushed + 1);
-            let epoch = Epoch { number, first };
+            let is_restart = last.is_some_and(|last| last.timeline == self.timeline);
+            let epoch = Epoch { number: current, first, is_restart };
             epochs.push(epoch.clone());
             let transaction = &mut self.transactions[place];
             transaction.epoch = Some(EpochRow { epoch, timeline: self.timeline });
+            transaction.updates_state = true;
             transaction.has_written = true;
         }
         Some(epochs)
     }
 
     /// The epochs as they are.
-    pub fn list_epochs(&self) -> Vec<Epoch> {
+    fn list_epochs(&self) -> Vec<Epoch> {
         self.epochs.iter().map(|row| row.epoch.clone()).collect()
     }
 
@@ -380,7 +415,7 @@ impl Postgres {
             let since = place.map(|place| &self.epochs[place + 1..]);
             since.is_some_and(|rows| rows.iter().all(|row| row.epoch.first.is_some()))
         };
-        let begun = (1..=self.epochs_begun).map(|count| EPOCH_STEP * count);
+        let begun = self.epochs_begun.iter().copied();
         begun.filter(|begun| *begun >= number).chain([number]).any(|number| !is_known(number))
     }
 
@@ -436,7 +471,7 @@ impl Postgres {
         self.wal.push(Record::Number(xact));
         let row = self.written.len();
         let user = user.clone();
-        self.written.push(Written { user, key, transaction: id.0, visible: None, vanished: false });
+        self.written.push(Written { user, key, transaction: id.0, visible: None, vanished: None });
         let Transaction { mode, rung, .. } = self.transactions[place];
         let notice = match (mode, rung) {
             (Mode::Silent, _) | (_, 2) => None,
@@ -495,9 +530,11 @@ impl Postgres {
         transaction.is_committing = true;
         if let Some(xact) = transaction.xact {
             let has_written = transaction.has_written;
-            let begun = transaction.epoch.iter();
-            let begun = begun.filter_map(|row| Some((row.epoch.number, row.epoch.first?)));
-            self.clamps.extend(begun);
+            if let Some(EpochRow { epoch, .. }) = &transaction.epoch {
+                let first = epoch.first.filter(|_| !epoch.is_restart || self.was_set_back);
+                self.clamps.extend(first.map(|first| (epoch.number, first)));
+                self.was_set_back = false;
+            }
             self.wal.push(Record::Commit {
                 xact,
                 rows: transaction.rows.clone(),
@@ -647,12 +684,25 @@ impl Postgres {
 
     /// The primary is lost, and the standby takes over with what it has.
     pub fn promote(&mut self, clock: u64) {
-        self.wal.truncate(self.replicated);
         self.timeline += 1;
+        self.go_back(clock, Vanished::Promotion);
+    }
+
+    /// The server is stopped, its data directory exchanged for an older copy, which is
+    /// what the standby has, and started again.
+    pub fn set_back(&mut self, clock: u64) {
+        self.was_set_back = true;
+        self.go_back(clock, Vanished::SetBack);
+    }
+
+    fn go_back(&mut self, clock: u64, how: Vanished) {
+        self.wal.truncate(self.replicated);
         self.recover(clock);
         for row in 0..self.written.len() {
             let is_lost = self.written[row].visible.is_some() && !self.table.contains(&row);
-            self.written[row].vanished |= is_lost;
+            if is_lost {
+                self.written[row].vanished.get_or_insert(how);
+            }
         }
     }
 

@@ -28,11 +28,10 @@ pub enum Sabotage {
     WatermarkFirst,
     /// A cursor is taken over into another epoch as it is.
     EpochClamp,
-    /// An epoch gets the number after the last one that the database knows,
-    /// which a lost primary may have given to another.
-    EpochNumber,
-    /// A page is read by a horizon of another history than the table's.
-    HorizonHistory,
+    /// Only a promotion begins an epoch, not every life of the server.
+    EpochLife,
+    /// A page is read by a horizon of another epoch than the table's.
+    HorizonEpoch,
     /// Streams are opened before the gateway has been ready.
     Readiness,
 }

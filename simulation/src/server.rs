@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use notify_gateway::horizon::History;
 use parking_lot::Mutex;
 
 use crate::{ears::Ears, postgres::Postgres, scene::Scene};
@@ -19,8 +18,8 @@ pub struct Server {
     pub scene: Scene,
     /// What has been notified to each gateway, by its nonce.
     pub ears: BTreeMap<u32, Ears>,
-    /// Which history each gateway believes the database to have.
-    pub believed: BTreeMap<u32, History>,
+    /// In which epoch each gateway believes the database to be.
+    pub believed: BTreeMap<u32, u32>,
 }
 
 impl Server {

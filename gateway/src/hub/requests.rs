@@ -17,7 +17,6 @@ pub struct SweepRequests {
     /// Whether cursors claim rows singly that the watermark does not see.
     is_dirty: AtomicBool,
     watermark_wanted: AtomicBool,
-    epochs_wanted: AtomicBool,
 }
 
 impl SweepRequests {
@@ -65,17 +64,6 @@ impl SweepRequests {
     /// long, and only a new watermark makes it short.
     pub fn take_watermark_wanted(&self) -> bool {
         self.watermark_wanted.swap(false, Ordering::Relaxed)
-    }
-
-    /// Somebody brought a cursor of an epoch that is news here.
-    pub fn want_epochs(&self) {
-        self.epochs_wanted.store(true, Ordering::Relaxed);
-        self.wanted.notify_one();
-    }
-
-    /// Whether somebody did, since it was asked last.
-    pub fn take_epochs_wanted(&self) -> bool {
-        self.epochs_wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Rests for as long as `longest` says. It is asked again whenever there is a

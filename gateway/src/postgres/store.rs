@@ -25,7 +25,7 @@ pub use upkeep::{LogSize, RecordProblem};
 use super::connector::{Connector, Pooled};
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
-    horizon::{Epochs, History},
+    horizon::Epochs,
     notification::{StoredRow, UserId},
     store::{PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction},
 };
@@ -152,16 +152,8 @@ impl Transaction for PostgresTransaction {
         self.run(async |client| sweep::probe(client, &channel, nonce, flush).await).await
     }
 
-    async fn epochs(
-        &mut self,
-        history: &History,
-        outlived: Option<u32>,
-    ) -> Result<Epochs, StoreError> {
-        self.run(async |client| epochs::begin(client, history, outlived).await).await
-    }
-
-    async fn list_epochs(&mut self) -> Result<Epochs, StoreError> {
-        self.run(async |client| epochs::list(client).await).await
+    async fn epochs(&mut self) -> Result<Epochs, StoreError> {
+        self.run(async |client| epochs::begin(client).await).await
     }
 
     async fn pages(&mut self, requests: &[PageRequest<'_>]) -> Result<Pages, StoreError> {
@@ -317,6 +309,12 @@ fn column<'a, T: FromSql<'a>>(row: &'a Row, place: usize) -> Result<T, StoreErro
 /// protocol's library has not.
 fn xact(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Number)
+}
+
+/// The number of an epoch; there is none where the state's row is missing.
+fn epoch(row: &Row, place: usize) -> Result<u32, StoreError> {
+    let number = column::<Option<i32>>(row, place)?.ok_or(StoreError::NoState)?;
+    u32::try_from(number).map_err(|_| StoreError::Number)
 }
 
 /// A snapshot's end and its running transactions, as two parameters of a query.

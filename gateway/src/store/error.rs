@@ -21,7 +21,13 @@ pub enum StoreError {
     Pool(#[from] PoolError),
     /// Postgres or the way to it.
     #[error("the database could not answer")]
-    Postgres(#[from] tokio_postgres::Error),
+    Postgres(#[source] tokio_postgres::Error),
+    /// A table, a column or a function of ours that is not there.
+    #[error(
+        "the schema notify_gateway is missing or of another version; \
+         run: notify-gateway schema --apply"
+    )]
+    Schema(#[source] tokio_postgres::Error),
     /// There was no answer.
     #[error("the database did not answer within {STATEMENT_TIMEOUT:?}")]
     TimedOut,
@@ -31,9 +37,9 @@ pub enum StoreError {
     /// A standby knows nothing of running transactions.
     #[error("the database is a standby; DATABASE_URL must name the primary")]
     Standby,
-    /// Its transaction numbers are others, or a gateway has found that they are.
-    #[error("the database's history has changed")]
-    OtherHistory,
+    /// The server has begun another life, and its epoch has not begun here yet.
+    #[error("the database has been restarted or replaced")]
+    OtherEpoch,
     /// The schema is not complete.
     #[error("notify_gateway.state has no row; run: notify-gateway schema --apply")]
     NoState,
@@ -49,6 +55,22 @@ pub enum StoreError {
     /// A page without one of the rows between its first and its last.
     #[error("a page of a replay left a row out; please report this as a bug")]
     Hole,
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let missing = [
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_COLUMN,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::INVALID_SCHEMA_NAME,
+        ];
+        if error.code().is_some_and(|code| missing.contains(code)) {
+            Self::Schema(error)
+        } else {
+            Self::Postgres(error)
+        }
+    }
 }
 
 impl StoreError {

@@ -5,6 +5,10 @@ use std::{
     sync::OnceLock,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use notify_gateway::{schema, throwaway::Postgres};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -117,4 +121,24 @@ pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// A server of the test's own.
+pub(crate) async fn own_server(options: &'static [&'static str]) -> Postgres {
+    tokio::task::spawn_blocking(|| Postgres::start(options).unwrap()).await.unwrap()
+}
+
+/// Kills all processes of the server at once. It can be started again.
+pub(crate) fn crash(server: &mut Postgres) {
+    let file = std::fs::read_to_string(server.data_directory().join("postmaster.pid")).unwrap();
+    let postmaster: i32 = file.lines().next().unwrap().parse().unwrap();
+    let tasks = format!("/proc/{postmaster}/task/{postmaster}/children");
+    let children = std::fs::read_to_string(tasks).unwrap();
+    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    // The postmaster first, or it would begin a recovery of its own.
+    for pid in [postmaster].into_iter().chain(children) {
+        // A backend may have ended meanwhile.
+        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    server.stop().unwrap();
 }

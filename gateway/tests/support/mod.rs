@@ -18,7 +18,7 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 pub(crate) use browser::{Browser, Page};
 pub(crate) use certificates::Authority;
 pub(crate) use command::command;
-pub(crate) use database::{Database, connect, default_schema};
+pub(crate) use database::{Database, connect, crash, default_schema, own_server};
 pub(crate) use gateway::{SECRET, TestGateway, config, token, token_for};
 pub(crate) use key_host::{KeyHost, Signer};
 pub(crate) use network::Network;

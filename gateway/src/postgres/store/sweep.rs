@@ -7,7 +7,6 @@ use tokio_postgres::types::Type;
 use super::{column, query, texts, xact};
 use crate::{
     cursor::{RowKey, Snapshot},
-    horizon::History,
     notification::{StoredRow, UserId},
     store::{Standing, StoreError},
 };
@@ -17,17 +16,12 @@ use crate::{
 const MAX_UNSEEN: usize = 20_000;
 
 pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
-    // pg_control_checkpoint() is late after a promotion; the WAL file's name
-    // is not. A standby's snapshot lists no running transactions.
+    // A standby's snapshot lists no running transactions.
     const SQL: &str = "
-        SELECT pg_current_snapshot()::text, r.recovering,
-               (SELECT system_identifier FROM pg_control_system()),
-               CASE WHEN r.recovering THEN '' ELSE
-                   left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+        SELECT pg_current_snapshot()::text, pg_is_in_recovery(), notify_gateway.current_epoch(),
                pg_notification_queue_usage(),
                date_part('epoch', clock_timestamp()), date_part('epoch', own.backend_start)
-        FROM (SELECT pg_is_in_recovery() AS recovering) r,
-             pg_stat_get_activity(pg_backend_pid()) AS own";
+        FROM pg_stat_get_activity(pg_backend_pid()) AS own";
     let rows = query(client, SQL, &[]).await?;
     let row = rows.first().ok_or(StoreError::Number)?;
     if column(row, 1)? {
@@ -35,10 +29,10 @@ pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
     }
     Ok(Standing {
         snapshot: column::<&str>(row, 0)?.parse()?,
-        history: History { system: column(row, 2)?, timeline: column(row, 3)? },
-        queue_usage: column(row, 4)?,
-        now: column(row, 5)?,
-        connected: column(row, 6)?,
+        epoch: super::epoch(row, 2)?,
+        queue_usage: column(row, 3)?,
+        now: column(row, 4)?,
+        connected: column(row, 5)?,
     })
 }
 
@@ -123,7 +117,8 @@ pub(super) async fn probe(
     const FLUSH: &str = "
         WITH flushed AS (
             UPDATE notify_gateway.state
-            SET beat = beat + 1, beat_at = now(), flushed = pg_current_xact_id()
+            SET beat = beat + 1, beat_at = now(),
+                flushed = greatest(flushed, pg_current_xact_id())
             RETURNING 1)
         SELECT pg_notify($1, $2) FROM flushed";
     let sql = if flush { FLUSH } else { PROBE };

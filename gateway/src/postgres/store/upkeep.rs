@@ -84,8 +84,14 @@ pub(super) async fn prune(client: &Client, retention: Duration) -> Result<bool, 
     const OLD_PROBLEMS: &str = "
         DELETE FROM notify_gateway.problem
         WHERE at < clock_timestamp() - make_interval(secs => $1)";
+    // An epoch is no longer of use when the one after it is as old as that.
+    const OLD_EPOCHS: &str = "
+        DELETE FROM notify_gateway.epoch
+        WHERE place < (SELECT max(place) FROM notify_gateway.epoch
+                       WHERE started_at < clock_timestamp() - make_interval(secs => $1))";
     let retention = retention.as_secs_f64();
     query(client, OLD_PROBLEMS, &[(&retention, Type::FLOAT8)]).await?;
+    query(client, OLD_EPOCHS, &[(&retention, Type::FLOAT8)]).await?;
     let gone = query(client, PRUNE, &[(&retention, Type::FLOAT8), (&BATCH, Type::INT8)]).await?;
     let Some(row) = gone.first() else { return Ok(false) };
     let Some(last) = column::<Option<&str>>(row, 0)? else { return Ok(false) };
