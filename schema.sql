@@ -173,6 +173,7 @@ BEGIN
       beat      bigint  NOT NULL DEFAULT 0,      -- counts the updates
       beat_at   timestamptz,                     -- when the last one was made
       flushed   xid8,                            -- transaction numbers below are on disk for good
+      quiet_until timestamptz,                   -- until then the triggers do not notify
       pruned_below xid8,                         -- events of older transactions may be gone
       id        uuid    NOT NULL DEFAULT gen_random_uuid()  -- which database this is
     ) WITH (
@@ -333,7 +334,8 @@ BEGIN
 
   -- What rings: the first event of a transaction carries itself, where NOTIFY can (8000 bytes), the
   -- second rings bare, the rest are silent: one look at the log finds them all. What is never rung
-  -- for counts as the first, so that nothing of its transaction comes before it.
+  -- for counts as the first, so that nothing of its transaction comes before it. While gateways look
+  -- by themselves (state.quiet_until), nothing rings; a moment too far ahead is of another clock.
   CREATE OR REPLACE FUNCTION notify_gateway.ring_source(
     ring text, who text, json text, channel text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -345,15 +347,24 @@ BEGIN
     END IF;$template$ ELSE
       replace(replace($template$rung := pg_catalog.current_setting('notify_gateway.rung', true);
     IF rung IS NULL OR rung OPERATOR(pg_catalog.<>) '2' THEN
-      payload := {PAYLOAD};
-      IF rung OPERATOR(pg_catalog.=) '1' OR payload IS NULL
-         OR pg_catalog.octet_length(payload) OPERATOR(pg_catalog.>=) 8000 THEN
-        payload := pg_catalog.concat('{"xact_id":"', x, '"}');
+      IF EXISTS (SELECT FROM notify_gateway.state AS q
+                  WHERE q.quiet_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+                    AND (q.quiet_until OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp()
+                           OPERATOR(pg_catalog.+) '2 s'::pg_catalog.interval)
+                         OR q.quiet_until OPERATOR(pg_catalog.=) 'infinity'::pg_catalog.timestamptz))
+      THEN
         rung := '2';
       ELSE
-        rung := '1';
+        payload := {PAYLOAD};
+        IF rung OPERATOR(pg_catalog.=) '1' OR payload IS NULL
+           OR pg_catalog.octet_length(payload) OPERATOR(pg_catalog.>=) 8000 THEN
+          payload := pg_catalog.concat('{"xact_id":"', x, '"}');
+          rung := '2';
+        ELSE
+          rung := '1';
+        END IF;
+        PERFORM pg_catalog.pg_notify({CHANNEL}, payload);
       END IF;
-      PERFORM pg_catalog.pg_notify({CHANNEL}, payload);
       PERFORM pg_catalog.set_config('notify_gateway.rung', rung, true);
     END IF;$template$,
       '{CHANNEL}', quote_literal(channel)),

@@ -28,6 +28,7 @@ use values::{parse_duration, parse_networks, parse_origins, parse_retention};
 
 use crate::{
     auth::{AuthConfig, KeyError, KeySetError, ProxyError},
+    quiet::QuietMode,
     secret::{Secret, SecretError},
     tls::{Acceptor, Identity, TlsError},
 };
@@ -162,6 +163,19 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_SWEEP_INTERVAL", default_value = "1s",
           value_parser = parse_duration, value_name = "DURATION")]
     pub sweep_interval: Duration,
+    /// When the triggers are to be quiet, and the log is swept often instead: never,
+    /// auto (under load), or always (for applications that PREPARE TRANSACTION). The
+    /// same for all gateways of a database.
+    #[arg(long, env = "GATEWAY_QUIET", default_value = "auto", value_name = "MODE")]
+    pub quiet: QuietMode,
+    /// Transactions a second that write events, past which the triggers are quiet.
+    #[arg(long, env = "GATEWAY_QUIET_ABOVE", default_value = "500",
+          value_parser = clap::value_parser!(u32).range(2..), value_name = "TRANSACTIONS")]
+    pub quiet_above: u32,
+    /// How often the log is swept while they are.
+    #[arg(long, env = "GATEWAY_QUIET_SWEEP_INTERVAL", default_value = "25ms",
+          value_parser = parse_duration, value_name = "DURATION")]
+    pub quiet_sweep_interval: Duration,
     /// How long a stop may take.
     #[arg(long, env = "GATEWAY_DRAIN", default_value = "5s",
           value_parser = parse_duration, value_name = "DURATION")]
@@ -243,6 +257,12 @@ pub struct Config {
     pub retention: Duration,
     /// Time between two sweeps.
     pub sweep_interval: Duration,
+    /// When the triggers are quiet.
+    pub quiet: QuietMode,
+    /// Transactions a second past which they are, with [`QuietMode::Auto`].
+    pub quiet_above: u32,
+    /// Time between two sweeps while they are.
+    pub quiet_sweep_interval: Duration,
     /// How long a stop may take.
     pub drain: Duration,
     /// How old a stream gets, before jitter.
@@ -287,6 +307,9 @@ impl Settings {
             pool_size: self.pool_size.into(),
             retention: self.retention,
             sweep_interval: self.sweep_interval,
+            quiet: self.quiet,
+            quiet_above: self.quiet_above,
+            quiet_sweep_interval: self.quiet_sweep_interval,
             drain: self.drain,
             max_stream_age: self.max_stream_age,
             no_transform: self.no_transform,
@@ -529,6 +552,8 @@ mod tests {
         assert_eq!((config.replay_limit, config.pool_size), (1000, 8));
         assert_eq!(config.retention, Duration::from_secs(7 * 24 * 60 * 60));
         assert_eq!(config.sweep_interval, Duration::from_secs(1));
+        assert_eq!((config.quiet, config.quiet_above), (QuietMode::Auto, 500));
+        assert_eq!(config.quiet_sweep_interval, Duration::from_millis(25));
         assert_eq!(config.drain, Duration::from_secs(5));
         assert_eq!(config.auth.leeway, Duration::from_secs(5));
         assert_eq!(config.auth.user_claim.as_str(), "sub");

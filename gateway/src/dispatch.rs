@@ -20,6 +20,7 @@ use crate::{
     hub::Hub,
     metrics::Metrics,
     notification::{Payload, PayloadError, StoredRow, UserId},
+    quiet::Load,
     sse,
 };
 
@@ -35,6 +36,9 @@ pub enum Signal<'a> {
     Swept(Sweep),
     /// The snapshot of this sweep outlives a crash.
     Durable(u64),
+    /// Every transaction that began to write while the triggers were quiet is below this
+    /// one.
+    Loud(u64),
     /// Transaction numbers mean something else from here on; also the start.
     Epoch(Horizon),
 }
@@ -46,9 +50,22 @@ pub struct Sweep {
     pub number: u64,
     /// Taken before the rows were looked for.
     pub snapshot: Arc<Snapshot>,
+    /// Whether transactions may have written without a ring.
+    pub quiet: Quiet,
     /// What [`Dispatch::wanted`] has asked for, in the log's order; `None` when the
     /// new rows are too many to list.
     pub rows: Option<Vec<SweptRow>>,
+}
+
+/// Whether the triggers ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// They do.
+    No,
+    /// They do not.
+    Yes,
+    /// They do again; [`Signal::Loud`] is to come.
+    Ending,
 }
 
 /// A row that a sweep has found.
@@ -102,7 +119,19 @@ pub struct Dispatcher {
     /// The last sweep and its snapshot, which is not the watermark yet.
     pending: Option<(u64, Arc<Snapshot>)>,
     rung: Vec<Rung>,
+    silence: Silence,
+    load: Arc<Load>,
     bad_payload_logged: LogGate,
+}
+
+/// Whether the log may have what no notification tells of and what comes before the next
+/// one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    No,
+    Yes,
+    /// Until a sweep sees all transactions below this one.
+    Below(u64),
 }
 
 /// What streams have been told of beyond the watermark.
@@ -126,10 +155,12 @@ const SWEEPS_PER_RING: u32 = 2;
 
 impl Dispatcher {
     /// A dispatcher that publishes to `hub`.
-    pub fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, load: Arc<Load>) -> Self {
         Self {
             hub,
             metrics,
+            load,
+            silence: Silence::Yes,
             trust_payloads: true,
             known: Known::default(),
             pending: None,
@@ -158,8 +189,10 @@ impl Dispatcher {
                     self.hub.advance(snapshot);
                 }
             }
+            Signal::Loud(xact) => self.silence = Silence::Below(xact),
             Signal::Epoch(horizon) => {
                 self.pending = None;
+                self.silence = Silence::Yes;
                 self.known = Known::default();
                 self.rung.clear();
                 self.hub.begin_epoch(horizon);
@@ -168,13 +201,18 @@ impl Dispatcher {
     }
 
     fn payload(&mut self, payload: &str) {
+        if self.load.add(1) || !self.trust_payloads {
+            self.hub.requests.ask();
+        }
         if !self.trust_payloads {
-            return self.hub.requests.ask();
+            return;
         }
         match Payload::decode(payload) {
             // What the log has of earlier commits comes first: a row's state of then
             // must not come behind the one of now.
-            Ok(Payload::Event(_)) if !self.rung.is_empty() => self.hub.requests.ask(),
+            Ok(Payload::Event(_)) if !self.rung.is_empty() || self.silence != Silence::No => {
+                self.hub.requests.ask();
+            }
             Ok(Payload::Event(row)) => {
                 if self.known.insert(row.key, &row.user) {
                     self.hub.requests.set_dirty();
@@ -216,6 +254,11 @@ impl Dispatcher {
     fn swept(&mut self, sweep: Sweep) {
         self.known.doubt(&sweep.snapshot);
         self.answer_rings(&sweep.snapshot);
+        match (sweep.quiet, self.silence) {
+            (Quiet::Yes | Quiet::Ending, _) => self.silence = Silence::Yes,
+            (Quiet::No, Silence::Below(xact)) if !sweep.snapshot.sees_all_below(xact) => {}
+            (Quiet::No, _) => self.silence = Silence::No,
+        }
         match sweep.rows {
             Some(rows) => rows.into_iter().for_each(|swept| self.publish_swept(&swept)),
             None => self.hub.lose_all(),
@@ -284,6 +327,7 @@ mod tests {
     use crate::{
         horizon::{Epoch, Epochs},
         hub::{HubLimits, Received, Subscription},
+        quiet::QuietMode,
     };
 
     const ADA: UserId = UserId::uuid(Uuid::from_u128(1));
@@ -304,16 +348,24 @@ mod tests {
             SweptRow { key, user: user.clone(), row }
         });
         let snapshot = Arc::new(snapshot.parse().unwrap());
-        Signal::Swept(Sweep { number, snapshot, rows: Some(rows.collect()) })
+        Signal::Swept(Sweep { number, snapshot, quiet: Quiet::No, rows: Some(rows.collect()) })
     }
 
     /// A hub in its first epoch, and a dispatcher on which LISTEN holds.
     fn dispatcher() -> (Arc<Hub>, Dispatcher) {
         let hub = Hub::new(HubLimits { queued_rows: 8, streams: 8, streams_per_user: 8 });
-        let mut dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::new(Metrics::new()));
+        let load = Arc::new(Load::new(QuietMode::Never, 1000));
+        let mut dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::new(Metrics::new()), load);
         dispatcher.take(Signal::Epoch(horizon("3:3:")));
         dispatcher.take(Signal::Listening(true));
+        dispatcher.take(sweep(0, "3:3:", Quiet::No));
         (hub, dispatcher)
+    }
+
+    /// A sweep that finds nothing.
+    fn sweep(number: u64, snapshot: &str, quiet: Quiet) -> Signal<'static> {
+        let snapshot = Arc::new(snapshot.parse().unwrap());
+        Signal::Swept(Sweep { number, snapshot, quiet, rows: Some(Vec::new()) })
     }
 
     fn horizon(watermark: &str) -> Horizon {
@@ -363,10 +415,10 @@ mod tests {
         let key = RowKey { xact: 3, seq: 1 };
         let rows = Some(vec![SweptRow { key, user: ADA, row: None }]);
         let snapshot = Arc::new("5:5:".parse().unwrap());
-        dispatcher.take(Signal::Swept(Sweep { number: 1, snapshot, rows }));
+        dispatcher.take(Signal::Swept(Sweep { number: 1, snapshot, quiet: Quiet::No, rows }));
         assert_eq!((received(&ada), received(&bob)), (None, Some(0)));
         let snapshot = Arc::new("6:6:".parse().unwrap());
-        dispatcher.take(Signal::Swept(Sweep { number: 2, snapshot, rows: None }));
+        dispatcher.take(Signal::Swept(Sweep { number: 2, snapshot, quiet: Quiet::No, rows: None }));
         assert_eq!((received(&ada), received(&bob)), (None, None));
     }
 

@@ -40,6 +40,7 @@ pub mod limits;
 // The streams' side, and where the two halves meet.
 pub mod hub;
 pub mod looks;
+pub mod quiet;
 pub mod dispatch;
 // The road to Postgres: what is asked and heard, how, and when.
 pub mod store;

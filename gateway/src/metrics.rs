@@ -72,6 +72,7 @@ pub struct Metrics {
     replay_rows: Counter,
     replay_queries: Counter,
     notify_queue_usage: Gauge,
+    quiet: Gauge,
     key_fetches: [Counter; 2],
 }
 
@@ -242,6 +243,10 @@ impl Metrics {
             ),
             replay_queries: new
                 .counter("notify_gateway_replay_queries_total", "Queries made for streams behind."),
+            quiet: new.gauge(
+                "notify_gateway_quiet",
+                "1 while the triggers do not notify and the log is swept often instead.",
+            ),
             notify_queue_usage: new.gauge(
                 "notify_gateway_notify_queue_usage_ratio",
                 "How full Postgres' notification queue is; at 1 commits fail.",
@@ -365,6 +370,11 @@ impl Metrics {
     }
 
     /// How full Postgres' notification queue is.
+    pub fn quiet(&self, is_quiet: bool) {
+        self.quiet.set(f64::from(u8::from(is_quiet)));
+    }
+
+    /// How full the notification queue is.
     pub fn notify_queue_usage(&self, ratio: f64) {
         self.notify_queue_usage.set(ratio);
     }
@@ -461,6 +471,7 @@ mod tests {
             "payload_errors_total",
             "lagging_streams",
             "notify_queue_usage_ratio",
+            "quiet",
             "build_info",
         ] {
             let name = format!("notify_gateway_{name}");

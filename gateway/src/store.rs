@@ -5,10 +5,13 @@ mod error;
 
 pub use error::{STATEMENT_TIMEOUT, StoreError};
 
+use std::time::Duration;
+
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::Epochs,
     notification::{StoredRow, UserId},
+    quiet::Left,
 };
 
 /// The tables.
@@ -49,14 +52,11 @@ pub trait Transaction: Send {
         keys: &[(RowKey, UserId)],
     ) -> impl Future<Output = Result<Vec<Option<StoredRow>>, StoreError>> + Send;
 
-    /// Sends the probe when the transaction commits. With `flush` the transaction
-    /// also writes, so that once it has committed no crash takes back a
-    /// transaction number that was given out before this statement began.
-    fn probe(
+    /// Does what `beat` says, and returns the transaction's number if it has one.
+    fn beat(
         &mut self,
-        nonce: &str,
-        flush: bool,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        beat: Beat<'_>,
+    ) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
 
     /// The epochs of the database; the present one is begun if no gateway has done
     /// so yet.
@@ -79,6 +79,20 @@ pub trait Transaction: Send {
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+/// What a sweep has the database do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beat<'a> {
+    /// The nonce of the probe that is sent when the transaction commits.
+    pub probe: Option<&'a str>,
+    /// Whether to write, so that once the transaction has committed no crash takes back
+    /// a transaction number that was given out before this statement began.
+    pub flush: bool,
+    /// With `flush`: for how long the triggers are to be quiet from now on.
+    pub quiet: Option<Duration>,
+    /// With `flush`: whether all gateways are to look at once.
+    pub ring: bool,
+}
+
 /// Where the database stands.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -89,6 +103,8 @@ pub struct Standing {
     pub epoch: u32,
     /// How full the notification queue is, 0 to 1; at 1 commits fail.
     pub queue_usage: f64,
+    /// How long the triggers are quiet.
+    pub quiet: Left,
     /// The time there, and when this connection was made, in seconds since 1970. A
     /// crash of the server ends all connections: since a time that this one is older
     /// than there was none.

@@ -13,7 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     cursor::{RowKey, Snapshot},
-    dispatch::{Dispatch, Signal, Sweep, SweptRow},
+    dispatch::{Dispatch, Quiet, Signal, Sweep, SweptRow},
     error::chain,
     health::Health,
     horizon::Horizon,
@@ -22,7 +22,8 @@ use crate::{
     looks::Looks,
     metrics::Metrics,
     notification::UserId,
-    store::{Store, StoreError, Transaction},
+    quiet::{Left, Load},
+    store::{Beat, Store, StoreError, Transaction},
 };
 
 /// While nobody is connected, what still has to be done is done this many times
@@ -40,6 +41,9 @@ pub const LOST_PROBES: u32 = 3;
 /// The least time between two sweeps, however many rings ask for one: rings
 /// that come meanwhile share the next.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// More transactions than any threshold: what a sweep does not list is a load.
+const MANY: usize = 1 << 30;
 
 /// Sweeps.
 pub struct Sweeper<S> {
@@ -61,6 +65,10 @@ pub struct Sweeper<S> {
     pub restart: Arc<Restart>,
     /// Time between two sweeps.
     pub interval: Duration,
+    /// While the triggers are quiet.
+    pub quiet_interval: Duration,
+    /// What calls for that.
+    pub load: Arc<Load>,
     /// Tells this gateway's probes from others'.
     pub nonce: String,
 }
@@ -69,7 +77,12 @@ pub struct Sweeper<S> {
 #[derive(Default)]
 struct State {
     flushed: Option<Instant>,
+    probed: Option<Instant>,
     swept: Option<Swept>,
+    /// Whether the triggers are quiet; not known at the beginning of an epoch.
+    is_quiet: Option<bool>,
+    /// Whether it has to be found out which transactions began while they were.
+    is_ending: bool,
 }
 
 /// The sweep before.
@@ -130,7 +143,7 @@ impl<S: Store> Sweeper<S> {
             if self.health.probe_is_lost(self.interval * LOST_PROBES) {
                 self.restart.request();
             }
-            self.rest(began, is_failing).await;
+            self.rest(began, is_failing, state.is_quiet == Some(true)).await;
         }
     }
 
@@ -166,7 +179,7 @@ impl<S: Store> Sweeper<S> {
         self.metrics.notify_queue_usage(standing.queue_usage);
         let horizon = self.hub.horizon();
         if standing.epoch != horizon.epochs.current() {
-            state.swept = None;
+            (state.swept, state.is_quiet) = (None, None);
             self.begin_epoch(transaction, standing.snapshot).await?;
             return Ok(Outcome::Unflushed { is_dirty: was_dirty });
         }
@@ -177,9 +190,17 @@ impl<S: Store> Sweeper<S> {
         let unseen = transaction.unseen(&before).await?;
         // An idle table moves no watermark: the flush would be the only write
         // there is. A table that rings all the time moves it once an interval.
+        let quiet = self.quiet(state, standing.quiet);
+        if quiet == Quiet::Yes {
+            // Nothing else tells how many they are.
+            self.load.add(unseen.as_ref().map_or(MANY, |rows| transactions(rows)));
+        }
+        let wish = self.load.wish(standing.quiet);
         let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
         let flush = self.hub.requests.take_watermark_wanted()
+            || wish.is_some()
+            || quiet == Quiet::Ending
             || is_changed && (is_due || self.looks.are_awaited());
         let rows = match unseen {
             Some(unseen) => Some(self.read(&mut transaction, unseen).await?),
@@ -187,14 +208,28 @@ impl<S: Store> Sweeper<S> {
         };
         let snapshot = Arc::new(standing.snapshot);
         let swept = Swept { snapshot: Arc::clone(&snapshot), at: standing.now };
-        self.dispatch.take(Signal::Swept(Sweep { number, snapshot, rows }));
+        self.dispatch.take(Signal::Swept(Sweep { number, snapshot, quiet, rows }));
         state.swept = Some(swept);
-        self.health.probe_sent(number);
-        transaction.probe(&format!("{}:{number}", self.nonce), flush).await?;
+        let nonce = format!("{}:{number}", self.nonce);
+        let is_probe_due = state.probed.is_none_or(|probed| probed.elapsed() >= self.interval);
+        let probes = quiet != Quiet::Yes || is_probe_due;
+        if probes {
+            self.health.probe_sent(number);
+            state.probed = Some(Instant::now());
+        }
+        let is_turn = wish.is_some_and(|wish| wish.is_zero() == standing.quiet.is_quiet());
+        let probe = probes.then_some(nonce.as_str());
+        let beat = Beat { probe, flush, quiet: wish, ring: is_turn };
+        let own = transaction.beat(beat).await?;
         transaction.commit().await?;
-        if flush {
+        if let Some(own) = own {
             state.flushed = Some(Instant::now());
             self.dispatch.take(Signal::Durable(number));
+            if quiet == Quiet::Ending {
+                state.is_ending = false;
+                self.dispatch.take(Signal::Loud(own));
+                self.hub.requests.ask();
+            }
             Ok(Outcome::Flushed)
         } else {
             Ok(Outcome::Unflushed { is_dirty: is_changed })
@@ -209,13 +244,27 @@ impl<S: Store> Sweeper<S> {
         snapshot: Snapshot,
     ) -> Result<(), StoreError> {
         let epochs = transaction.epochs().await?;
-        transaction.probe(&format!("{}:0", self.nonce), true).await?;
+        let nonce = format!("{}:0", self.nonce);
+        let beat = Beat { probe: Some(&nonce), flush: true, ..Beat::default() };
+        transaction.beat(beat).await?;
         transaction.commit().await?;
         tracing::info!(epoch = epochs.current(), "following the database");
         let watermark = Arc::new(snapshot);
         self.dispatch.take(Signal::Epoch(Horizon { watermark, epochs }));
         self.hub.requests.ask();
         Ok(())
+    }
+
+    /// Whether transactions may write without a ring.
+    fn quiet(&self, state: &mut State, left: Left) -> Quiet {
+        let is_quiet = left.is_quiet();
+        self.metrics.quiet(is_quiet);
+        let was_quiet = state.is_quiet.replace(is_quiet);
+        state.is_ending |= was_quiet.unwrap_or_else(|| left.was_lately());
+        if is_quiet {
+            return Quiet::Yes;
+        }
+        if state.is_ending { Quiet::Ending } else { Quiet::No }
     }
 
     /// Reads what has to be told from here.
@@ -235,8 +284,10 @@ impl<S: Store> Sweeper<S> {
 
     /// How long until the next sweep if nobody asks for one; `None`: there is
     /// nothing to look for until somebody does.
-    fn longest_rest(&self, is_failing: bool) -> Option<Duration> {
-        if !self.hub.is_empty() {
+    fn longest_rest(&self, is_failing: bool, is_quiet: bool) -> Option<Duration> {
+        if is_quiet && !is_failing && !self.hub.is_empty() {
+            Some(self.quiet_interval)
+        } else if !self.hub.is_empty() {
             Some(self.interval)
         } else if is_failing || !self.health.is_well() {
             Some(self.interval * IDLE_FACTOR)
@@ -248,11 +299,11 @@ impl<S: Store> Sweeper<S> {
         }
     }
 
-    async fn rest(&self, began: Instant, is_failing: bool) {
+    async fn rest(&self, began: Instant, is_failing: bool, is_quiet: bool) {
         // The first try after an outage is spread, so that many gateways do not
         // fall upon a database that has just come back.
         let spread = if is_failing { 1.0 + fastrand::f64() } else { 1.0 };
-        let longest = || self.longest_rest(is_failing).map(|rest| rest.mul_f64(spread));
+        let longest = || self.longest_rest(is_failing, is_quiet).map(|rest| rest.mul_f64(spread));
         tokio::select! {
             biased;
             () = self.hub.requests.rest(longest) => {}
@@ -266,6 +317,11 @@ impl<S: Store> Sweeper<S> {
             }
         }
     }
+}
+
+/// How many transactions have written these rows, which are in the log's order.
+fn transactions(rows: &[(RowKey, UserId)]) -> usize {
+    rows.chunk_by(|(one, _), (next, _)| one.xact == next.xact).count()
 }
 
 #[cfg(test)]

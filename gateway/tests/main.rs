@@ -39,6 +39,7 @@ mod pooler;
 mod replay;
 mod payloads;
 mod proxy;
+mod quiet;
 mod resume;
 mod revocation;
 mod schema;

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use notify_gateway::{
     cursor::Cursor,
     notification::UserId,
-    postgres::{connector::Connector, store::PostgresStore},
+    postgres::{
+        connector::Connector,
+        store::{Channels, PostgresStore},
+    },
     store::{PageRequest, Store as _, Transaction as _},
 };
 use uuid::Uuid;
@@ -117,7 +120,8 @@ async fn an_answer_for_many_streams_is_bounded_in_bytes_and_none_of_them_is_forg
     }
     let config = config(&database.url, &[]);
     let connector = Arc::new(Connector::new(config.database));
-    let store = PostgresStore::new(connector, 3, "probes").unwrap();
+    let channels = Channels { events: "notifications".into(), probes: "probes".into() };
+    let store = PostgresStore::new(connector, 3, channels).unwrap();
     let ids: Vec<UserId> = users.iter().copied().map(UserId::uuid).collect();
     let requests: Vec<_> = ids.iter().map(|user| PageRequest { user, cursor: &cursor }).collect();
     let mut transaction = store.begin().await.unwrap();

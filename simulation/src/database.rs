@@ -13,7 +13,8 @@ use notify_gateway::{
     horizon::Epochs,
     listen::{Listen, ListenError, Notice, Notices},
     notification::{StoredRow, UserId},
-    store::{PageRequest, PageRows, Pages, Standing, Store, StoreError, Transaction},
+    quiet::{FOR_GOOD, Left},
+    store::{Beat, PageRequest, PageRows, Pages, Standing, Store, StoreError, Transaction},
 };
 
 use parking_lot::Mutex;
@@ -31,6 +32,9 @@ use crate::{
 pub fn clock(step: u64) -> f64 {
     step as f64
 }
+
+/// How long a second of quiet lasts.
+const STEPS_PER_SECOND: f64 = 30.0;
 
 /// The database as one part of a gateway sees it.
 #[derive(Clone)]
@@ -144,7 +148,11 @@ impl Transaction for Work {
             let snapshot = text.parse().unwrap_or_else(|_| unreachable!("{text} is a snapshot"));
             let connected = work.session.since();
             let now = clock(server.scene.clock);
-            Some(Standing { snapshot, epoch, queue_usage: 0.0, now, connected })
+            let quiet = server
+                .postgres
+                .quiet_until()
+                .map_or(Left::NEVER, |until| Left((until - now) / STEPS_PER_SECOND));
+            Some(Standing { snapshot, epoch, queue_usage: 0.0, quiet, now, connected })
         })
         .await
     }
@@ -196,19 +204,34 @@ impl Transaction for Work {
         .await
     }
 
-    async fn probe(&mut self, nonce: &str, flush: bool) -> Result<(), StoreError> {
-        let number = nonce.rsplit(':').next().and_then(|number| number.parse().ok());
-        let number = number.unwrap_or_else(|| unreachable!("{nonce} ends with a number"));
+    async fn beat(&mut self, beat: Beat<'_>) -> Result<Option<u64>, StoreError> {
+        let number = beat.probe.map(|nonce| {
+            let number = nonce.rsplit(':').next().and_then(|number| number.parse().ok());
+            number.unwrap_or_else(|| unreachable!("{nonce} ends with a number"))
+        });
         self.ask(|server, work| {
             let Server { postgres, scene, .. } = server;
-            let flush = flush && !scene.is_without(Sabotage::Durability);
-            if flush && !postgres.update_state(work.id) {
-                return None;
+            let is_flushed = beat.flush && !scene.is_without(Sabotage::Durability);
+            let now = clock(scene.clock);
+            let quiet_until = beat.quiet.map(|quiet| match quiet {
+                FOR_GOOD => f64::INFINITY,
+                quiet => now + quiet.as_secs_f64() * STEPS_PER_SECOND,
+            });
+            let mut own = None;
+            if is_flushed {
+                own = Some(postgres.update_state(work.id, quiet_until)?);
             }
             let nonce = work.database.nonce;
-            scene.tell(|| format!("gateway {nonce}: sends probe {number}, flush: {flush}"));
-            postgres.notify(work.id, NoticeText::Probe { nonce, number });
-            Some(())
+            scene.tell(|| format!("gateway {nonce}: {beat:?}"));
+            if let Some(number) = number {
+                postgres.notify(work.id, NoticeText::Probe { nonce, number });
+            }
+            if let Some(own) = own.filter(|_| beat.ring) {
+                let ring = format!(r#"{{"xact_id":"{own}"}}"#);
+                postgres.notify(work.id, NoticeText::Payload(ring));
+            }
+            // Without the safeguard the gateway believes that it has written.
+            Some(own.or(beat.flush.then_some(0)))
         })
         .await
     }

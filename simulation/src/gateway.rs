@@ -18,6 +18,7 @@ use notify_gateway::{
     metrics::Metrics,
     notification::UserId,
     outcome::StreamEnd,
+    quiet::Load,
     replay::{Replayer, Replays},
     revocation::Revocation,
     stream::StreamContext,
@@ -35,6 +36,10 @@ use crate::{
 
 /// Time between two sweeps.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// While the triggers are quiet.
+const QUIET_INTERVAL: Duration = Duration::from_millis(25);
+/// Transactions a second past which they are.
+const QUIET_ABOVE: u32 = 6;
 
 /// Queries of replays that may be on their way at once.
 const CONCURRENCY: usize = 2;
@@ -108,7 +113,8 @@ impl Gateway {
         let health = Arc::new(Health::new());
         // Nobody is revoked here, and streams are opened only once that is known.
         health.revocations_are_known();
-        let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(metrics));
+        let load = Arc::new(Load::new(plan.quiet, QUIET_ABOVE));
+        let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(metrics), Arc::clone(&load));
         let dispatch = Arc::new(Dispatch::new(dispatcher));
         let restart = Arc::new(Restart::default());
         let replays = Arc::new(Replays::default());
@@ -137,6 +143,8 @@ impl Gateway {
             swept: Arc::default(),
             restart,
             interval: SWEEP_INTERVAL,
+            quiet_interval: QUIET_INTERVAL,
+            load,
             nonce: nonce.to_string(),
         };
         let sweeper = Part::new(turns, async move { match sweeper.run().await {} });

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     client::Client,
+    database::clock,
     gateway::{Gateway, Part},
     oracle::{Book, Violation},
     plan::{Act, Plan},
@@ -280,7 +281,7 @@ impl World {
         let Server { postgres, scene, .. } = &mut *self.shared.lock();
         let user = user(scene.dice.usize(0..scene.plan.users));
         let large = scene.chance(scene.plan.large_rows);
-        let row = postgres.insert(id, &user, large);
+        let row = postgres.insert(id, &user, large, clock(scene.clock));
         scene.tell(|| {
             let key = postgres.written[row].key;
             format!("{id:?} inserts row {row} for {user}: {key:?}, large {large}")

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use notify_gateway::quiet::QuietMode;
+
 /// What can happen in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -127,6 +129,8 @@ pub struct Plan {
     pub seq_lookahead: i64,
     /// Percent of the transactions that ring never.
     pub silent_writers: u8,
+    /// When the triggers are to be quiet.
+    pub quiet: QuietMode,
     /// Percent of the transactions in ring mode.
     pub ring_writers: u8,
     /// Percent of the rows that no notification carries.
@@ -178,6 +182,8 @@ impl Plan {
             first_xact: [3, 100, 4_294_967_290, 1 << 40][dice.usize(0..4)],
             seq_lookahead: dice.i64(1..5),
             silent_writers,
+            quiet: [QuietMode::Never, QuietMode::Auto, QuietMode::Auto, QuietMode::Always]
+                [dice.usize(0..4)],
             ring_writers,
             large_rows,
             slow_commits,

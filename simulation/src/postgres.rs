@@ -142,6 +142,8 @@ struct Transaction {
     rows: Vec<usize>,
     notices: Vec<NoticeText>,
     updates_state: bool,
+    /// What it sets `quiet_until` to.
+    quiet_until: Option<f64>,
     epoch: Option<EpochRow>,
     has_written: bool,
     is_committing: bool,
@@ -163,6 +165,7 @@ enum Record {
         xact: u64,
         rows: Vec<usize>,
         updates_state: bool,
+        quiet_until: Option<f64>,
         epoch: Option<EpochRow>,
     },
     /// A shutdown writes down the next number.
@@ -198,6 +201,7 @@ pub struct Postgres {
     /// Committed rows in the order of their keys.
     table: Vec<usize>,
     state_flushed: Option<u64>,
+    quiet_until: Option<f64>,
     /// Who has updated the state's one row and not ended yet.
     state_locked: Option<TransactionId>,
     epochs: Vec<EpochRow>,
@@ -231,6 +235,7 @@ impl Postgres {
             replicated: 0,
             table: Vec::new(),
             state_flushed: None,
+            quiet_until: None,
             state_locked: None,
             epochs: Vec::new(),
             epochs_begun: Vec::new(),
@@ -435,6 +440,7 @@ impl Postgres {
             rows: Vec::new(),
             notices: Vec::new(),
             updates_state: false,
+            quiet_until: None,
             epoch: None,
             has_written: false,
             is_committing: false,
@@ -459,7 +465,7 @@ impl Postgres {
 
     /// A row for `user`; a large one fits into no notification. Returns the row's
     /// number.
-    pub fn insert(&mut self, id: TransactionId, user: &UserId, large: bool) -> usize {
+    pub fn insert(&mut self, id: TransactionId, user: &UserId, large: bool, now: f64) -> usize {
         let place = self.place(id);
         let xact = self.number(place);
         if self.next_seq >= self.logged_seq {
@@ -472,7 +478,12 @@ impl Postgres {
         let row = self.written.len();
         let user = user.clone();
         self.written.push(Written { user, key, transaction: id.0, visible: None, vanished: None });
-        let Transaction { mode, rung, .. } = self.transactions[place];
+        let is_quiet = self.quiet_until.is_some_and(|until| until > now);
+        let transaction = &mut self.transactions[place];
+        if is_quiet && transaction.mode != Mode::Silent {
+            transaction.rung = 2;
+        }
+        let Transaction { mode, rung, .. } = *transaction;
         let notice = match (mode, rung) {
             (Mode::Silent, _) | (_, 2) => None,
             (Mode::Rows, 0) if !large => Some(self.payload(row)),
@@ -488,10 +499,16 @@ impl Postgres {
         row
     }
 
-    /// Updates the state's one row, unless another transaction has locked it.
-    pub fn update_state(&mut self, id: TransactionId) -> bool {
+    /// `state.quiet_until`.
+    pub fn quiet_until(&self) -> Option<f64> {
+        self.quiet_until
+    }
+
+    /// Updates the state's one row, unless another transaction has locked it. Returns
+    /// the transaction's number.
+    pub fn update_state(&mut self, id: TransactionId, quiet_until: Option<f64>) -> Option<u64> {
         if self.state_locked.is_some_and(|holder| holder != id) {
-            return false;
+            return None;
         }
         let place = self.place(id);
         let xact = self.number(place);
@@ -499,8 +516,9 @@ impl Postgres {
         self.state_locked = Some(id);
         let transaction = &mut self.transactions[place];
         transaction.updates_state = true;
+        transaction.quiet_until = quiet_until.or(transaction.quiet_until);
         transaction.has_written = true;
-        true
+        Some(xact)
     }
 
     /// Notifies at the commit; what one transaction says twice is said once.
@@ -539,6 +557,7 @@ impl Postgres {
                 xact,
                 rows: transaction.rows.clone(),
                 updates_state: transaction.updates_state,
+                quiet_until: transaction.quiet_until,
                 epoch: transaction.epoch.clone(),
             });
             if has_written {
@@ -556,6 +575,7 @@ impl Postgres {
         }
         if transaction.updates_state {
             self.state_flushed = transaction.xact;
+            self.quiet_until = transaction.quiet_until.or(self.quiet_until);
         }
         self.epochs.extend(transaction.epoch);
         if let Some(xact) = transaction.xact {
@@ -714,6 +734,7 @@ impl Postgres {
         self.table.clear();
         self.epochs.clear();
         (self.state_flushed, self.state_locked, self.notifying) = (None, None, None);
+        self.quiet_until = None;
         self.flushed = self.wal.len();
         self.replicated = self.replicated.min(self.flushed);
         let mut last = self.genesis;
@@ -723,7 +744,7 @@ impl Postgres {
                 Record::Number(xact) => last = last.max(*xact),
                 Record::Sequence(logged) => next_seq = *logged,
                 Record::Shutdown(next) => last = last.max(next - 1),
-                Record::Commit { xact, rows, updates_state, epoch } => {
+                Record::Commit { xact, rows, updates_state, quiet_until, epoch } => {
                     last = last.max(*xact);
                     for row in rows {
                         self.written[*row].visible.get_or_insert(clock);
@@ -731,6 +752,7 @@ impl Postgres {
                     }
                     if *updates_state {
                         self.state_flushed = Some(*xact);
+                        self.quiet_until = quiet_until.or(self.quiet_until);
                     }
                     self.epochs.extend(epoch.clone());
                 }

@@ -19,7 +19,12 @@ use crate::{
     looks::{Freshness, Looks},
     metrics::Metrics,
     outcome::StreamEnd,
-    postgres::{connector::Connector, listen::PostgresListen, store::PostgresStore},
+    postgres::{
+        connector::Connector,
+        listen::PostgresListen,
+        store::{Channels, PostgresStore},
+    },
+    quiet::Load,
     replay::{Replayer, Replays},
     revocation::Revocations,
     revocation_watch::RevocationWatch,
@@ -72,8 +77,8 @@ impl Core {
     ) -> Result<Self, deadpool_postgres::BuildError> {
         let nonce = Uuid::new_v4().simple().to_string();
         let probe_channel = format!("notify_gateway_{nonce}");
-        let store =
-            PostgresStore::new(Arc::clone(&parts.connector), config.pool_size, &probe_channel)?;
+        let channels = Channels { events: config.channel.clone(), probes: probe_channel.clone() };
+        let store = PostgresStore::new(Arc::clone(&parts.connector), config.pool_size, channels)?;
         let replays = Arc::new(Replays::default());
         let streams = Arc::new(StreamContext {
             metrics: Arc::clone(&parts.metrics),
@@ -107,7 +112,8 @@ impl Core {
     ) -> oneshot::Receiver<ListenError> {
         let Parts { hub, health, metrics, listen_connector, verifier, .. } = &self.parts;
         let restart = Arc::new(Restart::default());
-        let dispatcher = Dispatcher::new(Arc::clone(hub), Arc::clone(metrics))
+        let load = Arc::new(Load::new(config.quiet, config.quiet_above));
+        let dispatcher = Dispatcher::new(Arc::clone(hub), Arc::clone(metrics), Arc::clone(&load))
             .trust_payloads(config.trust_payloads);
         let dispatch = Arc::new(Dispatch::new(dispatcher));
 
@@ -122,6 +128,8 @@ impl Core {
             swept: Arc::clone(&swept),
             restart: Arc::clone(&restart),
             interval: config.sweep_interval,
+            quiet_interval: config.quiet_sweep_interval,
+            load,
             nonce: self.nonce.clone(),
         };
         workers.spawn("sweep", sweeper.run());

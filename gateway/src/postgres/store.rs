@@ -27,7 +27,9 @@ use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::Epochs,
     notification::{StoredRow, UserId},
-    store::{PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction},
+    store::{
+        Beat, PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction,
+    },
 };
 
 /// How long a connection may be waited for. Past it the database counts as away.
@@ -65,12 +67,20 @@ const BEGIN: &str = "
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
-    probe_channel: Arc<str>,
+    channels: Arc<Channels>,
+}
+
+/// What is notified on.
+#[derive(Debug)]
+pub struct Channels {
+    /// What the triggers notify on as well.
+    pub events: String,
+    /// This gateway's probes.
+    pub probes: String,
 }
 
 impl PostgresStore {
-    /// A store with `size` connections at most, none of them open yet. Probes
-    /// go to `probe_channel`.
+    /// A store with `size` connections at most, none of them open yet.
     ///
     /// # Errors
     ///
@@ -78,7 +88,7 @@ impl PostgresStore {
     pub fn new(
         connector: Arc<Connector>,
         size: usize,
-        probe_channel: &str,
+        channels: Channels,
     ) -> Result<Self, deadpool_postgres::BuildError> {
         // `Fast` recycling would hand out sockets that are long dead.
         let config = ManagerConfig { recycling_method: RecyclingMethod::Verified };
@@ -91,7 +101,7 @@ impl PostgresStore {
             .create_timeout(Some(CONNECTION_TIMEOUT))
             .recycle_timeout(Some(CONNECTION_TIMEOUT))
             .build()?;
-        Ok(Self { pool, probe_channel: probe_channel.into() })
+        Ok(Self { pool, channels: Arc::new(channels) })
     }
 
     /// Notifies `channel`, in a transaction of its own.
@@ -101,7 +111,7 @@ impl PostgresStore {
     /// As [`Store::begin`] and [`Transaction::standing`].
     pub async fn notify(&self, channel: &str) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        transaction.run(async |client| sweep::probe(client, channel, "", false).await).await?;
+        transaction.run(async |client| sweep::notify(client, channel, "").await).await?;
         transaction.commit().await
     }
 }
@@ -111,8 +121,7 @@ impl Store for PostgresStore {
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
         let client = Some(self.pool.get().await?);
-        let mut transaction =
-            PostgresTransaction { client, probe_channel: Arc::clone(&self.probe_channel) };
+        let mut transaction = PostgresTransaction { client, channels: Arc::clone(&self.channels) };
         transaction
             .run(async |client| client.batch_execute(BEGIN).await.map_err(StoreError::of_begin))
             .await?;
@@ -125,7 +134,7 @@ impl Store for PostgresStore {
 /// hand it on: the server may still be at work on it.
 pub struct PostgresTransaction {
     client: Option<Client>,
-    probe_channel: Arc<str>,
+    channels: Arc<Channels>,
 }
 
 impl Transaction for PostgresTransaction {
@@ -147,9 +156,23 @@ impl Transaction for PostgresTransaction {
         self.run(async |client| sweep::rows(client, keys).await).await
     }
 
-    async fn probe(&mut self, nonce: &str, flush: bool) -> Result<(), StoreError> {
-        let channel = Arc::clone(&self.probe_channel);
-        self.run(async |client| sweep::probe(client, &channel, nonce, flush).await).await
+    async fn beat(&mut self, beat: Beat<'_>) -> Result<Option<u64>, StoreError> {
+        let channels = Arc::clone(&self.channels);
+        self.run(async |client| {
+            let own = match beat.flush {
+                true => Some(sweep::flush(client, beat.quiet).await?),
+                false => None,
+            };
+            if let Some(nonce) = beat.probe {
+                sweep::notify(client, &channels.probes, nonce).await?;
+            }
+            if let Some(own) = own.filter(|_| beat.ring) {
+                let ring = format!(r#"{{"xact_id":"{own}"}}"#);
+                sweep::notify(client, &channels.events, &ring).await?;
+            }
+            Ok(own)
+        })
+        .await
     }
 
     async fn epochs(&mut self) -> Result<Epochs, StoreError> {

@@ -1,5 +1,7 @@
 //! What a sweep asks: where the database stands, what the watermark does not
-//! see, and to send the probe.
+//! see, to send the probe, to write what makes it last.
+
+use std::time::Duration;
 
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
@@ -8,6 +10,7 @@ use super::{column, query, texts, xact};
 use crate::{
     cursor::{RowKey, Snapshot},
     notification::{StoredRow, UserId},
+    quiet::{FOR_GOOD, Left},
     store::{Standing, StoreError},
 };
 
@@ -20,7 +23,11 @@ pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
     const SQL: &str = "
         SELECT pg_current_snapshot()::text, pg_is_in_recovery(), notify_gateway.current_epoch(),
                pg_notification_queue_usage(),
-               date_part('epoch', clock_timestamp()), date_part('epoch', own.backend_start)
+               date_part('epoch', clock_timestamp()), date_part('epoch', own.backend_start),
+               (SELECT CASE WHEN isfinite(quiet_until)
+                            THEN date_part('epoch', quiet_until - clock_timestamp())
+                            WHEN quiet_until IS NOT NULL THEN 'Infinity' END
+                FROM notify_gateway.state)
         FROM pg_stat_get_activity(pg_backend_pid()) AS own";
     let rows = query(client, SQL, &[]).await?;
     let row = rows.first().ok_or(StoreError::Number)?;
@@ -33,6 +40,7 @@ pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
         queue_usage: column(row, 3)?,
         now: column(row, 4)?,
         connected: column(row, 5)?,
+        quiet: column::<Option<f64>>(row, 6)?.map_or(Left::NEVER, Left),
     })
 }
 
@@ -107,21 +115,25 @@ pub(super) async fn rows(
     Ok(rows)
 }
 
-pub(super) async fn probe(
-    client: &Client,
-    channel: &str,
-    nonce: &str,
-    flush: bool,
-) -> Result<(), StoreError> {
-    const PROBE: &str = "SELECT pg_notify($1, $2)";
-    const FLUSH: &str = "
-        WITH flushed AS (
-            UPDATE notify_gateway.state
-            SET beat = beat + 1, beat_at = now(),
-                flushed = greatest(flushed, pg_current_xact_id())
-            RETURNING 1)
-        SELECT pg_notify($1, $2) FROM flushed";
-    let sql = if flush { FLUSH } else { PROBE };
-    let notified = query(client, sql, &[(&channel, Type::TEXT), (&nonce, Type::TEXT)]).await?;
-    if notified.is_empty() { Err(StoreError::NoState) } else { Ok(()) }
+pub(super) async fn notify(client: &Client, channel: &str, text: &str) -> Result<(), StoreError> {
+    const SQL: &str = "SELECT pg_notify($1, $2)";
+    query(client, SQL, &[(&channel, Type::TEXT), (&text, Type::TEXT)]).await?;
+    Ok(())
+}
+
+/// Makes all numbers of before outlive a crash; returns its own.
+pub(super) async fn flush(client: &Client, quiet: Option<Duration>) -> Result<u64, StoreError> {
+    const SQL: &str = "
+        UPDATE notify_gateway.state
+        SET beat = beat + 1, beat_at = now(),
+            flushed = greatest(flushed, pg_current_xact_id()),
+            quiet_until = CASE WHEN $1 IS NULL THEN quiet_until
+                               WHEN $1 = 'Infinity' THEN 'infinity'
+                               ELSE clock_timestamp() + make_interval(secs => $1) END
+        RETURNING pg_current_xact_id()::text";
+    let seconds = |quiet: Duration| {
+        if quiet == FOR_GOOD { f64::INFINITY } else { quiet.as_secs_f64() }
+    };
+    let rows = query(client, SQL, &[(&quiet.map(seconds), Type::FLOAT8)]).await?;
+    xact(column(rows.first().ok_or(StoreError::NoState)?, 0)?)
 }
