@@ -12,12 +12,17 @@ says nothing. The forms:
     row           the log; the first event of a transaction by NOTIFY
     ring          the log; NOTIFY says that there is something
     never         the log alone
+    auto          as row, but quiet under load (--quiet auto)
+    always        as row, but always quiet
+
+Each gateway has one stream open, of the user whose rows they are.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import socket
 import statistics
 import subprocess
 import sys
@@ -25,7 +30,7 @@ import time
 
 BENCH = pathlib.Path(__file__).resolve().parent
 ROOT = BENCH.parent
-FORMS = ["none", "notify", "row", "ring", "never"]
+FORMS = ["none", "notify", "row", "ring", "never", "auto", "always"]
 USER = "11111111-2222-3333-4444-555555555555"
 INSERT = f"INSERT INTO notifications (user_id, title, message) VALUES ('{USER}', 'hello', 'world')"
 BULK = (
@@ -55,14 +60,16 @@ class Postgres:
 
     def form(self, form):
         ours, plain = '"00_notify_gateway"', "notify_row"
-        if form in ("row", "ring", "never"):
+        has_log = form not in ("none", "notify")
+        if has_log:
+            ring = "row" if form in ("auto", "always") else form
             self.sql(
                 "SELECT notify_gateway.watch('notifications', w.user_id, w.row_id, w.event, w.data,"
-                f" w.condition, '{form}') FROM notify_gateway.watch_entry w"
+                f" w.condition, '{ring}') FROM notify_gateway.watch_entry w"
             )
         state = {True: "ENABLE ALWAYS", False: "DISABLE"}
         self.sql(
-            f"ALTER TABLE notifications {state[form in ('row', 'ring', 'never')]} TRIGGER {ours},"
+            f"ALTER TABLE notifications {state[has_log]} TRIGGER {ours},"
             f" {state[form == 'notify']} TRIGGER {plain};"
             " TRUNCATE notifications, notify_gateway.event"
         )
@@ -73,14 +80,41 @@ class Postgres:
         self.guard.wait()
 
 
-def gateways(postgres, count):
-    environment = {**os.environ, "DATABASE_URL": postgres.url, "JWT_SECRET": "x" * 40}
-    environment |= {"GATEWAY_BIND": "127.0.0.1:0", "GATEWAY_ADMIN_BIND": "127.0.0.1:0"}
-    binary = ROOT / "target/release/notify-gateway"
-    start = lambda: subprocess.Popen([binary], env=environment, stderr=subprocess.DEVNULL)
-    running = [start() for _ in range(count)]
-    time.sleep(2)
-    return running
+class Gateways:
+    """So many of them, each with a stream that somebody reads."""
+
+    def __init__(self, postgres, count, form):
+        quiet = form if form in ("auto", "always") else "never"
+        binary = ROOT / "target/release/notify-gateway"
+        environment = {**os.environ, "DATABASE_URL": postgres.url, "JWT_SECRET": "x" * 40}
+        environment |= {"GATEWAY_ADMIN_BIND": "127.0.0.1:0", "GATEWAY_QUIET": quiet}
+        token = subprocess.run(
+            [binary, "token", "--user", USER], env=environment, check=True, capture_output=True, text=True
+        ).stdout.strip()
+        self.processes = []
+        for port in free_ports(count):
+            address = f"127.0.0.1:{port}"
+            environment["GATEWAY_BIND"] = address
+            quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            self.processes.append(subprocess.Popen([binary], env=environment, **quietly))
+            curl = ["curl", "-sN", "--retry", "20", "--retry-connrefused", "--retry-delay", "1"]
+            stream = f"http://{address}/api/notifications/stream?access_token={token}"
+            self.processes.append(subprocess.Popen([*curl, stream], **quietly))
+        time.sleep(3)
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
 
 
 def transactions(postgres, seconds):
@@ -144,15 +178,15 @@ def main():
             postgres.sql("ALTER SYSTEM SET commit_siblings = 0")
             postgres.sql("SELECT pg_reload_conf()")
             for count in options.gateways.split(","):
-                listening = gateways(postgres, int(count))
                 found = {form: [] for form in FORMS}
                 for _ in range(options.rounds):
                     for form in FORMS:
                         postgres.form(form)
-                        found[form].append(measure(postgres, options.seconds))
-                for gateway in listening:
-                    gateway.terminate()
-                    gateway.wait()
+                        gateways = Gateways(postgres, int(count), form)
+                        try:
+                            found[form].append(measure(postgres, options.seconds))
+                        finally:
+                            gateways.close()
                 table(f"{count} gateways, commit_delay {delay} µs, {options.rounds} rounds", found)
     finally:
         postgres.close()

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     gateway::HEARTBEAT,
-    ledger::{Delivery, Ledger, LineageNo, What},
+    ledger::{Delivery, Ledger, LineageNo, Moment, What},
 };
 
 /// Silence after which a page takes its stream for dead: two heartbeats may be
@@ -167,6 +167,16 @@ impl Client {
             (None, other) => return books.count(format!("no lineage yet: {other}")),
         };
         page.lineage = Some(lineage);
+        let changed = Change::parse(&event).filter(|change| books.states.include(change.id));
+        if let Some(Change { id, title }) = changed {
+            let what = What::Event(format!("{} {id} {title:?}", event.name));
+            let moment = Moment { at: now, what, cursor: cursor.clone() };
+            books.changed(lineage, (id, title), moment);
+            if let Some(cursor) = cursor {
+                page.cursor = Some(cursor).filter(|cursor| !cursor.is_empty());
+            }
+            return;
+        }
         match event.name.as_str() {
             "notification" => match Notification::parse(&event.data) {
                 Some(row) => {
@@ -257,6 +267,27 @@ impl Notification {
             message_bytes: text("message")?.len(),
             data: hasher.finish(),
         })
+    }
+}
+
+/// What becomes of a row that changes.
+struct Change {
+    id: uuid::Uuid,
+    /// None when it is gone.
+    title: Option<String>,
+}
+
+impl Change {
+    fn parse(event: &Event) -> Option<Self> {
+        let is_there = match event.name.as_str() {
+            "notification" | "updated" => true,
+            "deleted" => false,
+            _ => return None,
+        };
+        let json: Value = serde_json::from_str(&event.data).ok()?;
+        let id = json.get("id")?.as_str()?.parse().ok()?;
+        let title = json.get("title").and_then(Value::as_str).map(str::to_owned);
+        Some(Self { id, title: title.filter(|_| is_there) })
     }
 }
 

@@ -47,6 +47,9 @@ const SETTINGS: &[(&str, &str)] = &[
     // Small: streams are to fall behind and catch up.
     ("GATEWAY_STREAM_BUFFER", "64"),
     ("GATEWAY_REPLAY_LIMIT", "1000"),
+    // The log is pruned all the time, and quiet comes and goes.
+    ("GATEWAY_RETENTION", "60s"),
+    ("GATEWAY_QUIET_ABOVE", "40"),
     // Everyone comes from one address, and reconnects all the time.
     ("GATEWAY_CONNECT_RATE", "0"),
     ("GATEWAY_USER_CONNECT_RATE", "0"),

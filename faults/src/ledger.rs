@@ -14,7 +14,10 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use crate::fault::Kind;
+use crate::{
+    fault::Kind,
+    states::{Difference, States, Table, View},
+};
 
 /// A place in [`Books::rows`].
 pub(crate) type RowNo = usize;
@@ -66,6 +69,8 @@ pub(crate) struct Books {
     pub(crate) cursors: CursorLengths,
     /// Everything that is only counted, by name.
     pub(crate) counts: BTreeMap<String, u64>,
+    /// The rows that change.
+    pub(crate) states: States,
     by_id: HashMap<Uuid, RowNo>,
     by_user: Vec<Vec<RowNo>>,
 }
@@ -126,6 +131,8 @@ pub(crate) struct Lineage {
     pub(crate) misrouted: Vec<(RowNo, usize)>,
     pub(crate) different: Vec<(RowNo, usize)>,
     last_of: HashMap<TransactionNo, RowNo>,
+    /// What it shows of the rows that change.
+    pub(crate) view: View,
     /// Rows that came on this connection since the last `id:`.
     uncovered: Vec<RowNo>,
 }
@@ -299,6 +306,33 @@ impl Books {
         }
     }
 
+    /// A row that changes has come as it is now, or as gone.
+    pub(crate) fn changed(
+        &mut self,
+        lineage: LineageNo,
+        (id, title): (Uuid, Option<String>),
+        moment: Moment,
+    ) {
+        self.measure(moment.cursor.as_deref());
+        self.count("changes delivered");
+        let lineage = &mut self.lineages[lineage];
+        lineage.view.insert(id, (title, moment.at));
+        lineage.push(moment);
+    }
+
+    /// Where clients that go on show something else than the table.
+    pub(crate) fn differences<'a>(
+        &'a self,
+        table: &'a Table,
+    ) -> impl Iterator<Item = (LineageNo, Difference)> + 'a {
+        let lineages = self.lineages.iter().enumerate();
+        lineages.filter(|(_, lineage)| lineage.ended.is_none()).flat_map(|(number, lineage)| {
+            let user = self.users[lineage.user];
+            let differences = self.states.differences(&lineage.view, user, table);
+            differences.map(move |difference| (number, difference))
+        })
+    }
+
     /// The rows a lineage is to get exactly once: its user's, committed after
     /// its beginning. `is_there` says which rows have been committed at all.
     pub(crate) fn due<'a>(
@@ -366,6 +400,7 @@ impl Lineage {
             misrouted: Vec::new(),
             different: Vec::new(),
             last_of: HashMap::new(),
+            view: View::new(),
             uncovered: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@
 //! The gateways are judged by what their clients read and by nothing else: no
 //! code of theirs runs in here.
 
+mod changer;
 mod client;
 mod cluster;
 mod fault;
@@ -15,6 +16,7 @@ mod ledger;
 mod port;
 mod proxy;
 mod stage;
+mod states;
 mod undertaker;
 mod verdict;
 mod writer;
@@ -38,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    changer::Changer,
     client::Client,
     fault::Kind,
     gateway::Binary,
@@ -47,6 +50,9 @@ use crate::{
     undertaker::Undertaker,
     verdict::{Truth, Verdict},
 };
+
+/// Connections whose rows change.
+const CHANGERS: usize = 3;
 
 /// How long the end waits while nothing more arrives.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -198,6 +204,11 @@ async fn play(
         writer.stop = stop.clone();
         writers.spawn(writer.run());
     }
+    for number in 0..CHANGERS {
+        let mut writer = stage.writer(usize::from(arguments.writers) + number, rng.fork());
+        writer.stop = stop.clone();
+        writers.spawn(Changer::new(writer).run());
+    }
     let time_is_up = CancellationToken::new();
     let promotions = promotions(arguments, &kinds, rng);
     let faults = fault::run(stage.clone(), kinds, promotions, rng.fork(), time_is_up.clone());
@@ -282,7 +293,8 @@ async fn open_pages(
 async fn settle(stage: &Stage, truth: &Truth) {
     let state = || {
         let books = stage.ledger.books();
-        let pending = books.pending(|row| truth.rows.contains_key(&books.rows[row].id));
+        let pending = books.pending(|row| truth.rows.contains_key(&books.rows[row].id))
+            + books.differences(&truth.states).count();
         (pending, books.counts.get("delivered").copied())
     };
     let mut last = state();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    changer,
     cluster::{Address, Cluster, GATEWAY_ROLE},
     gateway::{Binary, Gateway, SECRET},
     herald::Herald,
@@ -189,28 +190,26 @@ impl Stage {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        let rows = client
-            .query(
-                "SELECT n.id, coalesce(e.xact_id, '0')::text FROM notifications n \
-                    LEFT JOIN notify_gateway.event e \
-                      ON e.row_id = n.id::text AND e.event = 'notification'",
-                &[],
-            )
-            .await?;
+        changer::touch(&client).await?;
+        let states = "SELECT id, user_id, title FROM notifications WHERE title LIKE 'state %'";
+        let states = client.query(states, &[]).await?;
+        let states = states.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+        let rows = "SELECT id, xact::text FROM notifications WHERE title NOT LIKE 'state %'";
+        let rows = client.query(rows, &[]).await?;
         let rows = rows
             .iter()
             .map(|row| Ok((row.get::<_, Uuid>(0), row.get::<_, &str>(1).parse::<u64>()?)))
             .collect::<anyhow::Result<HashMap<_, _>>>()?;
         // The first timeline is the one of initdb; each promotion begins one.
         let epochs = "SELECT timeline, min(first_xact::text::numeric) FILTER (WHERE NOT is_restart)::text \
-                      FROM notify_gateway.epoch GROUP BY timeline";
+                      FROM epochs GROUP BY timeline";
         let mut clamps = BTreeMap::new();
         for row in client.query(epochs, &[]).await? {
             let timeline = usize::from_str_radix(row.get(0), 16)?;
             let first = row.get::<_, Option<&str>>(1).and_then(|first| first.parse().ok());
             clamps.insert(timeline, first);
         }
-        Ok(Truth { rows, clamps })
+        Ok(Truth { rows, states, clamps })
     }
 
     /// Lines of panics in the gateways' logs.
@@ -237,6 +236,18 @@ impl Stage {
 async fn prepare(address: &Address, schema: &str) -> anyhow::Result<()> {
     let client = address.connect().await?;
     client.batch_execute(schema).await.context("the schema")?;
+    // Columns of the application: one for our books, since the log is pruned, and one
+    // that has nulls.
+    let columns = "ALTER TABLE notifications ALTER message DROP NOT NULL, \
+                   ADD COLUMN xact xid8 NOT NULL DEFAULT pg_current_xact_id()";
+    client.batch_execute(columns).await.context("the table's columns")?;
+    // The gateways forget old ones.
+    let epochs = "CREATE TABLE epochs (LIKE notify_gateway.epoch); \
+                  CREATE FUNCTION keep_epoch() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+                  AS 'BEGIN INSERT INTO public.epochs SELECT NEW.*; RETURN NULL; END'; \
+                  CREATE TRIGGER keep AFTER INSERT ON notify_gateway.epoch \
+                  FOR EACH ROW EXECUTE FUNCTION keep_epoch()";
+    client.batch_execute(epochs).await.context("the book of epochs")?;
     let password = address.password();
     let role =
         format!("CREATE ROLE {GATEWAY_ROLE} LOGIN PASSWORD '{password}' IN ROLE notify_gateway");

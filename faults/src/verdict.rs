@@ -12,6 +12,7 @@ use crate::{
     fault::Kind,
     gateway::REPLAY_LIMIT,
     ledger::{At, Books, Lineage, LineageNo, Moment, Outcome, RowNo, What},
+    states::Table,
 };
 
 /// How many offenders are told of in full: in all, of one kind, and of one
@@ -34,6 +35,8 @@ const MAX_CURSOR_BYTES: usize = 2048;
 pub(crate) struct Truth {
     /// The rows that are there, with their transaction's number.
     pub(crate) rows: HashMap<Uuid, u64>,
+    /// The rows that change, as they are.
+    pub(crate) states: Table,
     /// By timeline: where cursors of before are cut back to.
     pub(crate) clamps: BTreeMap<usize, Option<u64>>,
 }
@@ -50,6 +53,8 @@ pub(crate) struct Verdict {
     misrouted: usize,
     disordered: usize,
     different: usize,
+    /// What a client shows of a row that changes, and the table does not have.
+    state_differs: usize,
     /// Rows that were never committed and were delivered.
     phantom: usize,
     /// Rows of the old primary that the new one has not.
@@ -76,6 +81,7 @@ impl Verdict {
             judge.arrivals(&mut verdict, number, lineage);
             judge.absences(&mut verdict, number, lineage);
         }
+        judge.states(&mut verdict);
         verdict
     }
 
@@ -86,6 +92,7 @@ impl Verdict {
             + self.misrouted
             + self.disordered
             + self.different
+            + self.state_differs
             + self.phantom
             + self.gone
             + self.unfounded_resyncs;
@@ -126,6 +133,7 @@ impl Verdict {
             ("misrouted", self.misrouted.to_string()),
             ("out of order in a transaction", self.disordered.to_string()),
             ("different bytes", self.different.to_string()),
+            ("state differs", self.state_differs.to_string()),
             ("phantom (never committed)", self.phantom.to_string()),
             ("vanished by promotion", self.vanished.to_string()),
             ("committed, gone for no reason", self.gone.to_string()),
@@ -265,6 +273,34 @@ impl Judge<'_> {
         }
     }
 
+    fn states(&self, verdict: &mut Verdict) {
+        for (number, difference) in self.books.differences(&self.truth.states) {
+            // A promotion has taken back that it was given to this user.
+            let since = difference.shown.as_ref().map(|(_, at)| *at);
+            let may_be_lost = difference.is.is_none()
+                && since.is_some_and(|since| {
+                    let mut promotions = self.promotions.iter();
+                    promotions.any(|&(_, through)| since < through.saturating_add(UNDER_WAY))
+                });
+            if may_be_lost {
+                continue;
+            }
+            verdict.state_differs += 1;
+            verdict.tell("STATE", number, || {
+                let lineage = &self.books.lineages[number];
+                let after = lineage
+                    .moments
+                    .partition_point(|moment| since.is_some_and(|since| moment.at < since));
+                let Lineage { client, user, began, .. } = lineage;
+                format!(
+                    "in lineage {number} (client {client}, user {user}, from {began:.3?}): \
+                     {difference:?}\n{}",
+                    self.around(lineage, after)
+                )
+            });
+        }
+    }
+
     fn is_there(&self, row: RowNo) -> bool {
         self.truth.rows.contains_key(&self.books.rows[row].id)
     }
@@ -362,7 +398,8 @@ mod tests {
     /// seconds 2, 3, 4, a transaction each, numbered 100, 101, 102.
     fn stage() -> (Ledger, Truth) {
         let ledger = Ledger::new(1);
-        let mut truth = Truth { rows: HashMap::new(), clamps: BTreeMap::new() };
+        let states = Table::new();
+        let mut truth = Truth { rows: HashMap::new(), states, clamps: BTreeMap::new() };
         {
             let mut books = ledger.books();
             for (second, number) in [(2, 100), (3, 101), (4, 102)] {

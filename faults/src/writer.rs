@@ -102,7 +102,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn connect(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn connect(&self) -> anyhow::Result<Client> {
         let Self { port, password, .. } = self;
         let url = format!("postgres://{}:{password}@127.0.0.1:{port}/postgres", throwaway::USER);
         let connecting = tokio_postgres::connect(&url, NoTls);

@@ -188,14 +188,14 @@ impl<S: Store> Sweeper<S> {
             _ => Arc::clone(&horizon.watermark),
         };
         let unseen = transaction.unseen(&before).await?;
-        // An idle table moves no watermark: the flush would be the only write
-        // there is. A table that rings all the time moves it once an interval.
         let quiet = self.quiet(state, standing.quiet);
         if quiet == Quiet::Yes {
             // Nothing else tells how many they are.
             self.load.add(unseen.as_ref().map_or(MANY, |rows| transactions(rows)));
         }
         let wish = self.load.wish(standing.quiet);
+        // An idle table moves no watermark: the flush would be the only write
+        // there is. A table that rings all the time moves it once an interval.
         let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
         let flush = self.hub.requests.take_watermark_wanted()
@@ -210,30 +210,27 @@ impl<S: Store> Sweeper<S> {
         let swept = Swept { snapshot: Arc::clone(&snapshot), at: standing.now };
         self.dispatch.take(Signal::Swept(Sweep { number, snapshot, quiet, rows }));
         state.swept = Some(swept);
-        let nonce = format!("{}:{number}", self.nonce);
+        // Sweeps that follow each other closely share a probe.
         let is_probe_due = state.probed.is_none_or(|probed| probed.elapsed() >= self.interval);
-        let probes = quiet != Quiet::Yes || is_probe_due;
-        if probes {
+        let nonce = (quiet != Quiet::Yes || is_probe_due).then(|| {
             self.health.probe_sent(number);
             state.probed = Some(Instant::now());
-        }
-        let is_turn = wish.is_some_and(|wish| wish.is_zero() == standing.quiet.is_quiet());
-        let probe = probes.then_some(nonce.as_str());
-        let beat = Beat { probe, flush, quiet: wish, ring: is_turn };
+            format!("{}:{number}", self.nonce)
+        });
+        // All gateways are to know when it begins and when it ends.
+        let ring = wish.is_some_and(|wish| wish.is_zero() == standing.quiet.is_quiet());
+        let beat = Beat { probe: nonce.as_deref(), flush, quiet: wish, ring };
         let own = transaction.beat(beat).await?;
         transaction.commit().await?;
-        if let Some(own) = own {
-            state.flushed = Some(Instant::now());
-            self.dispatch.take(Signal::Durable(number));
-            if quiet == Quiet::Ending {
-                state.is_ending = false;
-                self.dispatch.take(Signal::Loud(own));
-                self.hub.requests.ask();
-            }
-            Ok(Outcome::Flushed)
-        } else {
-            Ok(Outcome::Unflushed { is_dirty: is_changed })
+        let Some(own) = own else { return Ok(Outcome::Unflushed { is_dirty: is_changed }) };
+        state.flushed = Some(Instant::now());
+        self.dispatch.take(Signal::Durable(number));
+        if quiet == Quiet::Ending {
+            state.is_ending = false;
+            self.dispatch.take(Signal::Loud(own));
+            self.hub.requests.ask();
         }
+        Ok(Outcome::Flushed)
     }
 
     /// The start, and a server that has begun another life: the watermark begins
