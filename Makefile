@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers fuzz deps browser nginx help
+.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -72,6 +72,11 @@ bench-writers: ## what the trigger costs those who write: medians, ratios (WRITE
 	$(CARGO) build --locked --release --package notify-gateway
 	$(BENCH_CARGO) build --locked --release --bin throwaway_postgres
 	cd bench && python3 writers.py $(WRITERS)
+
+bench-retention: ## whether the log stays flat and pruning makes nobody wait (RETENTION="--periods 4")
+	$(CARGO) build --locked --release --package notify-gateway
+	$(BENCH_CARGO) build --locked --release --bin throwaway_postgres
+	cd bench && python3 retention.py $(RETENTION)
 
 lint-bench: ## as lint, for bench/, which is a workspace of its own
 	$(BENCH_CARGO) fmt --check

@@ -120,6 +120,8 @@ pub struct Dispatcher {
     pending: Option<(u64, Arc<Snapshot>)>,
     rung: Vec<Rung>,
     silence: Silence,
+    /// Sweeps that have to come before what was committed while nobody listened is known.
+    missed: u32,
     load: Arc<Load>,
     bad_payload_logged: LogGate,
 }
@@ -149,8 +151,8 @@ struct Rung {
 /// these ask for.
 const MAX_RUNG: usize = 1024;
 
-/// The sweep that was under way when a ring came may not see its transaction; the
-/// next one does, or somebody has made it up.
+/// The sweep that was under way when a ring came, or LISTEN began, may not see what was
+/// committed before; the next one does, or somebody has made it up.
 const SWEEPS_PER_RING: u32 = 2;
 
 impl Dispatcher {
@@ -161,6 +163,7 @@ impl Dispatcher {
             metrics,
             load,
             silence: Silence::Yes,
+            missed: SWEEPS_PER_RING,
             trust_payloads: true,
             known: Known::default(),
             pending: None,
@@ -180,8 +183,12 @@ impl Dispatcher {
     pub fn take(&mut self, signal: Signal<'_>) {
         match signal {
             Signal::Payload(payload) => self.payload(&payload),
-            // What was committed while nobody listened is found at once.
-            Signal::Listening(_) => self.hub.requests.ask(),
+            // What was committed while nobody listened is found at once, and told before
+            // what comes now.
+            Signal::Listening(_) => {
+                self.missed = SWEEPS_PER_RING;
+                self.hub.requests.ask();
+            }
             Signal::Swept(sweep) => self.swept(sweep),
             Signal::Durable(number) => {
                 if let Some((_, snapshot)) = self.pending.take_if(|(swept, _)| *swept == number) {
@@ -210,9 +217,7 @@ impl Dispatcher {
         match Payload::decode(payload) {
             // What the log has of earlier commits comes first: a row's state of then
             // must not come behind the one of now.
-            Ok(Payload::Event(_)) if !self.rung.is_empty() || self.silence != Silence::No => {
-                self.hub.requests.ask();
-            }
+            Ok(Payload::Event(_)) if self.may_have_missed() => self.hub.requests.ask(),
             Ok(Payload::Event(row)) => {
                 if self.known.insert(row.key, &row.user) {
                     self.hub.requests.set_dirty();
@@ -235,13 +240,19 @@ impl Dispatcher {
         }
     }
 
+    /// Whether the log may have events of earlier commits that were not told yet.
+    fn may_have_missed(&self) -> bool {
+        self.missed > 0 || !self.rung.is_empty() || self.silence != Silence::No
+    }
+
     /// A sweep has found what the transactions that it sees have rung for.
     fn answer_rings(&mut self, swept: &Snapshot) {
+        self.missed = self.missed.saturating_sub(1);
         self.rung.retain_mut(|rung| {
             rung.sweeps += 1;
             !swept.sees(rung.xact) && rung.sweeps < SWEEPS_PER_RING
         });
-        if !self.rung.is_empty() {
+        if self.missed > 0 || !self.rung.is_empty() {
             self.hub.requests.ask();
         }
     }
@@ -359,6 +370,7 @@ mod tests {
         dispatcher.take(Signal::Epoch(horizon("3:3:")));
         dispatcher.take(Signal::Listening(true));
         dispatcher.take(sweep(0, "3:3:", Quiet::No));
+        dispatcher.take(sweep(0, "3:3:", Quiet::No));
         (hub, dispatcher)
     }
 
@@ -406,6 +418,43 @@ mod tests {
         // Its notification was late.
         dispatcher.take(row(4, 2, &BOB));
         assert_eq!(received(&bob), Some(0));
+    }
+
+    #[test]
+    fn what_was_missed_while_nobody_listened_is_told_before_what_is_notified() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        dispatcher.take(Signal::Listening(false));
+        dispatcher.take(Signal::Listening(true));
+        dispatcher.take(row(5, 1, &ADA));
+        assert_eq!(received(&ada), Some(0));
+        // It was under way when LISTEN began.
+        dispatcher.take(sweep(1, "4:4:", Quiet::No));
+        dispatcher.take(row(5, 2, &ADA));
+        assert_eq!(received(&ada), Some(0));
+        dispatcher.take(swept(2, "6:6:", &[(4, 9, ADA), (5, 1, ADA), (5, 2, ADA)]));
+        assert_eq!(received(&ada), Some(3));
+        dispatcher.take(row(6, 1, &ADA));
+        assert_eq!(received(&ada), Some(1));
+    }
+
+    #[test]
+    fn what_is_notified_waits_for_those_who_were_silent() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        let mut waits = |signal: Option<Signal<'_>>, xact| {
+            signal.into_iter().for_each(|signal| dispatcher.take(signal));
+            dispatcher.take(row(xact, 1, &ADA));
+            received(&ada) == Some(0)
+        };
+        assert!(!waits(None, 10));
+        assert!(waits(Some(sweep(1, "11:11:", Quiet::Yes)), 11));
+        assert!(waits(Some(sweep(2, "12:12:", Quiet::Ending)), 12));
+        assert!(waits(Some(sweep(3, "13:13:", Quiet::Ending)), 13));
+        // Transaction 14 began while it was quiet, and is not over yet.
+        assert!(waits(Some(Signal::Loud(15)), 16));
+        assert!(waits(Some(sweep(4, "14:17:14", Quiet::No)), 17));
+        assert!(!waits(Some(sweep(5, "18:18:", Quiet::No)), 18));
     }
 
     #[test]
