@@ -369,7 +369,7 @@ impl Metrics {
         self.replay_queries.increment(1);
     }
 
-    /// How full Postgres' notification queue is.
+    /// Whether the triggers do not notify.
     pub fn quiet(&self, is_quiet: bool) {
         self.quiet.set(f64::from(u8::from(is_quiet)));
     }

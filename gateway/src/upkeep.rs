@@ -11,7 +11,7 @@ use crate::{
     error::chain,
     health::Health,
     metrics::Metrics,
-    postgres::store::{LogSize, PostgresStore, RecordProblem},
+    postgres::store::{Cause, LogSize, PostgresStore, Unrecorded},
     store::{Store as _, StoreError, Transaction as _},
 };
 
@@ -68,15 +68,14 @@ impl Upkeep {
     async fn round(
         &self,
         erased: &mut Cursor,
-        told: &mut HashSet<(String, String)>,
+        told: &mut HashSet<String>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.store.begin().await?;
-        let problems = transaction.problems().await?;
-        let silent = transaction.silent_tables().await?;
+        let unrecorded = transaction.unrecorded().await?;
         let LogSize { rows, bytes, oldest_seconds } = transaction.log_size().await?;
         self.metrics.log_size(rows, bytes, oldest_seconds);
         transaction.commit().await?;
-        self.tell(problems, silent, told);
+        self.tell(unrecorded, told);
         let mut has_more = true;
         while has_more {
             let mut transaction = self.store.begin().await?;
@@ -92,53 +91,44 @@ impl Upkeep {
         Ok(())
     }
 
-    fn tell(
-        &self,
-        problems: Vec<RecordProblem>,
-        silent: Vec<(String, String)>,
-        told: &mut HashSet<(String, String)>,
-    ) {
-        let said = problems.iter().map(|problem| {
-            let RecordProblem { table, sqlstate, message, .. } = problem;
-            let message = message.as_deref().unwrap_or("a value of the row is the cause");
-            format!(
-                "rows of {table} make no event: {message} ({sqlstate}); mend the table or call \
-                 notify_gateway.watch() again"
-            )
-        });
-        let triggers = silent.iter().map(|(table, trigger)| {
-            let (state, remedy) = if trigger == "no trigger" {
-                let name = table.replace('\'', "''");
-                let call =
-                    format!("call notify_gateway.watch('{name}') with what it was given before");
-                ("it has no trigger", format!("{call} (notify_gateway.watched has it)"))
-            } else {
-                let on = format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER");
-                ("its trigger is off", format!("{on} \"00_notify_gateway\""))
-            };
-            format!("rows of {table} make no event: {state}; {remedy}")
-        });
-        self.health.records(said.chain(triggers).collect());
+    /// Says each in `/readyz`, and in the log when it is new.
+    fn tell(&self, unrecorded: Vec<Unrecorded>, told: &mut HashSet<String>) {
         let mut known = HashSet::new();
-        for key in silent {
-            if !told.contains(&key) {
-                let (table, trigger) = &key;
-                tracing::error!(table, trigger, "a watched table has no trigger that fires");
+        for it in unrecorded {
+            let sentence = sentence(&it);
+            let is_new = !told.contains(&sentence);
+            if is_new {
+                tracing::error!(table = it.table, "{sentence}");
             }
-            known.insert(key);
-        }
-        for RecordProblem { table, sqlstate, message, count } in problems {
-            let key = (table, sqlstate);
-            if !told.contains(&key) && !known.contains(&key) {
-                let (table, sqlstate) = &key;
-                let message = message.unwrap_or_default();
-                tracing::error!(table, sqlstate, message, "rows of a watched table make no event");
-                self.metrics.record_problems(count + 1);
-            } else {
-                self.metrics.record_problems(count);
+            if let Cause::Row { more, .. } = it.cause {
+                self.metrics.record_problems(more + u64::from(is_new));
             }
-            known.insert(key);
+            known.insert(sentence);
         }
+        let mut said: Vec<String> = known.iter().cloned().collect();
+        said.sort_unstable();
+        self.health.records(said);
         *told = known;
     }
+}
+
+/// What is wrong and what to do.
+fn sentence(Unrecorded { table, cause }: &Unrecorded) -> String {
+    let (state, remedy) = match cause {
+        Cause::Row { sqlstate, message, .. } => {
+            let message = message.as_deref().unwrap_or("a value of the row is the cause");
+            let remedy = "mend the table or call notify_gateway.watch() again";
+            (format!("{message} ({sqlstate})"), remedy.to_owned())
+        }
+        Cause::NoTrigger => {
+            let name = table.replace('\'', "''");
+            let call = format!("call notify_gateway.watch('{name}') with what it was given before");
+            ("it has no trigger".to_owned(), format!("{call} (notify_gateway.watched has it)"))
+        }
+        Cause::TriggerOff => {
+            let on = format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER \"00_notify_gateway\"");
+            ("its trigger is off".to_owned(), on)
+        }
+    };
+    format!("rows of {table} make no event: {state}; {remedy}")
 }

@@ -20,7 +20,7 @@ use tokio_postgres::{
 };
 
 pub use revocations::{RevocationsMark, RevocationsRead};
-pub use upkeep::{LogSize, RecordProblem};
+pub use upkeep::{Cause, LogSize, Unrecorded};
 
 use super::connector::{Connector, Pooled};
 use crate::{
@@ -255,22 +255,18 @@ impl PostgresTransaction {
         self.run(async |client| upkeep::erase(client, cursor).await).await
     }
 
-    /// What the triggers have complained of.
+    /// The tables whose rows make no event.
     ///
     /// # Errors
     ///
     /// As the others.
-    pub async fn problems(&mut self) -> Result<Vec<RecordProblem>, StoreError> {
-        self.run(async |client| upkeep::problems(client).await).await
-    }
-
-    /// Watched tables that have no trigger that fires, and what is the matter.
-    ///
-    /// # Errors
-    ///
-    /// As the others.
-    pub async fn silent_tables(&mut self) -> Result<Vec<(String, String)>, StoreError> {
-        self.run(async |client| upkeep::silent_tables(client).await).await
+    pub async fn unrecorded(&mut self) -> Result<Vec<Unrecorded>, StoreError> {
+        self.run(async |client| {
+            let mut unrecorded = upkeep::problems(client).await?;
+            unrecorded.extend(upkeep::silent_tables(client).await?);
+            Ok(unrecorded)
+        })
+        .await
     }
 
     /// How large the log is.

@@ -27,17 +27,31 @@ pub struct LogSize {
     pub oldest_seconds: f64,
 }
 
-/// Why rows of a watched table made no event.
+/// A watched table whose rows make no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordProblem {
+pub struct Unrecorded {
     /// The table, as SQL writes it.
     pub table: String,
-    /// Postgres' code.
-    pub sqlstate: String,
-    /// Postgres' text, where it holds no value of a row.
-    pub message: Option<String>,
-    /// How often since this was asked last by any gateway.
-    pub count: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why rows make no event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// They could not be made one.
+    Row {
+        /// Postgres' code.
+        sqlstate: String,
+        /// Postgres' text, where it holds no value of a row.
+        message: Option<String>,
+        /// How often, further, since this was asked last by any gateway.
+        more: u64,
+    },
+    /// The table has no trigger of ours.
+    NoTrigger,
+    /// Its trigger does not fire.
+    TriggerOff,
 }
 
 /// One gateway at a time does the rest; whether it is this one, until the end of
@@ -150,7 +164,7 @@ pub(super) async fn erase(client: &Client, cursor: &mut Cursor) -> Result<bool, 
 }
 
 /// What the triggers have complained of, folded to the newest of a kind.
-pub(super) async fn problems(client: &Client) -> Result<Vec<RecordProblem>, StoreError> {
+pub(super) async fn problems(client: &Client) -> Result<Vec<Unrecorded>, StoreError> {
     // Those that a complaint is appended to meanwhile are seen the next time.
     const FOLD: &str = "
         DELETE FROM notify_gateway.problem p USING notify_gateway.problem newer
@@ -177,24 +191,27 @@ pub(super) async fn problems(client: &Client) -> Result<Vec<RecordProblem>, Stor
         [(&watches, Type::INT4_ARRAY), (&states, Type::TEXT_ARRAY), (&messages, Type::TEXT_ARRAY)];
     let rows = query(client, LIST, &parameters).await?;
     let problem = |row: &tokio_postgres::Row| -> Result<_, StoreError> {
-        Ok(RecordProblem {
-            table: column(row, 0)?,
+        let cause = Cause::Row {
             sqlstate: column(row, 1)?,
             message: column(row, 2)?,
-            count: u64::try_from(column::<i64>(row, 3)?).unwrap_or_default(),
-        })
+            more: u64::try_from(column::<i64>(row, 3)?).unwrap_or_default(),
+        };
+        Ok(Unrecorded { table: column(row, 0)?, cause })
     };
     rows.iter().map(problem).collect()
 }
 
-/// Tables whose rows make no event, since their trigger is missing or does not fire,
-/// and what `notify_gateway.watched` says of it.
-pub(super) async fn silent_tables(client: &Client) -> Result<Vec<(String, String)>, StoreError> {
+/// Tables whose trigger is missing or does not fire.
+pub(super) async fn silent_tables(client: &Client) -> Result<Vec<Unrecorded>, StoreError> {
     const SQL: &str = "
-        SELECT relation, trigger FROM notify_gateway.watched
+        SELECT relation, trigger = 'no trigger' FROM notify_gateway.watched
         WHERE trigger IN ('no trigger', 'disabled', 'replica') ORDER BY relation";
     let rows = query(client, SQL, &[]).await?;
-    rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?))).collect()
+    let silent = |row: &tokio_postgres::Row| -> Result<_, StoreError> {
+        let cause = if column(row, 1)? { Cause::NoTrigger } else { Cause::TriggerOff };
+        Ok(Unrecorded { table: column(row, 0)?, cause })
+    };
+    rows.iter().map(silent).collect()
 }
 
 /// How large the log is.
