@@ -37,6 +37,9 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// [`crate::verdict`] holds the gateway to it.
 pub(crate) const REPLAY_LIMIT: usize = 1000;
 
+/// How long the log is kept: past that a cursor is told to `resync` as well.
+pub(crate) const RETENTION: Duration = Duration::from_secs(60);
+
 /// Settings by environment: one that the binary does not know yet is ignored,
 /// and a flag of the command line goes before it.
 const SETTINGS: &[(&str, &str)] = &[

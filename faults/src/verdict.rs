@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     fault::Kind,
-    gateway::REPLAY_LIMIT,
+    gateway::{REPLAY_LIMIT, RETENTION},
     ledger::{At, Books, Lineage, LineageNo, Moment, Outcome, RowNo, What},
     states::Table,
 };
@@ -256,18 +256,24 @@ impl Judge<'_> {
         // far as the overlap goes, is what the replay would have brought.
         let rows = self.books.rows_of(lineage.user).iter().copied();
         let unseen = rows.filter(|&row| self.is_there(row) && !lineage.seen.contains_key(&row));
-        let unseen = unseen.filter(|&row| {
+        let unseen_rows = unseen.filter(|&row| {
             self.commit_sent(row).is_some_and(|at| at < *ended && at + OVERLAP > lineage.began)
         });
-        let unseen = unseen.count();
-        if unseen < REPLAY_LIMIT * 9 / 10 {
+        let (mut unseen, mut oldest) = (0, *ended);
+        for row in unseen_rows {
+            unseen += 1;
+            oldest = oldest.min(self.commit_sent(row).unwrap_or(*ended));
+        }
+        // Some of them may have been pruned.
+        let is_old = oldest + RETENTION.mul_f64(0.9) < *ended;
+        if unseen < REPLAY_LIMIT * 9 / 10 && !is_old {
             verdict.unfounded_resyncs += 1;
             verdict.tell("RESYNC", number, || {
                 let around = self.around(lineage, lineage.moments.len().saturating_sub(1));
                 let Lineage { client, user, .. } = lineage;
                 format!(
                     "({reason}) of lineage {number} (client {client}, user {user}) at \
-                     {ended:.3?} with {unseen} rows to replay\n{around}"
+                     {ended:.3?} with {unseen} rows to replay, the oldest of {oldest:.3?}\n{around}"
                 )
             });
         }
