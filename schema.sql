@@ -818,9 +818,9 @@ $template$;
       EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
         NULL;
       END;
-      RETURN 1 + (hashtextextended(
+      RETURN 1 + abs(hashtextextended(
         concat_ws(' ', s.id, date_part('epoch', pg_postmaster_start_time()), recovered), 0)
-        & 2147483645)::integer FROM notify_gateway.state AS s;
+        % 2147483646)::integer FROM notify_gateway.state AS s;
     END
   $function$;
 
