@@ -63,7 +63,7 @@ BEGIN
   END IF;
 
   -- ── 2. Who owns it ───────────────────────────────────────────────────────────────────────────
-  -- The trigger's function runs with the rights of its owner, whoever writes. So the owner is a role
+  -- Whoever writes, the trigger's function runs with its owner's rights. So the owner is a role
   -- that owns this schema and has no other rights. If that role cannot be created, the role that runs
   -- this file owns the schema.
 
@@ -958,7 +958,7 @@ $template$;
 
   -- ── 7. Events from the future ────────────────────────────────────────────────────────────────
   -- After a dump and restore into another cluster, events carry transaction numbers that this cluster
-  -- has not reached yet: they would count as new for ever. So the log is emptied, and clients get a
+  -- has not reached yet, and would be sent again and again. So the log is emptied, and clients get a
   -- resync. Where no such event exists, this costs one look at the end of the index and no write.
 
   IF (SELECT e.xact_id FROM notify_gateway.event AS e ORDER BY e.xact_id DESC LIMIT 1)

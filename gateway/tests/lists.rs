@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 use crate::support::{Database, TestGateway, crash, eventually, own_server};
 
+const INSERT: &str = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, '')";
+
 /// More of them are a matter of `LISTS=10000`.
 fn rounds(name: &str, few: usize) -> usize {
     std::env::var(name).map_or(few, |count| count.parse().unwrap())
@@ -49,7 +51,6 @@ async fn page(client: &mut Client, user: Uuid, in_one_statement: bool) -> (Vec<S
 
 /// Writes rows of `user`, in transactions of every kind, until it is told to stop.
 async fn write(mut client: Client, user: Uuid, name: usize, stop: Arc<AtomicBool>) {
-    const INSERT: &str = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, '')";
     let mut number = 0;
     let mut title = || {
         number += 1;
@@ -169,8 +170,7 @@ async fn they_do_through_a_crash_that_gives_transaction_numbers_out_again() {
         let mut titles = Vec::new();
         for number in 0..fastrand::usize(1..20) {
             let title = format!("before {number}");
-            let sql = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, '')";
-            client.execute(sql, &[&user, &title]).await.unwrap();
+            client.execute(INSERT, &[&user, &title]).await.unwrap();
             titles.push(title);
             if fastrand::u8(0..4) == 0 {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(0..500))).await;
@@ -194,8 +194,7 @@ async fn they_do_through_a_crash_that_gives_transaction_numbers_out_again() {
         reused += usize::from(next_xact(&client).await < known);
         for number in 0..30 {
             let title = format!("after {number}");
-            let sql = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, '')";
-            client.execute(sql, &[&user, &title]).await.unwrap();
+            client.execute(INSERT, &[&user, &title]).await.unwrap();
             titles.push(title);
         }
         if let Some(mut stream) = connected {
@@ -219,15 +218,14 @@ async fn one_that_is_read_in_a_writing_transaction_has_that_transactions_rows_so
     let mut database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;
     let user = Uuid::new_v4();
-    let insert = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, '')";
     let mut client = database.session().await;
     let transaction = client.transaction().await.unwrap();
     for title in ["one", "two"] {
-        transaction.execute(insert, &[&user, &title]).await.unwrap();
+        transaction.execute(INSERT, &[&user, &title]).await.unwrap();
     }
     let id: String =
         transaction.query_one("SELECT notify_gateway.cursor()", &[]).await.unwrap().get(0);
-    transaction.execute(insert, &[&user, &"three"]).await.unwrap();
+    transaction.execute(INSERT, &[&user, &"three"]).await.unwrap();
     // A later transaction that is over before this one.
     database.insert(user, "beside").await;
     transaction.commit().await.unwrap();
@@ -238,7 +236,7 @@ async fn one_that_is_read_in_a_writing_transaction_has_that_transactions_rows_so
     assert!(stream.is_quiet_for(Duration::from_millis(300)).await);
     // Nothing is written: of what others have open, nothing is claimed.
     let other = database.client.transaction().await.unwrap();
-    other.execute(insert, &[&user, &"late"]).await.unwrap();
+    other.execute(INSERT, &[&user, &"late"]).await.unwrap();
     let (_, id) = page(&mut client, user, true).await;
     other.commit().await.unwrap();
     let mut stream = gateway.resume(user, &id).await;

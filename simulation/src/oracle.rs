@@ -182,9 +182,9 @@ impl Lineage {
     }
 
     /// Whether a row with this very key, or a later one of its transaction, that the
-    /// client had got was lost when the database was set back. (The cursor of a list speaks
-    /// of transactions as a whole, whoever's rows they wrote.) Nothing tells the two apart:
-    /// a limit of the design, and documented.
+    /// client had got was lost when the database was set back. (A list's cursor claims
+    /// whole transactions, other users' rows included.) Nothing tells the two rows apart.
+    /// This limit of the design is documented.
     fn is_taken_for_another(&self, key: RowKey, postgres: &Postgres) -> bool {
         let has_got = |row: usize| self.got.get(row).is_some_and(Option::is_some);
         postgres.written.iter().enumerate().any(|(row, written)| {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Cursor, CursorError, RowKey, Snapshot};
+use super::{Cursor, CursorError, RowKey, Snapshot, snapshot::decimal};
 
 /// Reads one; the caller has bounded its length.
 pub(super) fn parse(text: &str) -> Result<Cursor, CursorError> {
@@ -54,10 +54,8 @@ fn place(digits: &str) -> Result<i64, CursorError> {
     number(digits)?.try_into().map_err(|_| CursorError::NotCanonical)
 }
 
-/// A number in decimal: digits only (`u64::from_str` alone would let a plus sign pass).
 fn number(digits: &str) -> Result<u64, CursorError> {
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| is_plain).ok_or(CursorError::NotCanonical)
+    decimal(digits).ok_or(CursorError::NotCanonical)
 }
 
 #[cfg(test)]

@@ -161,14 +161,13 @@ impl FromStr for Snapshot {
 
 /// A transaction number in decimal: digits only, not 0.
 fn xact(digits: &str) -> Result<u64, SnapshotError> {
-    // `u64::from_str` alone would let a plus sign pass.
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(SnapshotError);
-    }
-    match digits.parse() {
-        Ok(0) | Err(_) => Err(SnapshotError),
-        Ok(number) => Ok(number),
-    }
+    decimal(digits).filter(|number| *number > 0).ok_or(SnapshotError)
+}
+
+/// A number of digits only: `u64::from_str` alone would let a plus sign pass.
+pub(super) fn decimal(digits: &str) -> Option<u64> {
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_plain)
 }
 
 fn number_bytes(number: u64) -> usize {

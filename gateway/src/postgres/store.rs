@@ -80,7 +80,7 @@ pub struct Channels {
 }
 
 impl PostgresStore {
-    /// A store with `size` connections at most, none of them open yet.
+    /// A store that opens a connection when one is needed, and `size` at most.
     ///
     /// # Errors
     ///
@@ -330,7 +330,7 @@ fn xact(text: &str) -> Result<u64, StoreError> {
     text.parse().map_err(|_| StoreError::Number)
 }
 
-/// The number of an epoch; there is none where the state's row is missing.
+/// The number of an epoch. It is null when `notify_gateway.state` has no row.
 fn epoch(row: &Row, place: usize) -> Result<u32, StoreError> {
     let number = column::<Option<i32>>(row, place)?.ok_or(StoreError::NoState)?;
     u32::try_from(number).map_err(|_| StoreError::Number)
