@@ -8,13 +8,10 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::writer::Writer;
+use crate::writer::{ACTION_TIMEOUT, Writer};
 
 /// Rows of one changer that are there at once, about.
 const ROWS: usize = 20;
-
-/// One transaction, which may stand behind a lock.
-const ACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One connection's worth of it. No two change the same row.
 pub(crate) struct Changer {

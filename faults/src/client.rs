@@ -168,17 +168,13 @@ impl Client {
         };
         page.lineage = Some(lineage);
         let changed = Change::parse(&event).filter(|change| books.states.include(change.id));
-        if let Some(Change { id, title }) = changed {
-            let what = What::Event(format!("{} {id} {title:?}", event.name));
-            let moment = Moment { at: now, what, cursor: cursor.clone() };
-            books.changed(lineage, (id, title), moment);
-            if let Some(cursor) = cursor {
-                page.cursor = Some(cursor).filter(|cursor| !cursor.is_empty());
+        match (changed, event.name.as_str()) {
+            (Some(Change { id, title }), name) => {
+                let what = What::Event(format!("{name} {id} {title:?}"));
+                let moment = Moment { at: now, what, cursor: cursor.clone() };
+                books.changed(lineage, (id, title), moment);
             }
-            return;
-        }
-        match event.name.as_str() {
-            "notification" => match Notification::parse(&event.data) {
+            (None, "notification") => match Notification::parse(&event.data) {
                 Some(row) => {
                     let Notification { id, title, message_bytes, data } = row;
                     let title = title.as_str();
@@ -188,16 +184,16 @@ impl Client {
                 }
                 None => books.count("not readable"),
             },
-            "connected" => {
+            (None, "connected") => {
                 let what = What::Connected { gateway, with_cursor };
                 books.moment(lineage, what, cursor.clone(), now);
             }
-            "resync" => {
+            (None, "resync") => {
                 books.moment(lineage, What::Event(event.name), cursor.clone(), now);
                 page.lineage = Some(books.resync(lineage, &reason(&event.data), now));
                 page.cursor = None;
             }
-            other => {
+            (None, other) => {
                 if other == "closing" {
                     books.count(format!("closing: {}", reason(&event.data)));
                 }

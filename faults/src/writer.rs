@@ -16,7 +16,7 @@ use crate::ledger::{Ledger, Outcome, RowNo, TransactionNo};
 
 /// One action, the longest of which holds its transaction open for six seconds
 /// and may stand behind a lock for as long again.
-const ACTION_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const ACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Rows in an array each, which is also their order inside the transaction.
 const INSERT: &str = "INSERT INTO notifications (id, user_id, title, message) \
