@@ -233,9 +233,9 @@ BEGIN
   -- ── 4. How a row becomes an event ────────────────────────────────────────────────────────────
   -- These functions run when a table is watched, and write the function of its trigger.
 
-  -- A value of this type as JSON: an expression that yields text or json, null as 'null'. The same
-  -- bytes whatever the session's settings are. `value` is an expression of a row. Types that are not
-  -- Postgres' own are asked for their text: to_json() would call a cast that their owner has made.
+  -- A value of this type for json_build_object(): an expression whose JSON is the same bytes whatever
+  -- the session's settings are. `value` is an expression of a row. Types that are not Postgres' own
+  -- are asked for their text: JSON functions would call a cast that their owner has made.
   CREATE OR REPLACE FUNCTION notify_gateway.json_expression(value text, type regtype) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
   AS $function$
@@ -254,21 +254,20 @@ BEGIN
         time := CASE base WHEN 'timestamptz'::regtype
                   THEN format('pg_catalog.timezone(''UTC'', %s)', value) ELSE value END;
         RETURN format(
-          'coalesce(pg_catalog.to_json(pg_catalog.to_char(CASE WHEN %1$s IS NOT NULL THEN '
-          'greatest(timestamp ''0001-01-01'', least(timestamp ''9999-12-31 23:59:59.999999'', %2$s)) END, '
-          '''YYYY-MM-DD"T"HH24:MI:SS.US"Z"'')), ''null'')', value, time);
-      ELSIF base = 'json'::regtype THEN
+          'CASE WHEN %1$s IS NOT NULL THEN pg_catalog.to_char('
+          'greatest(timestamp ''0001-01-01'', least(timestamp ''9999-12-31 23:59:59.999999'', %2$s)), '
+          '''YYYY-MM-DD"T"HH24:MI:SS.US"Z"'') END', value, time);
+      ELSIF base IN ('json'::regtype, 'json[]'::regtype) THEN
         -- As it is (it may hold \u0000, which jsonb refuses), less the line ends between its tokens.
-        RETURN format('coalesce(pg_catalog.replace(pg_catalog.replace('
-          'pg_catalog.to_json(%s)::pg_catalog.text, E''\n'', ''''), E''\r'', ''''), ''null'')', value);
+        RETURN format('pg_catalog.replace(pg_catalog.replace(pg_catalog.to_json(%s)::pg_catalog.text, '
+          'E''\n'', ''''), E''\r'', '''')::pg_catalog.json', value);
       ELSIF element >= 16384 THEN
-        RETURN format('CASE WHEN %1$s IS NULL THEN ''null'' ELSE '
-          'pg_catalog.to_json(pg_catalog.concat(%1$s)::pg_catalog.text[]) END', value);
+        RETURN format('CASE WHEN %1$s IS NOT NULL THEN pg_catalog.concat(%1$s)::pg_catalog.text[] END',
+                      value);
       ELSIF base >= 16384 THEN
-        RETURN format('CASE WHEN %1$s IS NULL THEN ''null'' ELSE '
-          'pg_catalog.to_json(pg_catalog.concat(%1$s)) END', value);
+        RETURN format('CASE WHEN %1$s IS NOT NULL THEN pg_catalog.concat(%1$s) END', value);
       END IF;
-      RETURN format('coalesce(pg_catalog.to_json(%s), ''null'')', value);
+      RETURN value;
     END
   $function$;
 
@@ -295,6 +294,8 @@ BEGIN
       WHEN type::oid >= 16384
         OR (SELECT t.typcategory IN ('S', 'E') FROM pg_type AS t WHERE t.oid = type)
         THEN format('notify_gateway.canonical(pg_catalog.concat(%s))', value)
+      WHEN type IN ('uuid'::regtype, 'int4'::regtype, 'int8'::regtype)
+        THEN format('(%s)::pg_catalog.text', value)
       ELSE format('CASE WHEN %1$s IS NOT NULL THEN pg_catalog.concat(%1$s) END', value)
     END
   $function$;
@@ -343,10 +344,10 @@ BEGIN
     SELECT CASE ring WHEN 'never' THEN
       $template$IF pg_catalog.octet_length(pg_catalog.current_setting('notify_gateway.rung', true))
        OPERATOR(pg_catalog.>) 0 IS NOT TRUE THEN
-      PERFORM pg_catalog.set_config('notify_gateway.rung', '1', true);
+      rung := pg_catalog.set_config('notify_gateway.rung', '1', true);
     END IF;$template$ ELSE
       replace(replace($template$rung := pg_catalog.current_setting('notify_gateway.rung', true);
-    IF rung IS NULL OR rung OPERATOR(pg_catalog.<>) '2' THEN
+    IF rung OPERATOR(pg_catalog.=) '2' IS NOT TRUE THEN
       IF EXISTS (SELECT FROM notify_gateway.state AS q
                   WHERE q.quiet_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
                     AND (q.quiet_until OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp()
@@ -365,7 +366,7 @@ BEGIN
         END IF;
         PERFORM pg_catalog.pg_notify({CHANNEL}, payload);
       END IF;
-      PERFORM pg_catalog.set_config('notify_gateway.rung', rung, true);
+      rung := pg_catalog.set_config('notify_gateway.rung', rung, true);
     END IF;$template$,
       '{CHANNEL}', quote_literal(channel)),
       '{PAYLOAD}', CASE ring WHEN 'row' THEN format(
@@ -441,11 +442,13 @@ BEGIN
 
       -- A column is a field of the row; beside expressions, of the subquery that they are made on.
       -- (A function takes 100 arguments at most, hence forty items at a time.)
-      SELECT format('pg_catalog.concat(%s, ''}'')', string_agg(part.text, ', ' ORDER BY part.number))
+      SELECT CASE count(*) WHEN 1 THEN min(part.text) || '::pg_catalog.text'
+               ELSE format('pg_catalog.concat(''{'', %s, ''}'')', string_agg(
+                      format('pg_catalog.left(pg_catalog.substr(%s::pg_catalog.text, 2), -1)', part.text),
+                      ', '', '', ' ORDER BY part.number)) END
         INTO data_json
         FROM (SELECT (i - 1) / 40 AS number,
-                     format('pg_catalog.concat(%s)', string_agg(format('%L, %s',
-                       CASE i WHEN 1 THEN '{' ELSE ',' END || to_json(keys[i])::text || ':',
+                     format('pg_catalog.json_build_object(%s)', string_agg(format('%L, %s', keys[i],
                        notify_gateway.json_expression(
                          CASE WHEN is_plain THEN '{ROW}.' WHEN plain[i] THEN 'r.' ELSE '' END
                          || items[i], types[i])), ', ' ORDER BY i)) AS text
@@ -455,9 +458,9 @@ BEGIN
       which.value := CASE WHEN is_plain THEN '{ROW}.' WHEN which.is_column THEN 'r.' ELSE '' END
                      || which.value;
       who_text := notify_gateway.key_expression(who.value, who.type);
-      which_text := format('pg_catalog.concat(%s)',
+      which_text := format('coalesce(%s, '''')',
                            notify_gateway.key_expression(which.value, which.type));
-      which_json := format('pg_catalog.concat(''{"id":'', %s, ''}'')',
+      which_json := format('pg_catalog.json_build_object(''id'', %s)::pg_catalog.text',
                            notify_gateway.json_expression(which.value, which.type));
       statement := format('SELECT %s, %s, %s, %s', who_text, which_text, data_json, which_json);
       IF NOT is_plain THEN
@@ -510,13 +513,15 @@ BEGIN
     END IF;
     RETURN NULL;
   END IF;
-  IF old_user IS NOT NULL AND (new_user IS NULL OR new_user OPERATOR(pg_catalog.<>) old_user
-                               OR new_row OPERATOR(pg_catalog.<>) old_row) THEN
-    kind := 'deleted';
-    INSERT INTO notify_gateway.event (watch, user_id, row_id, event, data)
-    VALUES ({ID}, old_user, old_row, kind, old_id) RETURNING xact_id, seq INTO x, s;
-    {RING_OLD}
-    old_user := NULL;
+  IF old_user IS NOT NULL THEN
+    IF new_user IS NULL OR new_user OPERATOR(pg_catalog.<>) old_user
+       OR new_row OPERATOR(pg_catalog.<>) old_row THEN
+      kind := 'deleted';
+      INSERT INTO notify_gateway.event (watch, user_id, row_id, event, data)
+      VALUES ({ID}, old_user, old_row, kind, old_id) RETURNING xact_id, seq INTO x, s;
+      {RING_OLD}
+      old_user := NULL;
+    END IF;
   END IF;
   IF new_user IS NULL{SAME} THEN
     RETURN NULL;
@@ -530,9 +535,10 @@ BEGIN
 END
 $template$;
       body := replace(body, '{MAKE}', CASE WHEN is_plain THEN format(
-        $make$IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE'
-       AND ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record THEN
-      RETURN NULL;
+        $make$IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+      IF ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record THEN
+        RETURN NULL;
+      END IF;
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
       new_user := %s;
@@ -567,7 +573,9 @@ $template$;
     DELETE FROM notify_gateway.event AS e
      WHERE e.row_id OPERATOR(pg_catalog.=) new_row AND e.watch OPERATOR(pg_catalog.=) {ID}
        AND e.user_id OPERATOR(pg_catalog.=) new_user AND e.event OPERATOR(pg_catalog.=) 'deleted'
-       AND e.xact_id OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id();
+       -- Not by the index on xact_id: this may be one of a million rows that move.
+       AND e.xact_id::pg_catalog.text
+             OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.text;
     IF FOUND THEN
       kind := 'updated';
     END IF;

@@ -122,6 +122,10 @@ pub struct Page {
 /// as well. (A cursor stops fitting into an id at about 700 of them.)
 const MAX_RECENTS: usize = 1024;
 
+/// A cursor that has so many rows singly or in part is long: a newer watermark is to make
+/// it short, before ids do not fit and before each page reads between all of them.
+const LONG: usize = 128;
+
 /// Of a cursor with so many recents the id is not shared: a row that waits in a
 /// stalled stream's queue keeps it.
 const MAX_SHARED_RECENTS: usize = 256;
@@ -160,6 +164,11 @@ impl Feed {
     /// Whether rows may be taken from the queue.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live
+    }
+
+    /// Whether a newer watermark should come before its time.
+    pub fn wants_watermark(&self) -> bool {
+        self.cursor.parts().len() + self.cursor.recents().len() >= LONG
     }
 
     /// The queue has lost rows, or a page could not be read: back to the table.

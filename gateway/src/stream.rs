@@ -379,8 +379,8 @@ impl EventStream {
                 self.context.metrics.sent(event, rows);
             }
         }
-        if count.without_id > 0 {
-            // Their cursors are too long: a watermark makes them short.
+        // Where an id is too long, a watermark makes it short as well.
+        if count.without_id > 0 || self.feed.wants_watermark() {
             self.subscription.want_watermark();
         }
     }

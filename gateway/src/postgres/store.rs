@@ -50,7 +50,8 @@ const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
 /// - `synchronous_commit`, which is what makes a watermark durable.
 /// - `row_security` off: hidden rows would look like rows that are not there.
 /// - Time-outs, so that a gateway that is stopped keeps no lock from others.
-/// - Plans for the snapshot at hand, not for yesterday's.
+/// - Plans for the snapshot at hand, not for yesterday's; and always along an index in
+///   its order, however old the statistics are and however few rows they know of.
 const BEGIN: &str = "
     BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
     SET LOCAL search_path = pg_catalog, pg_temp;
@@ -61,6 +62,12 @@ const BEGIN: &str = "
     SET LOCAL idle_in_transaction_session_timeout = '10s';
     SET LOCAL plan_cache_mode = force_custom_plan;
     SET LOCAL jit = off;
+    SET LOCAL enable_seqscan = off;
+    SET LOCAL enable_bitmapscan = off;
+    SET LOCAL enable_sort = off;
+    SET LOCAL enable_incremental_sort = off;
+    SET LOCAL enable_hashjoin = off;
+    SET LOCAL enable_mergejoin = off;
     SET LOCAL tcp_user_timeout = '15s'";
 
 /// The queries, on a bounded pool.

@@ -38,19 +38,19 @@ impl Ranges {
     /// stands over all of them: the ranges are taken in order, and those behind
     /// the last row that is wanted are not looked at.
     ///
-    /// The comparisons are of whole index keys (user_id, xact_id, seq): with
-    /// `user_id = …` apart Postgres may choose the index on xact_id alone, and
-    /// then read the rows of everybody.
+    /// A range of the index `(user_id, xact_id, seq)` ends where a plain column after
+    /// columns that are equal fails; at a comparison of rows Postgres would read on
+    /// to the user's last event.
     fn rows(columns: &str, limit: &str) -> String {
         format!(
             "SELECT p.place, found.*
              FROM (SELECT place FROM generate_series(q.first, q.last) AS place ORDER BY place) p
              CROSS JOIN LATERAL (
                  SELECT {columns} FROM notify_gateway.event n
-                 WHERE (n.user_id, n.xact_id, n.seq)
-                       > (q.user_id, ($4::text[]::xid8[])[p.place], ($5::int8[])[p.place])
-                   AND (n.user_id, n.xact_id) < (q.user_id, ($6::text[]::xid8[])[p.place])
-                 ORDER BY n.user_id, n.xact_id, n.seq LIMIT {limit}
+                 WHERE n.user_id = q.user_id
+                   AND (n.xact_id, n.seq) > (($4::text[]::xid8[])[p.place], ($5::int8[])[p.place])
+                   AND n.xact_id < ($6::text[]::xid8[])[p.place]
+                 ORDER BY n.xact_id, n.seq LIMIT {limit}
              ) found
              ORDER BY p.place, found.xact_id, found.seq LIMIT {limit}"
         )

@@ -80,19 +80,20 @@ pub(super) async fn rows(
     client: &Client,
     keys: &[(RowKey, UserId)],
 ) -> Result<Vec<Option<StoredRow>>, StoreError> {
-    // As in a replay, whole index keys are compared.
+    // The first at or after each place: with `seq = …` Postgres might choose the index on
+    // xact_id alone, and read the rows of everybody.
     const SQL: &str = "
-        SELECT found.place, found.event,
-               CASE WHEN sum(octet_length(found.data)) OVER (ORDER BY found.place)
+        SELECT q.place, found.event,
+               CASE WHEN sum(octet_length(found.data)) OVER (ORDER BY q.place)
                          - octet_length(found.data) < $4 THEN found.data END
-        FROM (
-            SELECT q.place, n.event, n.data
-            FROM unnest($1::text[], $2::text[], $3::int8[])
-                 WITH ORDINALITY AS q (user_id, xact_id, seq, place)
-            JOIN notify_gateway.event n
-              ON (n.user_id, n.xact_id, n.seq) >= (q.user_id, q.xact_id::xid8, q.seq)
-             AND (n.user_id, n.xact_id, n.seq) <= (q.user_id, q.xact_id::xid8, q.seq)
-        ) found";
+        FROM unnest($1::text[], $2::text[], $3::int8[])
+             WITH ORDINALITY AS q (user_id, xact_id, seq, place)
+        CROSS JOIN LATERAL (
+            SELECT n.seq, n.event, n.data FROM notify_gateway.event n
+            WHERE n.user_id = q.user_id AND n.xact_id = q.xact_id::xid8 AND n.seq >= q.seq
+            ORDER BY n.seq LIMIT 1
+        ) found
+        WHERE found.seq = q.seq";
     let users: Vec<String> = keys.iter().map(|(_, user)| user.to_string()).collect();
     let xacts: Vec<String> = keys.iter().map(|(key, _)| key.xact.to_string()).collect();
     let seqs: Vec<i64> = keys.iter().map(|(key, _)| key.seq).collect();
