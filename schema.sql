@@ -379,7 +379,8 @@ BEGIN
 
   -- The body of the trigger's function for one table; `is_plain` says that it needs no SET clause.
   --
-  -- It is written out, rather than looked up for each row, since each row pays for it. Fields of NEW
+  -- It is written out, rather than looked up for each row, since each row pays for it. (plpgsql sets
+  -- every expression up anew in each transaction, so few and small ones count.) Fields of NEW
   -- and OLD are found when it runs, so it depends on no column. Where only columns are named, every
   -- function and operator in it is qualified and it needs no SET search_path, which costs as much as
   -- half of the rest; an expression needs one.
@@ -535,27 +536,27 @@ BEGIN
 END
 $template$;
       body := replace(body, '{MAKE}', CASE WHEN is_plain THEN format(
-        $make$IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
-      IF ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record THEN
-        RETURN NULL;
+        $make$IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
+      IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+        IF ROW(%s)::pg_catalog.record OPERATOR(pg_catalog.*=) ROW(%s)::pg_catalog.record THEN
+          RETURN NULL;
+        END IF;
       END IF;
+      old_user := %s;
+      old_row := %s;
+      old_id := %s;
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
       new_user := %s;
       new_row := %s;
       new_data := %s;
-    END IF;
-    IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
-      old_user := %s;
-      old_row := %s;
-      old_id := %s;
     END IF;$make$,
           (SELECT string_agg(DISTINCT 'NEW.' || c, ', ') FROM unnest(columns) AS c),
           (SELECT string_agg(DISTINCT 'OLD.' || c, ', ') FROM unnest(columns) AS c),
-          replace(who_text, '{ROW}', 'NEW'), replace(which_text, '{ROW}', 'NEW'),
-          replace(data_json, '{ROW}', 'NEW'),
           replace(who_text, '{ROW}', 'OLD'), replace(which_text, '{ROW}', 'OLD'),
-          replace(which_json, '{ROW}', 'OLD'))
+          replace(which_json, '{ROW}', 'OLD'),
+          replace(who_text, '{ROW}', 'NEW'), replace(which_text, '{ROW}', 'NEW'),
+          replace(data_json, '{ROW}', 'NEW'))
         ELSE format($make$IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
       %s INTO new_user, new_row, new_data, new_id;
     END IF;
