@@ -15,11 +15,13 @@ says nothing. The forms:
     auto          as row, but quiet under load (--quiet auto)
     always        as row, but always quiet
 
-Each gateway has one stream open, of the user whose rows they are.
+Each gateway has one stream open, of the user whose rows they are. The ratios of the times
+to a client are to `row`.
 """
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import socket
@@ -31,6 +33,7 @@ import time
 BENCH = pathlib.Path(__file__).resolve().parent
 ROOT = BENCH.parent
 FORMS = ["none", "notify", "row", "ring", "never", "auto", "always"]
+RATE = 200  # transactions a second, below what makes it quiet
 USER = "11111111-2222-3333-4444-555555555555"
 INSERT = f"INSERT INTO notifications (user_id, title, message) VALUES ('{USER}', 'hello', 'world')"
 BULK = (
@@ -92,21 +95,24 @@ class Gateways:
             [binary, "token", "--user", USER], env=environment, check=True, capture_output=True, text=True
         ).stdout.strip()
         self.processes = []
+        self.latencies = BENCH / "target/latencies.json"
         for port in free_ports(count):
             address = f"127.0.0.1:{port}"
             environment["GATEWAY_BIND"] = address
             quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             self.processes.append(subprocess.Popen([binary], env=environment, **quietly))
-            curl = ["curl", "-sN", "--retry", "20", "--retry-connrefused", "--retry-delay", "1"]
             stream = f"http://{address}/api/notifications/stream?access_token={token}"
-            self.processes.append(subprocess.Popen([*curl, stream], **quietly))
+            reader = [sys.executable, BENCH / "stream_reader.py", stream, self.latencies]
+            self.processes.append(subprocess.Popen(reader, **quietly))
         time.sleep(3)
 
     def close(self):
+        """Returns when rows came to a stream and how long after they were made."""
         for process in reversed(self.processes):
             process.terminate()
         for process in self.processes:
             process.wait()
+        return json.loads(self.latencies.read_text())
 
 
 def free_ports(count):
@@ -117,11 +123,12 @@ def free_ports(count):
     return ports
 
 
-def transactions(postgres, seconds):
+def transactions(postgres, seconds, *limits):
     """One-row transactions a second by eight writers."""
     script = BENCH / "target/insert.sql"
     script.write_text(INSERT + ";\n")
-    command = ["pgbench", "-n", "-c", "8", "-j", "2", "-T", str(seconds), "-f", script, postgres.url]
+    command = ["pgbench", "-n", "-c", "8", "-j", "2", "-T", str(seconds), "-f", script, *limits]
+    command.append(postgres.url)
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return next(float(line.split()[2]) for line in said.splitlines() if line.startswith("tps"))
 
@@ -144,22 +151,41 @@ def bulk(postgres, rows):
 
 
 def measure(postgres, seconds):
+    """The figures, and the times between which the writers were at work."""
+    began = time.time()
+    transactions(postgres, seconds, "--rate", str(RATE))
+    slow = (began, time.time())
     figures = {"8 writers, transactions/s": transactions(postgres, seconds)}
+    windows = {f"{RATE} transactions/s": slow, "saturation": (slow[1], time.time())}
+    time.sleep(1)
     postgres.sql("TRUNCATE notifications, notify_gateway.event")
     figures |= {f"µs a row, {name}": took for name, took in in_one_session(postgres).items()}
     for rows in (10_000, 100_000):
         postgres.sql("TRUNCATE notifications, notify_gateway.event")
         figures[f"INSERT of {rows:,} rows, s"] = bulk(postgres, rows)
+    return figures, windows
+
+
+def percentiles(latencies, windows):
+    """Milliseconds from the INSERT to the client, of the rows made in each window."""
+    figures = {}
+    for name, (began, ended) in windows.items():
+        found = sorted(took for at, took in latencies if began <= at - took <= ended)
+        for part in (0.5, 0.99):
+            value = found[int(part * len(found))] * 1000 if found else math.nan
+            figures[f"ms to a client, p{part * 100:.0f}, {name}"] = value
     return figures
 
 
 def table(title, found):
     print(f"\n{title}\n")
-    print(f"{'':34}" + "".join(f"{form:>18}" for form in FORMS))
+    print(f"{'':44}" + "".join(f"{form:>18}" for form in FORMS))
     for name in next(iter(found["none"])):
         middle = {form: statistics.median(round[name] for round in found[form]) for form in FORMS}
-        cells = [f"{middle[form]:>10.4g} {middle[form] / middle['none']:>5.2f}x " for form in FORMS]
-        print(f"{name:34}" + "".join(f"{cell:>18}" for cell in cells))
+        # Without a trigger nothing is delivered: the ratio is to a row by NOTIFY.
+        base = "row" if math.isnan(middle["none"]) else "none"
+        cells = [f"{middle[form]:>10.4g} {middle[form] / middle[base]:>5.2f}x " for form in FORMS]
+        print(f"{name:44}" + "".join(f"{cell:>18}" for cell in cells))
 
 
 def main():
@@ -184,9 +210,10 @@ def main():
                         postgres.form(form)
                         gateways = Gateways(postgres, int(count), form)
                         try:
-                            found[form].append(measure(postgres, options.seconds))
+                            figures, windows = measure(postgres, options.seconds)
                         finally:
-                            gateways.close()
+                            latencies = gateways.close()
+                        found[form].append(figures | percentiles(latencies, windows))
                 table(f"{count} gateways, commit_delay {delay} µs, {options.rounds} rounds", found)
     finally:
         postgres.close()
