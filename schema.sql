@@ -755,10 +755,16 @@ $template$;
     END
   $function$;
 
-  -- The opposite. Events that are in the log are still delivered.
-  CREATE OR REPLACE FUNCTION notify_gateway.unwatch(relation regclass) RETURNS void
+  -- The opposite. Events that are in the log are still delivered. Of a table that is gone an id is
+  -- left in notify_gateway.watched: SELECT notify_gateway.unwatch(id => 3)
+  IF to_regprocedure('notify_gateway.unwatch(regclass)') IS NOT NULL THEN
+    DROP FUNCTION notify_gateway.unwatch(regclass);
+  END IF;
+  CREATE OR REPLACE FUNCTION notify_gateway.unwatch(
+    relation regclass DEFAULT NULL, id integer DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
   AS $function$
+    #variable_conflict use_column
     DECLARE
       role_before text := current_setting('role');
       owner name := (SELECT n.nspowner::regrole::name FROM pg_namespace AS n
@@ -766,18 +772,26 @@ $template$;
       item record;
     BEGIN
       FOR item IN
-        SELECT w.id, t.tgname FROM notify_gateway.watch_entry AS w
-          JOIN pg_trigger AS t ON t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
-         WHERE t.tgrelid = unwatch.relation
+        SELECT w.id, t.tgname, t.tgrelid::regclass AS relation FROM notify_gateway.watch_entry AS w
+          LEFT JOIN pg_trigger AS t ON t.tgparentid = 0
+               AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
+         WHERE t.tgrelid = unwatch.relation OR w.id = unwatch.id
       LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, unwatch.relation);
+        IF item.tgname IS NOT NULL THEN
+          EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.relation);
+        END IF;
+        -- A partition that was detached has kept its trigger, and goes on.
+        IF EXISTS (SELECT FROM pg_trigger AS t
+                    WHERE t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', item.id))) THEN
+          CONTINUE;
+        END IF;
         PERFORM set_config('role', owner, true);
         EXECUTE format('DROP FUNCTION notify_gateway.watch_%s()', item.id);
         DELETE FROM notify_gateway.watch_entry AS w WHERE w.id = item.id;
         PERFORM set_config('role', role_before, true);
       END LOOP;
       IF NOT FOUND THEN
-        RAISE NOTICE '% is not watched', unwatch.relation;
+        RAISE NOTICE '% is not watched', coalesce(unwatch.relation::text, unwatch.id::text, 'null');
       END IF;
     END
   $function$;
@@ -863,6 +877,11 @@ $template$;
       IF last.relation = life.relation AND pg_current_xact_id() > flushed THEN
         life.first_xact := (flushed::text::numeric + 1)::text::xid8;
       END IF;
+      IF last.relation <> life.relation THEN
+        -- So do the numbers by which the log is pruned.
+        DELETE FROM notify_gateway.checkpoint;
+        UPDATE notify_gateway.state SET pruned_below = NULL;
+      END IF;
       life.is_restart := coalesce((last.system_identifier, last.timeline)
                                   = (life.system_identifier, life.timeline), false);
       -- By a chance of one in two thousand million another life has had this number.
@@ -917,11 +936,11 @@ $template$;
       IF xmax > flushed THEN
         WITH RECURSIVE later AS (
           (SELECT e.xact_id, 1 AS number FROM notify_gateway.event AS e
-            WHERE e.xact_id > flushed ORDER BY e.xact_id LIMIT 1)
+            WHERE e.xact_id > flushed AND e.xact_id < xmax ORDER BY e.xact_id LIMIT 1)
           UNION ALL
           SELECT n.xact_id, later.number + 1 FROM later, LATERAL (
             SELECT e.xact_id FROM notify_gateway.event AS e
-             WHERE e.xact_id > later.xact_id ORDER BY e.xact_id LIMIT 1) AS n
+             WHERE e.xact_id > later.xact_id AND e.xact_id < xmax ORDER BY e.xact_id LIMIT 1) AS n
            WHERE later.number < 101)
         SELECT array_agg(l.xact_id ORDER BY l.xact_id) INTO singly FROM later AS l
          WHERE l.xact_id IS DISTINCT FROM own;
@@ -961,7 +980,7 @@ $template$;
   -- Who may run these may have code run as their owner.
   REVOKE EXECUTE ON FUNCTION
     notify_gateway.watch(regclass, text, text, text, json, text, text),
-    notify_gateway.unwatch(regclass),
+    notify_gateway.unwatch(regclass, integer),
     notify_gateway.trigger_body(regclass, notify_gateway.watch_entry, text),
     notify_gateway.resolve(regclass, text, text) FROM PUBLIC;
 

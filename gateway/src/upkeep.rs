@@ -129,6 +129,11 @@ fn sentence(Unrecorded { table, cause }: &Unrecorded) -> String {
             let on = format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER \"00_notify_gateway\"");
             ("its trigger is off".to_owned(), on)
         }
+        Cause::OtherCluster => {
+            let remedy = "run notify-gateway schema --apply, which empties it";
+            let what = "events of another cluster, from a dump, are never delivered";
+            return format!("{table}: {what}; {remedy}");
+        }
     };
     format!("rows of {table} make no event: {state}; {remedy}")
 }

@@ -15,6 +15,7 @@ mod support;
 
 mod alterations;
 mod attacks;
+mod backup;
 mod browser;
 mod changes;
 mod connecting;

@@ -150,6 +150,14 @@ async fn a_table_of_another_shape_is_left_alone_until_it_is_said_what_is_what() 
     assert_eq!(stream.next().await.json(), serde_json::json!({"id": 1, "title": "liked"}));
     crm.batch_execute("SELECT notify_gateway.unwatch('notifications')").await.unwrap();
     assert_eq!(database.psql(triggers).await.trim(), "0");
+    // A table that is gone is known until it is taken off.
+    crm.batch_execute(watch).await.unwrap();
+    crm.batch_execute("DROP TABLE notifications").await.unwrap();
+    let watched = "SELECT trigger FROM notify_gateway.watched";
+    assert_eq!(database.psql(watched).await.trim(), "no table");
+    let gone = "SELECT notify_gateway.unwatch(id => id) FROM notify_gateway.watched";
+    crm.batch_execute(gone).await.unwrap();
+    assert_eq!(database.psql(watched).await.trim(), "");
 }
 
 #[tokio::test]

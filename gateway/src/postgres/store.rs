@@ -271,6 +271,7 @@ impl PostgresTransaction {
         self.run(async |client| {
             let mut unrecorded = upkeep::problems(client).await?;
             unrecorded.extend(upkeep::silent_tables(client).await?);
+            unrecorded.extend(upkeep::restored_log(client).await?);
             Ok(unrecorded)
         })
         .await

@@ -64,7 +64,8 @@ impl Database {
         database
     }
 
-    async fn empty_on(server: &Postgres) -> Self {
+    /// As [`Database::empty`], likewise.
+    pub(crate) async fn empty_on(server: &Postgres) -> Self {
         let name = format!("test_{}", Uuid::new_v4().simple());
         let admin = connect(&server.url("postgres")).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();

@@ -38,7 +38,8 @@ impl Ranges {
     /// stands over all of them: the ranges are taken in order, and those behind
     /// the last row that is wanted are not looked at.
     ///
-    /// A range of the index `(user_id, xact_id, seq)` ends where a plain column after
+    /// What stands beyond the snapshot is of another cluster (a dump and restore). A range
+    /// of the index `(user_id, xact_id, seq)` ends where a plain column after
     /// columns that are equal fails; at a comparison of rows Postgres would read on
     /// to the user's last event.
     fn rows(columns: &str, limit: &str) -> String {
@@ -50,6 +51,7 @@ impl Ranges {
                  WHERE n.user_id = q.user_id
                    AND (n.xact_id, n.seq) > (($4::text[]::xid8[])[p.place], ($5::int8[])[p.place])
                    AND n.xact_id < ($6::text[]::xid8[])[p.place]
+                   AND n.xact_id < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
                  ORDER BY n.xact_id, n.seq LIMIT {limit}
              ) found
              ORDER BY p.place, found.xact_id, found.seq LIMIT {limit}"

@@ -48,11 +48,13 @@ pub(super) async fn unseen(
     client: &Client,
     snapshot: &Snapshot,
 ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
-    // Two ranges of the index on xact_id, and no row that is not wanted.
+    // Two ranges of the index on xact_id, and no row that is not wanted; none of another
+    // cluster, which a dump has brought.
     const SQL: &str = "
         SELECT xact_id::text, seq, user_id FROM (
             (SELECT xact_id, seq, user_id FROM notify_gateway.event
-             WHERE xact_id >= $1::text::xid8 LIMIT $3)
+             WHERE xact_id >= $1::text::xid8
+               AND xact_id < (SELECT pg_snapshot_xmax(pg_current_snapshot())) LIMIT $3)
             UNION ALL
             (SELECT xact_id, seq, user_id FROM notify_gateway.event
              WHERE xact_id = ANY ($2::text[]::xid8[]) LIMIT $3)

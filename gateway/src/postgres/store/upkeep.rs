@@ -52,6 +52,8 @@ pub enum Cause {
     NoTrigger,
     /// Its trigger does not fire.
     TriggerOff,
+    /// These are events of another cluster, which a dump has brought.
+    OtherCluster,
 }
 
 /// One gateway at a time does the rest; whether it is this one, until the end of
@@ -212,6 +214,16 @@ pub(super) async fn silent_tables(client: &Client) -> Result<Vec<Unrecorded>, St
         Ok(Unrecorded { table: column(row, 0)?, cause })
     };
     rows.iter().map(silent).collect()
+}
+
+/// The log, if it has events that no transaction of this cluster can have written yet.
+pub(super) async fn restored_log(client: &Client) -> Result<Option<Unrecorded>, StoreError> {
+    const SQL: &str = "
+        SELECT 'notify_gateway.event' WHERE pg_snapshot_xmax(pg_current_snapshot())
+            <= (SELECT xact_id FROM notify_gateway.event ORDER BY xact_id DESC LIMIT 1)";
+    let rows = query(client, SQL, &[]).await?;
+    let restored = |row| Ok(Unrecorded { table: column(row, 0)?, cause: Cause::OtherCluster });
+    rows.first().map(restored).transpose()
 }
 
 /// How large the log is.
