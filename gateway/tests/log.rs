@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::support::{Database, TestGateway, eventually};
+use crate::support::{Database, TestGateway, eventually, own_server};
 
 #[tokio::test]
 async fn what_is_older_than_the_retention_goes_and_only_who_may_have_missed_it_is_told() {
@@ -186,4 +186,34 @@ async fn a_writer_never_waits_for_another_because_of_us() {
             .unwrap();
     }
     open.batch_execute("COMMIT").await.unwrap();
+}
+
+/// As many rows as in a large campaign are a matter of `BULK=400000`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_with_a_short_lock_timeout_meets_no_lock_beside_one_of_very_many_rows() {
+    let rows = std::env::var("BULK").unwrap_or_else(|_| "40000".to_owned());
+    let server = own_server(&[]).await;
+    let database = Database::new_on(&server).await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let (user, everybody) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut stream = gateway.connect(user).await;
+    let bulk = database.session().await;
+    let bulk = tokio::spawn(async move {
+        let insert = format!(
+            "INSERT INTO notifications (user_id, title, message)
+             SELECT '{everybody}', n, 'm' FROM generate_series(1, {rows}) n"
+        );
+        bulk.batch_execute(&insert).await.unwrap();
+    });
+    let writer = database.session().await;
+    writer.batch_execute("SET lock_timeout = '100ms'").await.unwrap();
+    let mut titles = Vec::new();
+    while !bulk.is_finished() || titles.len() < 100 {
+        titles.push(titles.len().to_string());
+        let insert = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, '')";
+        writer.execute(insert, &[&user, titles.last().unwrap()]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    bulk.await.unwrap();
+    assert_eq!(stream.titles(titles.len()).await.0, titles);
 }

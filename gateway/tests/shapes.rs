@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Database, TestGateway};
 
-struct Shape {
-    create: &'static str,
+struct Shape<'a> {
+    create: &'a str,
     watch: &'static str,
     insert: &'static str,
     /// The user's id as the token has it.
@@ -14,7 +14,7 @@ struct Shape {
     data: Value,
 }
 
-async fn works(shape: Shape) {
+async fn works(shape: Shape<'_>) {
     let database = Database::new().await;
     database.psql(shape.create).await;
     database.psql(&format!("SELECT notify_gateway.watch({})", shape.watch)).await;
@@ -161,6 +161,36 @@ async fn names_of_columns_that_the_trigger_uses_itself() {
         insert: "INSERT INTO names VALUES (1, 'ada', 2, '{}', 'k', 'k', 1, 2, 'a', 'b', NULL, 3, 3, 4, 4)",
         user: "ada",
         data: json!({"id": 1, "kind": "K", "x": 3}),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_columns_than_one_function_takes_of_all_kinds() {
+    let many: Vec<String> = (0..90).map(|n| format!("c{n} int DEFAULT {n}")).collect();
+    let many = many.join(", ");
+    let create = format!(
+        "CREATE TYPE mood AS ENUM ('happy'); CREATE DOMAIN short AS varchar(9);
+         CREATE TABLE wide (id bigint, user_id text, nothing text, truth bool, price numeric,
+             moods mood[], texts text[], name short, words json, lists json[], at timestamptz,
+             never timestamp, brace jsonb, {many})"
+    );
+    let mut data = json!({
+        "id": 9_007_199_254_740_993_i64, "user_id": "ada", "nothing": null, "truth": true,
+        "price": 1.50, "moods": ["happy"], "texts": ["a", "}"], "name": "n",
+        "words": {"a": 1}, "lists": [{"b": 2}], "at": "9999-12-31T23:59:59.999999Z",
+        "never": null, "brace": {},
+    });
+    for n in 0..90 {
+        data[format!("c{n}")] = json!(n);
+    }
+    works(Shape {
+        create: &create,
+        watch: "'wide'",
+        insert: "INSERT INTO wide VALUES (9007199254740993, 'ada', NULL, true, 1.50, '{happy}', '{a,\"}\"}',
+                     'n', E'{\"a\":\\n1}', ARRAY[E'{\"b\":\\r\\n2}']::json[], 'infinity', NULL, '{}')",
+        user: "ada",
+        data,
     })
     .await;
 }

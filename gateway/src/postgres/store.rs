@@ -10,6 +10,7 @@ mod pages;
 mod revocations;
 mod sweep;
 mod upkeep;
+mod xid8;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +22,8 @@ use tokio_postgres::{
 
 pub use revocations::{RevocationsMark, RevocationsRead};
 pub use upkeep::{Cause, LogSize, Unrecorded};
+
+use xid8::Xid8;
 
 use super::connector::{Connector, Pooled};
 use crate::{
@@ -332,10 +335,9 @@ fn column<'a, T: FromSql<'a>>(row: &'a Row, place: usize) -> Result<T, StoreErro
     row.try_get(place).map_err(StoreError::Column)
 }
 
-/// A transaction number, which travels as text: Postgres has `xid8`, the
-/// protocol's library has not.
-fn xact(text: &str) -> Result<u64, StoreError> {
-    text.parse().map_err(|_| StoreError::Number)
+/// A transaction number, likewise.
+fn xact(row: &Row, place: usize) -> Result<u64, StoreError> {
+    column(row, place).map(|Xid8(number)| number)
 }
 
 /// The number of an epoch. It is null when `notify_gateway.state` has no row.
@@ -345,7 +347,6 @@ fn epoch(row: &Row, place: usize) -> Result<u32, StoreError> {
 }
 
 /// A snapshot's end and its running transactions, as two parameters of a query.
-fn texts(snapshot: &Snapshot) -> (String, Vec<String>) {
-    let xip = snapshot.xip().iter().map(u64::to_string).collect();
-    (snapshot.xmax().to_string(), xip)
+fn bounds(snapshot: &Snapshot) -> (Xid8, Vec<Xid8>) {
+    (Xid8(snapshot.xmax()), snapshot.xip().iter().copied().map(Xid8).collect())
 }

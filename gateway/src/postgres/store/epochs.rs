@@ -4,7 +4,7 @@
 use deadpool_postgres::Client;
 use tokio_postgres::Row;
 
-use super::{column, epoch, query, xact};
+use super::{Xid8, column, epoch, query};
 use crate::{
     horizon::{Epoch, Epochs},
     store::StoreError,
@@ -13,7 +13,7 @@ use crate::{
 pub(super) async fn begin(client: &Client) -> Result<Epochs, StoreError> {
     const BEGIN: &str = "SELECT notify_gateway.begin_epoch()";
     const LIST: &str = "
-        SELECT epoch, first_xact::text, is_restart, timeline IS NULL
+        SELECT epoch, first_xact, is_restart, timeline IS NULL
         FROM notify_gateway.epoch ORDER BY place";
     query(client, BEGIN, &[]).await?;
     let rows = query(client, LIST, &[]).await?;
@@ -26,7 +26,7 @@ pub(super) async fn begin(client: &Client) -> Result<Epochs, StoreError> {
         );
     }
     let epoch = |row: &Row| -> Result<_, StoreError> {
-        let first = column::<Option<&str>>(row, 1)?.map(xact).transpose()?;
+        let first = column::<Option<Xid8>>(row, 1)?.map(|Xid8(first)| first);
         Ok(Epoch { number: epoch(row, 0)?, first, is_restart: column(row, 2)? })
     };
     Ok(Epochs::new(rows.iter().map(epoch).collect::<Result<_, _>>()?))

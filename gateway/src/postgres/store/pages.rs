@@ -3,7 +3,7 @@
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{ANSWER_BYTES, column, query, xact};
+use super::{ANSWER_BYTES, Xid8, column, query, xact};
 use crate::{
     cursor::RowKey,
     notification::StoredRow,
@@ -22,9 +22,9 @@ struct Ranges {
     first: Vec<i32>,
     last: Vec<i32>,
     user: Vec<String>,
-    after_xact: Vec<String>,
+    after_xact: Vec<Xid8>,
     after_seq: Vec<i64>,
-    before: Vec<String>,
+    before: Vec<Xid8>,
 }
 
 impl Ranges {
@@ -49,8 +49,8 @@ impl Ranges {
              CROSS JOIN LATERAL (
                  SELECT {columns} FROM notify_gateway.event n
                  WHERE n.user_id = q.user_id
-                   AND (n.xact_id, n.seq) > (($4::text[]::xid8[])[p.place], ($5::int8[])[p.place])
-                   AND n.xact_id < ($6::text[]::xid8[])[p.place]
+                   AND (n.xact_id, n.seq) > (($4::xid8[])[p.place], ($5::int8[])[p.place])
+                   AND n.xact_id < ($6::xid8[])[p.place]
                    AND n.xact_id < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
                  ORDER BY n.xact_id, n.seq LIMIT {limit}
              ) found
@@ -64,9 +64,9 @@ impl Ranges {
             let place = |ranges: &Self| i32::try_from(ranges.before.len());
             ranges.first.push(place(&ranges).map_err(|_| StoreError::Number)? + 1);
             for unread in request.cursor.unread() {
-                ranges.after_xact.push(unread.after.xact.to_string());
+                ranges.after_xact.push(Xid8(unread.after.xact));
                 ranges.after_seq.push(unread.after.seq);
-                ranges.before.push(unread.before.to_string());
+                ranges.before.push(Xid8(unread.before));
             }
             ranges.last.push(place(&ranges).map_err(|_| StoreError::Number)?);
             ranges.user.push(request.user.to_string());
@@ -79,9 +79,9 @@ impl Ranges {
             (&self.first, Type::INT4_ARRAY),
             (&self.last, Type::INT4_ARRAY),
             (&self.user, Type::TEXT_ARRAY),
-            (&self.after_xact, Type::TEXT_ARRAY),
+            (&self.after_xact, Type::XID8_ARRAY),
             (&self.after_seq, Type::INT8_ARRAY),
-            (&self.before, Type::TEXT_ARRAY),
+            (&self.before, Type::XID8_ARRAY),
         ]
     }
 }
@@ -93,7 +93,7 @@ pub(super) async fn read(
     // What fits is chosen by sizes, which Postgres knows without reading a large
     // value.
     let sql = format!(
-        "SELECT picked.request, picked.number, picked.found, picked.xact_id::text, picked.seq,
+        "SELECT picked.request, picked.number, picked.found, picked.xact_id, picked.seq,
                 picked.event, CASE WHEN picked.bytes_of_all < $9 THEN picked.data END
          FROM (
              SELECT page.*,
@@ -149,7 +149,7 @@ fn collect(
         if usize::try_from(column::<i64>(row, 1)?) != Ok(page.rows.len() + 1) {
             return Err(StoreError::Hole);
         }
-        let key = RowKey { xact: xact(column(row, 3)?)?, seq: column(row, 4)? };
+        let key = RowKey { xact: xact(row, 3)?, seq: column(row, 4)? };
         page.rows.push(StoredRow { key, event: column(row, 5)?, data });
         page.more = usize::try_from(column::<i64>(row, 2)?) != Ok(page.rows.len());
     }

@@ -3,7 +3,7 @@
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{column, query, texts};
+use super::{bounds, column, query};
 use crate::{cursor::Snapshot, revocation::Revocation, store::StoreError};
 
 /// What one look at the table found.
@@ -49,10 +49,10 @@ const NEW: &str = "
     LEFT JOIN (
         SELECT user_id, max(date_part('epoch', before)) AS before FROM (
             SELECT user_id, before FROM notify_gateway.revocation
-            WHERE xact_id >= $1::text::xid8
+            WHERE xact_id >= $1
             UNION ALL
             SELECT user_id, before FROM notify_gateway.revocation
-            WHERE xact_id = ANY ($2::text[]::xid8[])
+            WHERE xact_id = ANY ($2)
         ) fresh GROUP BY user_id
     ) r ON true";
 
@@ -61,9 +61,9 @@ pub(super) async fn read(
     since: Option<&RevocationsMark>,
 ) -> Result<RevocationsRead, StoreError> {
     if let Some(since) = since {
-        let (xmax, xip) = texts(&since.snapshot);
+        let (xmax, xip) = bounds(&since.snapshot);
         let sql = format!("{STANDING} {NEW}");
-        let rows = query(client, &sql, &[(&xmax, Type::TEXT), (&xip, Type::TEXT_ARRAY)]).await?;
+        let rows = query(client, &sql, &[(&xmax, Type::XID8), (&xip, Type::XID8_ARRAY)]).await?;
         let (fresh, connected) = decode(&rows, false)?;
         if fresh.mark.server == since.server && connected <= since.at {
             return Ok(fresh);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{column, query, texts, xact};
+use super::{Xid8, bounds, column, query, xact};
 use crate::{
     cursor::{RowKey, Snapshot},
     notification::{StoredRow, UserId},
@@ -51,19 +51,19 @@ pub(super) async fn unseen(
     // Two ranges of the index on xact_id, and no row that is not wanted; none of another
     // cluster, which a dump has brought.
     const SQL: &str = "
-        SELECT xact_id::text, seq, user_id FROM (
+        SELECT xact_id, seq, user_id FROM (
             (SELECT xact_id, seq, user_id FROM notify_gateway.event
-             WHERE xact_id >= $1::text::xid8
+             WHERE xact_id >= $1
                AND xact_id < (SELECT pg_snapshot_xmax(pg_current_snapshot())) LIMIT $3)
             UNION ALL
             (SELECT xact_id, seq, user_id FROM notify_gateway.event
-             WHERE xact_id = ANY ($2::text[]::xid8[]) LIMIT $3)
+             WHERE xact_id = ANY ($2) LIMIT $3)
         ) unseen
         ORDER BY unseen.xact_id, unseen.seq LIMIT $3";
     let limit = i64::try_from(MAX_UNSEEN).unwrap_or(i64::MAX);
-    let (xmax, xip) = texts(snapshot);
+    let (xmax, xip) = bounds(snapshot);
     let parameters: super::Parameters<'_, 3> =
-        [(&xmax, Type::TEXT), (&xip, Type::TEXT_ARRAY), (&(limit + 1), Type::INT8)];
+        [(&xmax, Type::XID8), (&xip, Type::XID8_ARRAY), (&(limit + 1), Type::INT8)];
     let rows = query(client, SQL, &parameters).await?;
     if rows.len() > MAX_UNSEEN {
         return Ok(None);
@@ -72,7 +72,7 @@ pub(super) async fn unseen(
     for row in &rows {
         // Somebody wrote a user id into the log that no token can have: skipped.
         if let Ok(user) = column::<&str>(row, 2)?.parse() {
-            unseen.push((RowKey { xact: xact(column(row, 0)?)?, seq: column(row, 1)? }, user));
+            unseen.push((RowKey { xact: xact(row, 0)?, seq: column(row, 1)? }, user));
         }
     }
     Ok(Some(unseen))
@@ -88,20 +88,20 @@ pub(super) async fn rows(
         SELECT q.place, found.event,
                CASE WHEN sum(octet_length(found.data)) OVER (ORDER BY q.place)
                          - octet_length(found.data) < $4 THEN found.data END
-        FROM unnest($1::text[], $2::text[], $3::int8[])
+        FROM unnest($1::text[], $2::xid8[], $3::int8[])
              WITH ORDINALITY AS q (user_id, xact_id, seq, place)
         CROSS JOIN LATERAL (
             SELECT n.seq, n.event, n.data FROM notify_gateway.event n
-            WHERE n.user_id = q.user_id AND n.xact_id = q.xact_id::xid8 AND n.seq >= q.seq
+            WHERE n.user_id = q.user_id AND n.xact_id = q.xact_id AND n.seq >= q.seq
             ORDER BY n.seq LIMIT 1
         ) found
         WHERE found.seq = q.seq";
     let users: Vec<String> = keys.iter().map(|(_, user)| user.to_string()).collect();
-    let xacts: Vec<String> = keys.iter().map(|(key, _)| key.xact.to_string()).collect();
+    let xacts: Vec<Xid8> = keys.iter().map(|(key, _)| Xid8(key.xact)).collect();
     let seqs: Vec<i64> = keys.iter().map(|(key, _)| key.seq).collect();
     let parameters: super::Parameters<'_, 4> = [
         (&users, Type::TEXT_ARRAY),
-        (&xacts, Type::TEXT_ARRAY),
+        (&xacts, Type::XID8_ARRAY),
         (&seqs, Type::INT8_ARRAY),
         (&super::ANSWER_BYTES, Type::INT8),
     ];
@@ -133,10 +133,10 @@ pub(super) async fn flush(client: &Client, quiet: Option<Duration>) -> Result<u6
             quiet_until = CASE WHEN $1 IS NULL THEN quiet_until
                                WHEN $1 = 'Infinity' THEN 'infinity'
                                ELSE clock_timestamp() + make_interval(secs => $1) END
-        RETURNING pg_current_xact_id()::text";
+        RETURNING pg_current_xact_id()";
     let seconds = |quiet: Duration| {
         if quiet == FOR_GOOD { f64::INFINITY } else { quiet.as_secs_f64() }
     };
     let rows = query(client, SQL, &[(&quiet.map(seconds), Type::FLOAT8)]).await?;
-    xact(column(rows.first().ok_or(StoreError::NoState)?, 0)?)
+    xact(rows.first().ok_or(StoreError::NoState)?, 0)
 }

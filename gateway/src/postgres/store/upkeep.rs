@@ -6,7 +6,7 @@ use std::time::Duration;
 use deadpool_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::{column, query, xact};
+use super::{Xid8, column, query, xact};
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     store::StoreError,
@@ -88,11 +88,11 @@ pub(super) async fn prune(client: &Client, retention: Duration) -> Result<bool, 
                                  ORDER BY at DESC LIMIT 1)
                 ORDER BY xact_id LIMIT $2))
             RETURNING xact_id)
-        SELECT max(xact_id::text::numeric)::text, count(*) FROM gone";
+        SELECT xact_id, (SELECT count(*) FROM gone) FROM gone ORDER BY xact_id DESC LIMIT 1";
     // The last statement: the row is locked for as long as a commit takes.
     const NOTE: &str = "
-        UPDATE notify_gateway.state SET pruned_below = ($1::text::numeric + 1)::text::xid8
-        WHERE pruned_below IS NULL OR pruned_below <= $1::text::xid8";
+        UPDATE notify_gateway.state SET pruned_below = $1
+        WHERE pruned_below IS NULL OR pruned_below < $1";
     const FORGET: &str = "
         DELETE FROM notify_gateway.checkpoint
         WHERE at < (SELECT max(at) FROM notify_gateway.checkpoint
@@ -110,49 +110,49 @@ pub(super) async fn prune(client: &Client, retention: Duration) -> Result<bool, 
     query(client, OLD_EPOCHS, &[(&retention, Type::FLOAT8)]).await?;
     let gone = query(client, PRUNE, &[(&retention, Type::FLOAT8), (&BATCH, Type::INT8)]).await?;
     let Some(row) = gone.first() else { return Ok(false) };
-    let Some(last) = column::<Option<&str>>(row, 0)? else { return Ok(false) };
+    let below = Xid8(xact(row, 0)?.saturating_add(1));
     query(client, FORGET, &[(&retention, Type::FLOAT8)]).await?;
-    query(client, NOTE, &[(&last, Type::TEXT)]).await?;
+    query(client, NOTE, &[(&below, Type::XID8)]).await?;
     Ok(column::<i64>(row, 1)? >= BATCH)
 }
 
 /// The transaction below which events may be missing.
 pub(super) async fn pruned_below(client: &Client) -> Result<Option<u64>, StoreError> {
-    let rows = query(client, "SELECT pruned_below::text FROM notify_gateway.state", &[]).await?;
+    let rows = query(client, "SELECT pruned_below FROM notify_gateway.state", &[]).await?;
     let row = rows.first().ok_or(StoreError::NoState)?;
-    column::<Option<&str>>(row, 0)?.map(xact).transpose()
+    Ok(column::<Option<Xid8>>(row, 0)?.map(|Xid8(below)| below))
 }
 
 /// Scrubs what the log says of rows that are gone, as far as `cursor` has not come;
 /// moves it on, and says whether there may be more.
 pub(super) async fn erase(client: &Client, cursor: &mut Cursor) -> Result<bool, StoreError> {
     const GONE: &str = "
-        SELECT xact_id::text, seq FROM notify_gateway.event
-        WHERE event = 'deleted' AND (xact_id, seq) > ($1::text::xid8, $2)
-          AND xact_id < $3::text::xid8
+        SELECT xact_id, seq FROM notify_gateway.event
+        WHERE event = 'deleted' AND (xact_id, seq) > ($1, $2)
+          AND xact_id < $3
         ORDER BY xact_id, seq LIMIT $4";
     const ERASE: &str = "
         DELETE FROM notify_gateway.event e USING notify_gateway.event d
-        WHERE d.event = 'deleted' AND (d.xact_id, d.seq) > ($1::text::xid8, $2)
-          AND (d.xact_id, d.seq) <= ($3::text::xid8, $4)
+        WHERE d.event = 'deleted' AND (d.xact_id, d.seq) > ($1, $2)
+          AND (d.xact_id, d.seq) <= ($3, $4)
           AND e.row_id = d.row_id AND e.watch = d.watch AND e.user_id = d.user_id
           AND e.event <> 'deleted' AND (e.xact_id, e.seq) < (d.xact_id, d.seq)";
     let snapshot = query(client, "SELECT pg_current_snapshot()::text", &[]).await?;
     let snapshot: Snapshot =
         column::<&str>(snapshot.first().ok_or(StoreError::Number)?, 0)?.parse()?;
     for unread in cursor.unread() {
-        let (after, seq) = (unread.after.xact.to_string(), unread.after.seq);
-        let before = unread.before.to_string();
+        let (after, seq) = (Xid8(unread.after.xact), unread.after.seq);
+        let before = Xid8(unread.before);
         let parameters: super::Parameters<'_, 4> =
-            [(&after, Type::TEXT), (&seq, Type::INT8), (&before, Type::TEXT), (&BATCH, Type::INT8)];
+            [(&after, Type::XID8), (&seq, Type::INT8), (&before, Type::XID8), (&BATCH, Type::INT8)];
         let gone = query(client, GONE, &parameters).await?;
         let Some(row) = gone.last() else { continue };
-        let last = RowKey { xact: xact(column(row, 0)?)?, seq: column(row, 1)? };
-        let until = last.xact.to_string();
+        let last = RowKey { xact: xact(row, 0)?, seq: column(row, 1)? };
+        let until = Xid8(last.xact);
         let parameters: super::Parameters<'_, 4> = [
-            (&after, Type::TEXT),
+            (&after, Type::XID8),
             (&seq, Type::INT8),
-            (&until, Type::TEXT),
+            (&until, Type::XID8),
             (&last.seq, Type::INT8),
         ];
         query(client, ERASE, &parameters).await?;
