@@ -936,11 +936,13 @@ $template$;
       IF xmax > flushed THEN
         WITH RECURSIVE later AS (
           (SELECT e.xact_id, 1 AS number FROM notify_gateway.event AS e
-            WHERE e.xact_id > flushed AND e.xact_id < xmax ORDER BY e.xact_id LIMIT 1)
+            WHERE e.xact_id > flushed AND e.xact_id < pg_snapshot_xmax(snapshot)
+            ORDER BY e.xact_id LIMIT 1)
           UNION ALL
           SELECT n.xact_id, later.number + 1 FROM later, LATERAL (
             SELECT e.xact_id FROM notify_gateway.event AS e
-             WHERE e.xact_id > later.xact_id AND e.xact_id < xmax ORDER BY e.xact_id LIMIT 1) AS n
+             WHERE e.xact_id > later.xact_id AND e.xact_id < pg_snapshot_xmax(snapshot)
+             ORDER BY e.xact_id LIMIT 1) AS n
            WHERE later.number < 101)
         SELECT array_agg(l.xact_id ORDER BY l.xact_id) INTO singly FROM later AS l
          WHERE l.xact_id IS DISTINCT FROM own;

@@ -88,11 +88,14 @@ async fn a_dump_restored_into_another_cluster_delivers_what_is_new_and_says_what
     let cursor = stream.titles(1).await;
     assert_eq!(cursor.0, ["new"]);
     assert_eq!(resumed.titles(1).await.0, ["new"]);
+    let beside_a_list = copy.psql("SELECT notify_gateway.cursor()").await;
     copy.insert(user, "newer").await;
     for stream in [&mut stream, &mut resumed] {
         assert_eq!(stream.titles(1).await.0, ["newer"]);
     }
-    assert_eq!(gateway.resume(user, &cursor.1).await.titles(1).await.0, ["newer"]);
+    for id in [cursor.1.as_str(), beside_a_list.trim()] {
+        assert_eq!(gateway.resume(user, id).await.titles(1).await.0, ["newer"]);
+    }
 
     let (code, said) = command(&["schema", "--apply", "--database-url", &copy.owner_url]);
     assert_eq!(code, 0, "{said}");
