@@ -95,14 +95,15 @@ class Gateways:
             [binary, "token", "--user", USER], env=environment, check=True, capture_output=True, text=True
         ).stdout.strip()
         self.processes = []
-        self.latencies = BENCH / "target/latencies.json"
+        self.latencies = []
         for port in free_ports(count):
             address = f"127.0.0.1:{port}"
             environment["GATEWAY_BIND"] = address
             quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             self.processes.append(subprocess.Popen([binary], env=environment, **quietly))
             stream = f"http://{address}/api/notifications/stream?access_token={token}"
-            reader = [sys.executable, BENCH / "stream_reader.py", stream, self.latencies]
+            self.latencies.append(BENCH / f"target/latencies-{port}.json")
+            reader = [sys.executable, BENCH / "stream_reader.py", stream, self.latencies[-1]]
             self.processes.append(subprocess.Popen(reader, **quietly))
         time.sleep(3)
 
@@ -112,7 +113,10 @@ class Gateways:
             process.terminate()
         for process in self.processes:
             process.wait()
-        return json.loads(self.latencies.read_text())
+        found = [json.loads(file.read_text()) for file in self.latencies]
+        for file in self.latencies:
+            file.unlink()
+        return sum(found, [])
 
 
 def free_ports(count):

@@ -85,7 +85,12 @@ impl Upkeep {
             transaction.checkpoint(self.retention).await?;
             has_more = transaction.erase(erased).await?;
             has_more |= transaction.prune(self.retention).await?;
+            let foreign = transaction.remove_foreign().await?;
+            has_more |= foreign > 0;
             transaction.commit().await?;
+            if foreign > 0 {
+                tracing::warn!(events = foreign, "events of another cluster, from a dump, removed");
+            }
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
@@ -128,11 +133,6 @@ fn sentence(Unrecorded { table, cause }: &Unrecorded) -> String {
         Cause::TriggerOff => {
             let on = format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER \"00_notify_gateway\"");
             ("its trigger is off".to_owned(), on)
-        }
-        Cause::OtherCluster => {
-            let remedy = "run notify-gateway schema --apply, which empties it";
-            let what = "events of another cluster, from a dump, are never delivered";
-            return format!("{table}: {what}; {remedy}");
         }
     };
     format!("rows of {table} make no event: {state}; {remedy}")

@@ -25,6 +25,8 @@ async fn works(shape: Shape<'_>) {
     let event = stream.next_but_heartbeat().await;
     assert_eq!(event.name, "notification");
     assert_eq!(event.json(), shape.data);
+    let lines = "SELECT count(*) FROM notify_gateway.event WHERE data ~ E'[\\r\\n]'";
+    assert_eq!(database.psql(lines).await.trim(), "0");
     let mut resumed = gateway.connect_as(shape.user, Some(&id)).await;
     assert_eq!(resumed.next().await.name, "connected");
     assert_eq!(resumed.next_but_heartbeat().await.data, event.data);

@@ -255,6 +255,16 @@ impl PostgresTransaction {
         self.run(async |client| upkeep::prune(client, retention).await).await
     }
 
+    /// Takes a batch out of the log that a dump has brought from another cluster; how many
+    /// events these were.
+    ///
+    /// # Errors
+    ///
+    /// As the others.
+    pub async fn remove_foreign(&mut self) -> Result<u64, StoreError> {
+        self.run(async |client| upkeep::remove_foreign(client).await).await
+    }
+
     /// Scrubs what the log says of rows that are gone beyond `cursor`, and moves it;
     /// whether there may be more.
     ///
@@ -274,7 +284,6 @@ impl PostgresTransaction {
         self.run(async |client| {
             let mut unrecorded = upkeep::problems(client).await?;
             unrecorded.extend(upkeep::silent_tables(client).await?);
-            unrecorded.extend(upkeep::restored_log(client).await?);
             Ok(unrecorded)
         })
         .await

@@ -52,8 +52,6 @@ pub enum Cause {
     NoTrigger,
     /// Its trigger does not fire.
     TriggerOff,
-    /// These are events of another cluster, which a dump has brought.
-    OtherCluster,
 }
 
 /// One gateway at a time does the rest; whether it is this one, until the end of
@@ -216,14 +214,20 @@ pub(super) async fn silent_tables(client: &Client) -> Result<Vec<Unrecorded>, St
     rows.iter().map(silent).collect()
 }
 
-/// The log, if it has events that no transaction of this cluster can have written yet.
-pub(super) async fn restored_log(client: &Client) -> Result<Option<Unrecorded>, StoreError> {
+/// Takes a batch out that no transaction of this cluster can have written yet: a dump has
+/// brought it from another one. How many these were.
+pub(super) async fn remove_foreign(client: &Client) -> Result<u64, StoreError> {
     const SQL: &str = "
-        SELECT 'notify_gateway.event' WHERE pg_snapshot_xmax(pg_current_snapshot())
-            <= (SELECT xact_id FROM notify_gateway.event ORDER BY xact_id DESC LIMIT 1)";
-    let rows = query(client, SQL, &[]).await?;
-    let restored = |row| Ok(Unrecorded { table: column(row, 0)?, cause: Cause::OtherCluster });
-    rows.first().map(restored).transpose()
+        WITH gone AS (
+            DELETE FROM notify_gateway.event WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM notify_gateway.event
+                WHERE xact_id >= (SELECT pg_snapshot_xmax(pg_current_snapshot()))
+                ORDER BY xact_id LIMIT $1))
+            RETURNING 1)
+        SELECT count(*) FROM gone";
+    let rows = query(client, SQL, &[(&BATCH, Type::INT8)]).await?;
+    let count: i64 = column(rows.first().ok_or(StoreError::Number)?, 0)?;
+    Ok(count.unsigned_abs())
 }
 
 /// How large the log is.
