@@ -1,9 +1,6 @@
 //! Migration tools see nothing of ours in a watched database, and go on working on it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use uuid::Uuid;
 
@@ -19,18 +16,18 @@ const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/migratio
 /// so and returns `None`.
 fn run(tool: &str, arguments: &[&str], database: &Database) -> Option<String> {
     let program = Path::new(INSTALLED).join(tool);
+    let is_node = tool.starts_with("node/");
     if !program.exists() {
-        let is_python = tool.starts_with("bin/");
-        let is_expected = is_python || Command::new("npm").arg("--version").output().is_ok();
+        let is_expected = !is_node || Command::new("npm").arg("--version").output().is_ok();
         let is_ci = std::env::var_os("CI").is_some();
         assert!(!(is_ci && is_expected), "the migration tools are not installed");
         println!("SKIPPED: the migration tools are not installed (make deps)");
         return None;
     }
-    let node = Path::new(INSTALLED).join("node");
+    let directory = if is_node { format!("{INSTALLED}/node") } else { TOOLS.to_owned() };
     let output = Command::new(program)
         .args(arguments)
-        .current_dir(if tool.starts_with("node/") { node } else { PathBuf::from(TOOLS) })
+        .current_dir(directory)
         .env("DATABASE_URL", &database.owner_url)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         // Prisma looks for engines that it does not use here.

@@ -38,10 +38,10 @@ impl Ranges {
     /// stands over all of them: the ranges are taken in order, and those behind
     /// the last row that is wanted are not looked at.
     ///
-    /// What stands beyond the snapshot is of another cluster (a dump and restore). A range
-    /// of the index `(user_id, xact_id, seq)` ends where a plain column after
-    /// columns that are equal fails; at a comparison of rows Postgres would read on
-    /// to the user's last event.
+    /// The end of a range is a comparison of `xact_id` alone, beside `user_id = …`: at a
+    /// comparison of rows Postgres would read the index on to the user's last event.
+    ///
+    /// Events beyond the snapshot came with a dump from another cluster.
     fn rows(columns: &str, limit: &str) -> String {
         format!(
             "SELECT p.place, found.*
