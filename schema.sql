@@ -106,10 +106,11 @@ BEGIN
 
   -- ── 3. The tables ────────────────────────────────────────────────────────────────────────────
 
-  -- An event's place inside its transaction. Between transactions the numbers mean nothing, so every
-  -- session may keep a handful of its own (CACHE): no contention, and within a session they rise.
+  -- An event's place inside its transaction, and among the events of one row: who changes a row has
+  -- it locked, so that the numbers rise with its changes, whatever the transactions' numbers are.
+  -- (Hence no CACHE: sessions would have numbers of their own.)
   IF to_regclass('notify_gateway.seq') IS NULL THEN
-    CREATE SEQUENCE notify_gateway.seq CACHE 64;
+    CREATE SEQUENCE notify_gateway.seq;
   END IF;
 
   -- The event log. Only ever written by the triggers; read, and pruned, by the gateways. Every text
@@ -118,6 +119,7 @@ BEGIN
     CREATE TABLE notify_gateway.event (
       xact_id xid8    NOT NULL DEFAULT pg_current_xact_id(),   -- the writing transaction
       seq     bigint  NOT NULL DEFAULT nextval('notify_gateway.seq'),  -- the place in it
+      oldest  xid8    NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot()),  -- those below had ended
       watch   integer NOT NULL,                                -- notify_gateway.watch_entry
       user_id text COLLATE "C" NOT NULL,                       -- whose it is
       row_id  text COLLATE "C" NOT NULL,                       -- the row it speaks of
@@ -131,7 +133,7 @@ BEGIN
     -- What one user has not seen yet; what nobody has; what was said of one row; which rows are gone.
     CREATE INDEX event_user ON notify_gateway.event (user_id, xact_id, seq);
     CREATE INDEX event_xact ON notify_gateway.event (xact_id);
-    CREATE INDEX event_row  ON notify_gateway.event (row_id, watch);
+    CREATE INDEX event_row  ON notify_gateway.event (row_id, watch, xact_id);
     CREATE INDEX event_gone ON notify_gateway.event (xact_id, seq) WHERE event = 'deleted';
     COMMENT ON TABLE notify_gateway.event IS 'what users are to be told, in the order of the commits';
   END IF;

@@ -52,8 +52,9 @@ pub struct Sweep {
     pub snapshot: Arc<Snapshot>,
     /// Whether transactions may have written without a ring.
     pub quiet: Quiet,
-    /// What [`Dispatch::wanted`] has asked for, in the log's order; `None` when the
-    /// new rows are too many to list.
+    /// What [`Dispatch::wanted`] has asked for, in the order of their `seq`: that of the
+    /// changes to one row, and of one transaction. `None` when the new rows are too many
+    /// to list.
     pub rows: Option<Vec<SweptRow>>,
 }
 

@@ -16,7 +16,7 @@ use std::{
 use crate::{
     cursor::{Cursor, RowKey},
     horizon::Horizon,
-    notification::{Change, EventName, StoredRow},
+    notification::{Change, StoredRow},
     sse,
 };
 
@@ -36,9 +36,8 @@ pub struct Row {
 impl Row {
     /// A row as the log has it.
     pub fn stored(row: &StoredRow) -> Self {
-        let name = EventName::new(&row.event).unwrap_or(EventName::NOTIFICATION);
-        let event = sse::notification(name, &row.data);
-        Self { key: row.key, change: name.change(), event, made_at: None }
+        let event = sse::notification(row.name(), &row.data);
+        Self { key: row.key, change: row.name().change(), event, made_at: None }
     }
 }
 
@@ -111,8 +110,9 @@ pub struct Page {
     /// The horizon before the page was read, into whose epoch the cursor was
     /// brought to read it.
     pub horizon: Arc<Horizon>,
-    /// The rows.
-    pub rows: Vec<Row>,
+    /// The rows. `None` stands for one of which nothing is told: the client has it then
+    /// all the same.
+    pub rows: Vec<(RowKey, Option<Row>)>,
     /// Whether these are all there are.
     pub complete: bool,
 }
@@ -200,8 +200,9 @@ impl Feed {
         // By the watermark and not by the page's own snapshot, which is newer: a
         // crash could take that one's transaction numbers back.
         let watermark = &page.horizon.watermark;
-        for row in &page.rows {
-            if self.cursor.replay(watermark, row.key) {
+        for (key, row) in &page.rows {
+            let is_new = self.cursor.replay(watermark, *key);
+            if let Some(row) = row.as_ref().filter(|_| is_new) {
                 emit(row, EventId { cursor: &self.cursor, shared: None });
             }
         }
@@ -301,7 +302,7 @@ mod tests {
             let mut rows: Vec<RowKey> = self.committed().filter(is_unread).collect();
             let complete = rows.len() <= limit;
             rows.truncate(limit);
-            let rows = rows.into_iter().map(row).collect();
+            let rows = rows.into_iter().map(|key| (key, Some(row(key)))).collect();
             Page { horizon: Arc::clone(watermark), rows, complete }
         }
     }

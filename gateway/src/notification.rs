@@ -68,6 +68,13 @@ impl fmt::Debug for StoredRow {
     }
 }
 
+impl StoredRow {
+    /// What it is called in the stream.
+    pub fn name(&self) -> EventName<'_> {
+        EventName::new(&self.event).unwrap_or(EventName::NOTIFICATION)
+    }
+}
+
 /// The name of an event: `notification`, or what `watch()` was told; `updated`,
 /// `deleted`. It stands in a line of its own in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +83,8 @@ pub struct EventName<'a>(&'a str);
 impl<'a> EventName<'a> {
     /// Of a table that says nothing else.
     pub const NOTIFICATION: EventName<'static> = EventName("notification");
+
+    pub(crate) const DELETED: &'static str = "deleted";
 
     /// At most 64 letters, digits and `_ . : -`; nothing else is a name.
     pub fn new(name: &'a str) -> Option<Self> {
@@ -94,7 +103,7 @@ impl<'a> EventName<'a> {
     pub fn change(self) -> Change {
         match self.0 {
             "updated" => Change::Updated,
-            "deleted" => Change::Deleted,
+            Self::DELETED => Change::Deleted,
             _ => Change::New,
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     horizon::{Horizon, Resync},
     hub::Hub,
     metrics::Metrics,
-    store::{PageRequest, PageRows, Pages, Store, StoreError, Transaction},
+    store::{PageRequest, PageRow, PageRows, Pages, Store, StoreError, Transaction},
 };
 use breaker::Breaker;
 use queue::Request;
@@ -285,7 +285,8 @@ impl Reading<'_> {
         }
         let Some(PageRows { rows, more }) = self.page else { return Reply::NextQuery };
         metrics.replay_rows(rows.len());
-        let rows = rows.iter().map(Row::stored).collect();
+        let told = |row: &PageRow| row.is_told().then(|| Row::stored(&row.row));
+        let rows = rows.iter().map(|row| (row.row.key, told(row))).collect();
         Reply::Now(Ok(Page { horizon: Arc::clone(horizon), rows, complete: !more }))
     }
 }

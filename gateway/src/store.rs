@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::Epochs,
-    notification::{StoredRow, UserId},
+    notification::{Change, EventName, StoredRow, UserId},
     quiet::Left,
 };
 
@@ -38,8 +38,8 @@ pub trait Transaction: Send {
     /// Where the database stands.
     fn standing(&mut self) -> impl Future<Output = Result<Standing, StoreError>> + Send;
 
-    /// The keys of all rows that `snapshot` does not see, in the log's order; `None`
-    /// when they are more than can be listed.
+    /// The keys of all rows that `snapshot` does not see, in the order of their `seq`;
+    /// `None` when they are more than can be listed.
     fn unseen(
         &mut self,
         snapshot: &Snapshot,
@@ -136,7 +136,27 @@ pub struct Pages {
 #[derive(Debug, Default)]
 pub struct PageRows {
     /// The rows, in order.
-    pub rows: Vec<StoredRow>,
+    pub rows: Vec<PageRow>,
     /// Whether there are more.
     pub more: bool,
+}
+
+/// A row of a page.
+#[derive(Debug)]
+pub struct PageRow {
+    /// The row; with the data of `newer`, if there is one.
+    pub row: StoredRow,
+    /// What the last event of the same row is called that stands before this one although
+    /// it was written later: a transaction that has waited for another's lock may have the
+    /// lower number.
+    pub newer: Option<String>,
+}
+
+impl PageRow {
+    /// Whether it is to be told. Where the client has heard a later state of the row already,
+    /// only that it is new, as it is by then, unless it is gone.
+    pub fn is_told(&self) -> bool {
+        let is_new = self.row.name().change() == Change::New;
+        self.newer.as_deref().is_none_or(|newer| is_new && newer != EventName::DELETED)
+    }
 }

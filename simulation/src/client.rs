@@ -56,7 +56,9 @@ impl Client {
         self.epoch = cursor.map_or(self.epoch, |cursor| cursor.epoch());
         let lineage = self.lineage.get_or_insert_with(begin);
         match event.kind {
-            EventKind::Row(row) => lineage.row(row, self.epoch, postgres, book),
+            EventKind::Row(change, row) => {
+                lineage.row((change, row), self.epoch, postgres, book);
+            }
             EventKind::Resync(reason) => lineage.resync(reason, given_up, at, postgres, book),
             EventKind::Connected | EventKind::Heartbeat | EventKind::Closing => {}
         }

@@ -14,7 +14,7 @@ use notify_gateway::{
     listen::{Listen, ListenError, Notice, Notices},
     notification::{StoredRow, UserId},
     quiet::{FOR_GOOD, Left},
-    store::{Beat, PageRequest, PageRows, Pages, Standing, Store, StoreError, Transaction},
+    store::{Beat, PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, Transaction},
 };
 
 use parking_lot::Mutex;
@@ -165,6 +165,9 @@ impl Transaction for Work {
             let Server { postgres, scene, ears, .. } = server;
             let nonce = work.database.nonce;
             let mut unseen = postgres.unseen(watermark);
+            if !scene.is_without(Sabotage::SweepOrder) {
+                unseen.sort_by_key(|row| postgres.written[*row].key.seq);
+            }
             let visible = |row: &usize| postgres.written[*row].visible.unwrap_or_default();
             if scene.is_without(Sabotage::Sweep) {
                 unseen.clear();
@@ -196,8 +199,8 @@ impl Transaction for Work {
             let stored = keys.iter().map(|(key, user)| {
                 is_full |= scene.chance(percent);
                 let row = postgres.row_at(*key, user).filter(|_| !is_full)?;
-                let data = format!(r#"{{"id":{row}}}"#);
-                Some(StoredRow { key: *key, event: "notification".into(), data })
+                let (event, data) = (postgres.event(row).into(), postgres.data(row));
+                Some(StoredRow { key: *key, event, data })
             });
             Some(stored.collect())
         })
@@ -269,14 +272,15 @@ impl Transaction for Work {
                     format!("gateway {nonce}: page of {user}: rows {rows:?}, more: {more}")
                 });
                 let is_whole = !scene.is_without(Sabotage::WholeTransaction);
+                let sees_newer = !scene.is_without(Sabotage::Newer);
                 let stored = |row: usize| {
                     let mut key = postgres.written[row].key;
                     key.seq = if is_whole { key.seq } else { i64::MAX };
-                    StoredRow {
-                        key,
-                        event: "notification".into(),
-                        data: format!(r#"{{"id":{row}}}"#),
-                    }
+                    let newer = postgres.newer(row).filter(|_| sees_newer);
+                    let event = postgres.event(row).into();
+                    let data = postgres.data(newer.unwrap_or(row));
+                    let newer = newer.map(|newer| postgres.event(newer).into());
+                    PageRow { row: StoredRow { key, event, data }, newer }
                 };
                 pages.push(Some(PageRows { rows: rows.into_iter().map(stored).collect(), more }));
             }

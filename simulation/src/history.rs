@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use notify_gateway::{metrics::Metrics, notification::UserId};
+use notify_gateway::{
+    metrics::Metrics,
+    notification::{Change, UserId},
+};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -12,7 +15,7 @@ use crate::{
     gateway::{Gateway, Part},
     oracle::{Book, Violation},
     plan::{Act, Plan},
-    postgres::{Commit, Mode, NoticeText, Postgres, TransactionId},
+    postgres::{Commit, Mode, NoticeText, Postgres, TransactionId, Written},
     sabotage::Sabotage,
     scene::{Scene, Trace},
     server::{Server, Shared},
@@ -201,7 +204,7 @@ impl World {
         match act {
             Act::Write => self.write(),
             Act::Begin => self.begin().is_some(),
-            Act::Insert => self.open_writer().map(|id| self.insert(id)).is_some(),
+            Act::Insert => self.open_writer().map(|id| self.change(id)).is_some(),
             Act::Commit => match self.writer() {
                 Some(id) => self.commit(id),
                 None => false,
@@ -222,7 +225,7 @@ impl World {
                 self.notify("typed", NoticeText::Payload(text.to_owned()))
             }
             Act::Abort => self.begin().is_some_and(|id| {
-                self.insert(id);
+                self.change(id);
                 self.tell(|| format!("{id:?} rolls back"));
                 self.shared.lock().postgres.roll_back(id)
             }),
@@ -277,14 +280,22 @@ impl World {
         Some(id)
     }
 
-    fn insert(&self, id: TransactionId) {
+    /// Inserts a row, or updates or deletes one.
+    fn change(&self, id: TransactionId) {
         let Server { postgres, scene, .. } = &mut *self.shared.lock();
         let user = user(scene.dice.usize(0..scene.plan.users));
         let large = scene.chance(scene.plan.large_rows);
-        let row = postgres.insert(id, &user, large, clock(scene.clock));
+        let mut before = None;
+        if scene.chance(scene.plan.changes) {
+            let rows = postgres.changeable(id);
+            let is_deleted = scene.chance(scene.plan.deletes);
+            let change = if is_deleted { Change::Deleted } else { Change::Updated };
+            before = scene.dice.choice(&rows).map(|row| (*row, change));
+        }
+        let row = postgres.write(id, &user, before, large, clock(scene.clock));
         scene.tell(|| {
-            let key = postgres.written[row].key;
-            format!("{id:?} inserts row {row} for {user}: {key:?}, large {large}")
+            let Written { user, key, subject, change, .. } = &postgres.written[row];
+            format!("{id:?} writes {row} for {user}: {change:?} of {subject}, {key:?}, large {large}")
         });
     }
 
@@ -304,7 +315,7 @@ impl World {
     fn write(&mut self) -> bool {
         let Some(id) = self.begin() else { return false };
         for _ in 0..1 + self.draw(4) * self.draw(2) {
-            self.insert(id);
+            self.change(id);
         }
         self.commit(id)
     }

@@ -1,10 +1,14 @@
 //! Who has got what, and whether that is what was promised.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use notify_gateway::{cursor::RowKey, horizon::Resync, notification::UserId};
+use notify_gateway::{
+    cursor::RowKey,
+    horizon::Resync,
+    notification::{Change, UserId},
+};
 
-use crate::postgres::{Postgres, Vanished};
+use crate::postgres::{Postgres, Vanished, Written};
 
 /// What must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,6 +23,8 @@ pub enum Violation {
     Phantom,
     /// Rows of one transaction in another order than their insertion.
     Disordered,
+    /// A client is left with an older state of a row than the table's.
+    Stale,
     /// A client was told to begin anew although its cursor was a good one.
     Resynced,
     /// With everything healed, a stream does not become live.
@@ -27,12 +33,13 @@ pub enum Violation {
 
 impl Violation {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Lost,
         Self::Doubled,
         Self::Misrouted,
         Self::Phantom,
         Self::Disordered,
+        Self::Stale,
         Self::Resynced,
         Self::Stuck,
     ];
@@ -46,6 +53,7 @@ impl fmt::Display for Violation {
             Self::Misrouted => "misrouted",
             Self::Phantom => "phantom",
             Self::Disordered => "out of order",
+            Self::Stale => "stale state",
             Self::Resynced => "resync without reason",
             Self::Stuck => "stuck",
         })
@@ -79,6 +87,8 @@ pub struct Lineage {
     unflushed: Option<u32>,
     /// For each row the epoch in which it came.
     got: Vec<Option<u32>>,
+    /// The event by which each of the application's rows is shown.
+    shown: BTreeMap<usize, usize>,
     /// The last row of each transaction in each epoch.
     last: Vec<(usize, u32, i64)>,
 }
@@ -93,6 +103,7 @@ impl Lineage {
             is_of_list: false,
             unflushed: None,
             got: Vec::new(),
+            shown: BTreeMap::new(),
             last: Vec::new(),
         }
     }
@@ -101,13 +112,17 @@ impl Lineage {
     pub fn of_list(name: String, user: UserId, postgres: &Postgres, is_unflushed: bool) -> Self {
         let epoch = postgres.epoch();
         let mut got = vec![None; postgres.written.len()];
+        let mut shown = BTreeMap::new();
         for &row in postgres.table() {
-            if postgres.written[row].user == user {
+            let written = &postgres.written[row];
+            if written.user == user {
                 got[row] = Some(epoch);
+                let shown = shown.entry(written.subject).or_insert(row);
+                *shown = row.max(*shown);
             }
         }
         let unflushed = is_unflushed.then_some(epoch);
-        Self { got, unflushed, is_of_list: true, ..Self::new(name, user, 0) }
+        Self { got, shown, unflushed, is_of_list: true, ..Self::new(name, user, 0) }
     }
 
     /// The client is told to begin anew; the last id it has read was of `epoch`.
@@ -134,14 +149,29 @@ impl Lineage {
         *self = Self::new(self.name.clone(), self.user.clone(), at);
     }
 
-    /// The client has read a row; its id was of `epoch`.
-    pub fn row(&mut self, row: usize, epoch: u32, postgres: &Postgres, book: &mut Book) {
+    /// The client has read what has become of a row; its id was of `epoch`. A row may be
+    /// told as new with a later state of it.
+    pub fn row(
+        &mut self,
+        (change, state): (Change, usize),
+        epoch: u32,
+        postgres: &Postgres,
+        book: &mut Book,
+    ) {
         book.rows += 1;
-        let Some(written) = postgres.written.get(row).filter(|row| row.visible.is_some()) else {
-            let text = format!("{}: row {row}, which nobody committed", self.name);
+        let told = postgres.written.get(state).filter(|state| {
+            let is_it = state.change == change
+                || change == Change::New && state.change == Change::Updated;
+            is_it && state.visible.is_some()
+        });
+        let Some(told) = told else {
+            let text = format!("{}: {change:?} {state}, which nobody committed", self.name);
             book.violations.push((Violation::Phantom, text));
             return;
         };
+        self.shown.insert(told.subject, state);
+        let row = if change == Change::New { told.subject } else { state };
+        let written = &postgres.written[row];
         if written.user != self.user {
             let text = format!("{}: row {row} of {}", self.name, written.user);
             book.violations.push((Violation::Misrouted, text));
@@ -194,13 +224,44 @@ impl Lineage {
         })
     }
 
+    /// Whether a replay may have left `row` out: the client had been told a later state
+    /// that was written by a transaction with a lower number.
+    fn is_overtaken(row: &Written, postgres: &Postgres) -> bool {
+        let overtakes = |newer: &&Written| {
+            let is_later = newer.subject == row.subject && newer.key.seq > row.key.seq;
+            let has_ended = newer.change == Change::Deleted || row.change != Change::New;
+            is_later && newer.key.xact < row.key.xact && has_ended && newer.visible.is_some()
+        };
+        postgres.written.iter().any(|newer| overtakes(&newer))
+    }
+
+    /// What is shown is held against the table. What a failover took away may be shown.
+    fn compare(&self, postgres: &Postgres, book: &mut Book) {
+        for (subject, shown) in &self.shown {
+            let events = || {
+                let events = postgres.written.iter().enumerate();
+                events.filter(|(_, event)| event.subject == *subject && event.visible.is_some())
+            };
+            let Some((last, event)) = events().last() else { continue };
+            let has_vanished = events().any(|(_, event)| event.vanished.is_some());
+            if last != *shown && !has_vanished && !self.is_taken_for_another(event.key, postgres) {
+                let text = format!("{}: row {subject} as {shown}, not as {last}", self.name);
+                book.violations.push((Violation::Stale, text));
+            }
+        }
+    }
+
     /// Everything is healed and at rest: what has not come is lost.
     pub fn end(&self, postgres: &Postgres, book: &mut Book) {
+        self.compare(postgres, book);
         for (row, written) in postgres.written.iter().enumerate() {
             let due = written.user == self.user
                 && written.vanished.is_none()
                 && written.visible.is_some_and(|visible| visible > self.since);
             if !due || self.got.get(row).is_some_and(Option::is_some) {
+                continue;
+            }
+            if Self::is_overtaken(written, postgres) {
                 continue;
             }
             if self.is_taken_for_another(written.key, postgres) {

@@ -14,7 +14,7 @@ pub enum Act {
     Write,
     /// A transaction begins.
     Begin,
-    /// A row in one that is open.
+    /// A row, or a change of one, in one that is open.
     Insert,
     /// One commits, or goes on committing.
     Commit,
@@ -133,6 +133,10 @@ pub struct Plan {
     pub quiet: QuietMode,
     /// Percent of the transactions in ring mode.
     pub ring_writers: u8,
+    /// Percent of the writes that change a row that is there.
+    pub changes: u8,
+    /// Percent of these that delete it.
+    pub deletes: u8,
     /// Percent of the rows that no notification carries.
     pub large_rows: u8,
     /// Percent of the commits that another step may come in between.
@@ -158,6 +162,7 @@ impl Plan {
         let acts = acts(dice);
         let mut percent = |most: u8| if dice.bool() { dice.u8(0..=most) } else { 0 };
         let (silent_writers, ring_writers) = (percent(60), percent(40));
+        let (changes, deletes) = (percent(90), percent(30));
         let large_rows = percent(60);
         let (slow_commits, outages) = (percent(100), percent(100));
         let mut bound = |least: usize| match dice.u8(0..3) {
@@ -185,6 +190,8 @@ impl Plan {
             quiet: [QuietMode::Never, QuietMode::Auto, QuietMode::Auto, QuietMode::Always]
                 [dice.usize(0..4)],
             ring_writers,
+            changes,
+            deletes,
             large_rows,
             slow_commits,
             outages,

@@ -9,24 +9,33 @@
 //! - A commit is on disk before it is visible, and its notifications come
 //!   after both, in commit order: notifying commits go one at a time.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use notify_gateway::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::Epoch,
-    notification::UserId,
+    notification::{Change, UserId},
 };
 
-/// A row that was ever written: the oracle's book, not part of the database.
+/// An event that was ever written: the oracle's book, not part of the database.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// Who is to see it.
     pub user: UserId,
-    /// Its place in history. After a failover another row may have the same.
+    /// The application's row that it speaks of, by the event that was its first.
+    pub subject: usize,
+    /// What it says of it.
+    pub change: Change,
+    /// Its place in history. After a failover another event may have the same.
     pub key: RowKey,
+    /// The transactions below had ended when it was written.
+    pub oldest: u64,
     /// Which transaction of the history wrote it; never used again.
     pub transaction: usize,
     /// When snapshots began to see it.
@@ -268,9 +277,14 @@ impl Postgres {
         let xmax = self.latest_completed + 1;
         let mut xip: Vec<u64> = self.running.iter().copied().filter(|x| *x < xmax).collect();
         xip.sort_unstable();
-        let xmin = xip.first().unwrap_or(&xmax);
+        let xmin = self.oldest();
         let xip: Vec<String> = xip.iter().map(u64::to_string).collect();
         format!("{xmin}:{xmax}:{}", xip.join(","))
+    }
+
+    /// `pg_snapshot_xmin(pg_current_snapshot())`.
+    fn oldest(&self) -> u64 {
+        self.running.iter().copied().fold(self.latest_completed + 1, u64::min)
     }
 
     /// `notify_gateway.current_epoch()`.
@@ -316,7 +330,7 @@ impl Postgres {
         format!("{epoch}:{xmax}:{}:{seq}:{}::.", distances(&holes), distances(&singly))
     }
 
-    /// The rows that `watermark` does not see, as the sweep selects them.
+    /// The rows that `watermark` does not see, in the order of their keys.
     pub fn unseen(&self, watermark: &Snapshot) -> Vec<usize> {
         let wanted = |row: &&usize| {
             let xact = self.written[**row].key.xact;
@@ -358,6 +372,19 @@ impl Postgres {
         page
     }
 
+    /// What was made of the same row later by a transaction with a lower number, as the
+    /// replay selects it.
+    pub fn newer(&self, row: usize) -> Option<usize> {
+        let Written { subject, user, key, oldest, .. } = &self.written[row];
+        let is_newer = |other: &&Written| {
+            let is_of_row = other.subject == *subject && other.user == *user;
+            is_of_row && (*oldest..key.xact).contains(&other.key.xact) && other.key.seq > key.seq
+        };
+        let table = self.table.iter().copied();
+        let newer = table.filter(|other| is_newer(&&self.written[*other]));
+        newer.max_by_key(|other| self.written[*other].key.seq)
+    }
+
     /// How many rows of `user` are beyond `cursor`.
     pub fn count(&self, user: &UserId, cursor: &Cursor) -> usize {
         let count = |range: notify_gateway::cursor::Unread| {
@@ -376,8 +403,22 @@ impl Postgres {
     /// `notify_gateway.payload(row)`.
     fn payload(&self, row: usize) -> String {
         let Written { user, key: RowKey { xact, seq }, .. } = &self.written[row];
-        let rest = format!(r#""event":"notification","data":{{"id":{row}}}"#);
+        let rest = format!(r#""event":"{}","data":{}"#, self.event(row), self.data(row));
         format!(r#"{{"xact_id":"{xact}","seq":{seq},"user_id":"{user}",{rest}}}"#)
+    }
+
+    /// `event.event`.
+    pub fn event(&self, row: usize) -> &'static str {
+        match self.written[row].change {
+            Change::New => "notification",
+            Change::Updated => "updated",
+            Change::Deleted => "deleted",
+        }
+    }
+
+    /// `event.data`.
+    pub fn data(&self, row: usize) -> String {
+        format!(r#"{{"id":{row}}}"#)
     }
 
     /// Lists the epochs, `current` begun if it is not the last one; `None` while
@@ -463,9 +504,34 @@ impl Postgres {
         self.transactions.iter().any(|t| t.id == id)
     }
 
-    /// A row for `user`; a large one fits into no notification. Returns the row's
-    /// number.
-    pub fn insert(&mut self, id: TransactionId, user: &UserId, large: bool, now: f64) -> usize {
+    /// The rows that this transaction may change without waiting for another, by their
+    /// last events.
+    pub fn changeable(&self, id: TransactionId) -> Vec<usize> {
+        let locked = |subject: usize| {
+            let mut others = self.transactions.iter().filter(|other| other.id != id);
+            others.any(|other| other.rows.iter().any(|row| self.written[*row].subject == subject))
+        };
+        let own = &self.transactions[self.place(id)].rows;
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        for row in self.table.iter().chain(own) {
+            let last = last.entry(self.written[*row].subject).or_insert(*row);
+            *last = (*last).max(*row);
+        }
+        let is_there = |row: &usize| self.written[*row].change != Change::Deleted;
+        let last = last.into_iter().filter(|(subject, _)| !locked(*subject)).map(|(_, row)| row);
+        last.filter(is_there).collect()
+    }
+
+    /// A row for `user`, or a change to the one that had `before` as its last event; a
+    /// large one fits into no notification. Returns the event's number.
+    pub fn write(
+        &mut self,
+        id: TransactionId,
+        user: &UserId,
+        before: Option<(usize, Change)>,
+        large: bool,
+        now: f64,
+    ) -> usize {
         let place = self.place(id);
         let xact = self.number(place);
         if self.next_seq >= self.logged_seq {
@@ -476,8 +542,18 @@ impl Postgres {
         self.next_seq += 1;
         self.wal.push(Record::Number(xact));
         let row = self.written.len();
-        let user = user.clone();
-        self.written.push(Written { user, key, transaction: id.0, visible: None, vanished: None });
+        let (subject, user, change) = match before {
+            Some((before, change)) => {
+                let Written { subject, user, .. } = &self.written[before];
+                (*subject, user.clone(), change)
+            }
+            None => (row, user.clone(), Change::New),
+        };
+        let (transaction, oldest) = (id.0, self.oldest());
+        let (visible, vanished) = (None, None);
+        let written =
+            Written { user, subject, change, key, oldest, transaction, visible, vanished };
+        self.written.push(written);
         let is_quiet = self.quiet_until.is_some_and(|until| until > now);
         let transaction = &mut self.transactions[place];
         if is_quiet && transaction.mode != Mode::Silent {

@@ -32,6 +32,10 @@ pub enum Sabotage {
     EpochLife,
     /// A page is read by a horizon of another epoch than the table's.
     HorizonEpoch,
+    /// A replay tells whatever its rows say, in the order of the transactions' numbers.
+    Newer,
+    /// A sweep lists rows in the order of the transactions' numbers.
+    SweepOrder,
     /// Streams are opened before the gateway has been ready.
     Readiness,
 }

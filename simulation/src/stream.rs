@@ -12,7 +12,7 @@ use notify_gateway::{
     cursor::Cursor,
     horizon::Resync,
     hub::Subscription,
-    notification::UserId,
+    notification::{Change, UserId},
     server::Stalled,
     stream::{EventStream, StreamContext},
 };
@@ -35,8 +35,8 @@ pub struct Event {
 pub enum EventKind {
     /// The first of every stream.
     Connected,
-    /// A row, as its bytes name it.
-    Row(usize),
+    /// What has become of a row, and the event that its bytes name.
+    Row(Change, usize),
     /// A sign of life.
     Heartbeat,
     /// What the client has missed will not come, for this reason.
@@ -119,7 +119,7 @@ impl Stream {
             match event.kind {
                 // It was written when the stream was opened, and waited here.
                 EventKind::Connected => event.at = self.opened,
-                EventKind::Row(row)
+                EventKind::Row(_, row)
                     if scene.is_without(Sabotage::SharedRecents)
                         && !given.insert((self.user.clone(), row)) =>
                 {
@@ -144,7 +144,9 @@ fn parse(text: &str, at: u64) -> Option<Event> {
     let data = field("data").unwrap_or_default();
     let kind = match field("event")? {
         "connected" => EventKind::Connected,
-        "notification" => EventKind::Row(number(data)),
+        "notification" => EventKind::Row(Change::New, number(data)),
+        "updated" => EventKind::Row(Change::Updated, number(data)),
+        "deleted" => EventKind::Row(Change::Deleted, number(data)),
         "heartbeat" => EventKind::Heartbeat,
         "resync" => EventKind::Resync(reason(data)),
         "closing" => EventKind::Closing,

@@ -7,7 +7,7 @@ use super::{ANSWER_BYTES, Xid8, column, query, xact};
 use crate::{
     cursor::RowKey,
     notification::StoredRow,
-    store::{PageRequest, PageRows, StoreError},
+    store::{PageRequest, PageRow, PageRows, StoreError},
 };
 
 /// Rows and bytes of one page of one stream's replay: a stream is given as much
@@ -42,12 +42,12 @@ impl Ranges {
     /// comparison of rows Postgres would read the index on to the user's last event.
     ///
     /// Events beyond the snapshot came with a dump from another cluster.
-    fn rows(columns: &str, limit: &str) -> String {
+    fn rows(columns: &str, joins: &str, limit: &str) -> String {
         format!(
             "SELECT p.place, found.*
              FROM (SELECT place FROM generate_series(q.first, q.last) AS place ORDER BY place) p
              CROSS JOIN LATERAL (
-                 SELECT {columns} FROM notify_gateway.event n
+                 SELECT {columns} FROM notify_gateway.event n {joins}
                  WHERE n.user_id = q.user_id
                    AND (n.xact_id, n.seq) > (($4::xid8[])[p.place], ($5::int8[])[p.place])
                    AND n.xact_id < ($6::xid8[])[p.place]
@@ -86,6 +86,27 @@ impl Ranges {
     }
 }
 
+/// What was made of the row of event `n` by transactions that have lower numbers and came
+/// later: they waited for the lock on it. A replay, which goes by the numbers, has told
+/// their events before.
+///
+/// Such a transaction was running when `n` was written. Mostly none was that has a lower
+/// number, and nothing is looked for; otherwise it is a narrow range of the row's events.
+const NEWER: &str = "
+    LEFT JOIN LATERAL (
+        SELECT max(e.seq) AS seq FROM notify_gateway.event e
+        WHERE n.oldest < n.xact_id
+          AND e.row_id = n.row_id AND e.watch = n.watch AND e.user_id = n.user_id
+          AND e.xact_id >= n.oldest AND e.xact_id < n.xact_id AND e.seq > n.seq
+    ) last ON true
+    LEFT JOIN LATERAL (
+        SELECT e.event, e.data FROM notify_gateway.event e
+        WHERE last.seq IS NOT NULL
+          AND e.row_id = n.row_id AND e.watch = n.watch AND e.user_id = n.user_id
+          AND e.xact_id >= n.oldest AND e.xact_id < n.xact_id AND e.seq = last.seq
+        LIMIT 1
+    ) newer ON true";
+
 pub(super) async fn read(
     client: &Client,
     requests: &[PageRequest<'_>],
@@ -94,7 +115,7 @@ pub(super) async fn read(
     // value.
     let sql = format!(
         "SELECT picked.request, picked.number, picked.found, picked.xact_id, picked.seq,
-                picked.event, CASE WHEN picked.bytes_of_all < $9 THEN picked.data END
+                picked.event, picked.newer, CASE WHEN picked.bytes_of_all < $9 THEN picked.data END
          FROM (
              SELECT page.*,
                     sum(page.bytes) OVER (ORDER BY page.request, page.number) - page.bytes
@@ -112,7 +133,9 @@ pub(super) async fn read(
          ORDER BY picked.request, picked.number",
         requests = Ranges::REQUESTS,
         rows = Ranges::rows(
-            "n.xact_id, n.seq, n.event, n.data, octet_length(n.data) AS bytes",
+            "n.xact_id, n.seq, n.event, newer.event AS newer, coalesce(newer.data, n.data) AS data,
+             octet_length(coalesce(newer.data, n.data)) AS bytes",
+            NEWER,
             // One more than a page takes tells whether there are more.
             "$7 + 1",
         ),
@@ -137,7 +160,7 @@ fn collect(
         let request = usize::try_from(column::<i64>(row, 0)? - 1);
         let slot = request.ok().and_then(|i| pages.get_mut(i)).ok_or(StoreError::Number)?;
         let Some(page) = slot else { continue };
-        let Some(data) = column::<Option<String>>(row, 6)? else {
+        let Some(data) = column::<Option<String>>(row, 7)? else {
             // The answer is full. What has no row in it has to be asked for again.
             if page.rows.is_empty() {
                 *slot = None;
@@ -150,7 +173,8 @@ fn collect(
             return Err(StoreError::Hole);
         }
         let key = RowKey { xact: xact(row, 3)?, seq: column(row, 4)? };
-        page.rows.push(StoredRow { key, event: column(row, 5)?, data });
+        let stored = StoredRow { key, event: column(row, 5)?, data };
+        page.rows.push(PageRow { row: stored, newer: column(row, 6)? });
         page.more = usize::try_from(column::<i64>(row, 2)?) != Ok(page.rows.len());
     }
     Ok(pages)
@@ -164,7 +188,7 @@ pub(super) async fn exceed(
     let sql = format!(
         "SELECT (SELECT count(*) FROM ({rows}) f) >= $7 FROM {requests} ORDER BY q.request",
         requests = Ranges::REQUESTS,
-        rows = Ranges::rows("n.xact_id, n.seq", "$7"),
+        rows = Ranges::rows("n.xact_id, n.seq", "", "$7"),
     );
     let ranges = Ranges::of(requests)?;
     let mut parameters = ranges.parameters().to_vec();

@@ -59,7 +59,7 @@ pub(super) async fn unseen(
             (SELECT xact_id, seq, user_id FROM notify_gateway.event
              WHERE xact_id = ANY ($2) LIMIT $3)
         ) unseen
-        ORDER BY unseen.xact_id, unseen.seq LIMIT $3";
+        ORDER BY unseen.seq LIMIT $3";
     let limit = i64::try_from(MAX_UNSEEN).unwrap_or(i64::MAX);
     let (xmax, xip) = bounds(snapshot);
     let parameters: super::Parameters<'_, 3> =

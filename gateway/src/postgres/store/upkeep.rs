@@ -134,7 +134,7 @@ pub(super) async fn erase(client: &Client, cursor: &mut Cursor) -> Result<bool, 
         WHERE d.event = 'deleted' AND (d.xact_id, d.seq) > ($1, $2)
           AND (d.xact_id, d.seq) <= ($3, $4)
           AND e.row_id = d.row_id AND e.watch = d.watch AND e.user_id = d.user_id
-          AND e.event <> 'deleted' AND (e.xact_id, e.seq) < (d.xact_id, d.seq)";
+          AND e.event <> 'deleted' AND (e.xact_id < d.oldest OR e.seq < d.seq)";
     let snapshot = query(client, "SELECT pg_current_snapshot()::text", &[]).await?;
     let snapshot: Snapshot =
         column::<&str>(snapshot.first().ok_or(StoreError::Number)?, 0)?.parse()?;
