@@ -133,7 +133,7 @@ BEGIN
     -- What one user has not seen yet; what nobody has; what was said of one row; which rows are gone.
     CREATE INDEX event_user ON notify_gateway.event (user_id, xact_id, seq);
     CREATE INDEX event_xact ON notify_gateway.event (xact_id);
-    CREATE INDEX event_row  ON notify_gateway.event (row_id, watch, xact_id);
+    CREATE INDEX event_row  ON notify_gateway.event (row_id, watch, xact_id, seq);
     CREATE INDEX event_gone ON notify_gateway.event (xact_id, seq) WHERE event = 'deleted';
     COMMENT ON TABLE notify_gateway.event IS 'what users are to be told, in the order of the commits';
   END IF;

@@ -2,28 +2,32 @@
 //! writes NULLs, deletes. It keeps no books of outcomes: what counts is what the table
 //! shows in the end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::writer::{ACTION_TIMEOUT, Writer};
 
-/// Rows of one changer that are there at once, about.
-const ROWS: usize = 20;
+/// Rows that are there at once, about.
+const ROWS: usize = 30;
 
-/// One connection's worth of it. No two change the same row.
+/// The rows that may be there.
+pub(crate) type Rows = Arc<Mutex<Vec<Uuid>>>;
+
+/// One connection's worth of it. Several change the same rows: they wait for each other's
+/// locks, and the one that comes last may have had its number first.
 pub(crate) struct Changer {
     pub(crate) writer: Writer,
-    /// Those that may be there.
-    rows: Vec<Uuid>,
+    rows: Rows,
 }
 
 impl Changer {
     /// One that has not begun.
-    pub(crate) fn new(writer: Writer) -> Self {
-        Self { writer, rows: Vec::new() }
+    pub(crate) fn new(writer: Writer, rows: Rows) -> Self {
+        Self { writer, rows }
     }
 
     /// Changes rows until told to stop.
@@ -67,17 +71,17 @@ impl Changer {
 
     async fn change(&mut self, client: &Client) -> anyhow::Result<()> {
         let user = self.user();
-        if self.rows.len() < ROWS && self.writer.rng.bool() {
+        if self.rows.lock().len() < ROWS && self.writer.rng.bool() {
             let id = Uuid::new_v4();
             // Known before it is there: it may be, whatever becomes of the answer.
-            self.rows.push(id);
+            self.rows.lock().push(id);
             self.writer.ledger.books().states.known(id);
             let insert = "INSERT INTO notifications (id, user_id, title, message) \
                           VALUES ($1, $2, 'state 1', nullif($3, ''))";
             client.execute(insert, &[&id, &user, &self.text()]).await?;
             return Ok(());
         }
-        let Some(&id) = self.rows.get(self.writer.rng.usize(0..self.rows.len().max(1))) else {
+        let Some(id) = self.writer.rng.choice(&*self.rows.lock()).copied() else {
             return Ok(());
         };
         const VERSION: &str = "title = 'state ' || 1 + split_part(title, ' ', 2)::bigint";
@@ -101,7 +105,7 @@ impl Changer {
                 client.execute("DELETE FROM notifications WHERE id = $1", &[&id]).await?;
                 // It may be there still, if that is rolled back.
                 if self.writer.rng.bool() {
-                    self.rows.retain(|row| *row != id);
+                    self.rows.lock().retain(|row| *row != id);
                 }
             }
             _ => {

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    changer::Changer,
+    changer::{Changer, Rows},
     client::Client,
     fault::Kind,
     gateway::Binary,
@@ -204,10 +204,11 @@ async fn play(
         writer.stop = stop.clone();
         writers.spawn(writer.run());
     }
+    let rows = Rows::default();
     for number in 0..CHANGERS {
         let mut writer = stage.writer(usize::from(arguments.writers) + number, rng.fork());
         writer.stop = stop.clone();
-        writers.spawn(Changer::new(writer).run());
+        writers.spawn(Changer::new(writer, Rows::clone(&rows)).run());
     }
     let time_is_up = CancellationToken::new();
     let promotions = promotions(arguments, &kinds, rng);

@@ -4,7 +4,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Database, Event, TestGateway};
+use crate::support::{Database, Event, TestGateway, eventually};
 
 async fn named(stream: &mut crate::support::EventSource, count: usize) -> Vec<Event> {
     let mut events = Vec::new();
@@ -188,4 +188,61 @@ async fn what_is_never_rung_for_comes_before_what_its_transaction_rings_for_late
             .unwrap();
         assert_eq!(stream.titles(3).await.0, ["first", "second", "third"], "round {round}");
     }
+}
+
+#[tokio::test]
+async fn a_replay_ends_with_the_last_state_though_the_last_to_write_has_the_lowest_number() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let ada = Uuid::new_v4();
+    let [changed, deleted, new, newly_gone] = std::array::from_fn(|_| Uuid::new_v4());
+    let insert = |id: Uuid| {
+        format!(
+            "INSERT INTO notifications (id, user_id, title, message)
+             VALUES ('{id}', '{ada}', 'first', 'a text to be scrubbed')"
+        )
+    };
+    database.psql(&[changed, deleted].map(insert).join(";")).await;
+    let before = gateway.cursor(ada).await;
+    // It has a number before the others do, and comes to these rows after them.
+    let session = database.session().await;
+    session.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    for status in 1..=150 {
+        let rename = format!("UPDATE notifications SET title = 'second', status = '{status}'");
+        database.psql(&rename).await;
+    }
+    database.psql(&[new, newly_gone].map(insert).join(";")).await;
+    session
+        .batch_execute(&format!(
+            "UPDATE notifications SET title = 'third';
+             DELETE FROM notifications WHERE id IN ('{deleted}', '{newly_gone}'); COMMIT"
+        ))
+        .await
+        .unwrap();
+    // More than a page of what has been overtaken lies before it.
+    database.insert(ada, "the last").await;
+    let mut stream = gateway.resume(ada, &before).await;
+    let (mut shown, mut told) = (std::collections::HashMap::new(), Vec::new());
+    loop {
+        let event = stream.next_but_heartbeat().await;
+        if event.name == "notification" && event.title() == "the last" {
+            break;
+        }
+        let id: Uuid = event.json()["id"].as_str().unwrap().parse().unwrap();
+        told.push((event.name.clone(), id));
+        shown.insert(id, (event.name != "deleted").then(|| event.title().to_owned()));
+    }
+    let third = || Some("third".to_owned());
+    assert_eq!(shown, [(changed, third()), (deleted, None), (new, third()), (newly_gone, None)].into());
+    // It rings for the one that is new and there, once.
+    let rings = |id| told.iter().filter(|told| **told == ("notification".to_owned(), id)).count();
+    assert_eq!([new, newly_gone].map(rings), [1, 0]);
+    let texts = format!(
+        "SELECT count(*) FROM notify_gateway.event
+         WHERE row_id IN ('{deleted}', '{newly_gone}') AND data LIKE '%scrubbed%'"
+    );
+    eventually("the texts of what is gone are gone", async || {
+        database.psql(&texts).await.trim() == "0"
+    })
+    .await;
 }

@@ -42,12 +42,12 @@ impl Ranges {
     /// comparison of rows Postgres would read the index on to the user's last event.
     ///
     /// Events beyond the snapshot came with a dump from another cluster.
-    fn rows(columns: &str, joins: &str, limit: &str) -> String {
+    fn rows(columns: &str, limit: &str) -> String {
         format!(
             "SELECT p.place, found.*
              FROM (SELECT place FROM generate_series(q.first, q.last) AS place ORDER BY place) p
              CROSS JOIN LATERAL (
-                 SELECT {columns} FROM notify_gateway.event n {joins}
+                 SELECT {columns} FROM notify_gateway.event n
                  WHERE n.user_id = q.user_id
                    AND (n.xact_id, n.seq) > (($4::xid8[])[p.place], ($5::int8[])[p.place])
                    AND n.xact_id < ($6::xid8[])[p.place]
@@ -121,21 +121,23 @@ pub(super) async fn read(
                     sum(page.bytes) OVER (ORDER BY page.request, page.number) - page.bytes
                         AS bytes_of_all
              FROM (
-                 SELECT q.request, f.*,
-                        row_number() OVER request AS number,
+                 SELECT f.*, row_number() OVER request AS number,
                         sum(f.bytes) OVER request - f.bytes AS bytes_before,
-                        count(*) OVER (PARTITION BY q.request) AS found
-                 FROM {requests} CROSS JOIN LATERAL ({rows}) f
-                 WINDOW request AS (PARTITION BY q.request ORDER BY f.place, f.xact_id, f.seq)
+                        count(*) OVER (PARTITION BY f.request) AS found
+                 FROM (
+                     SELECT q.request, n.place, n.xact_id, n.seq, n.event, newer.event AS newer,
+                            coalesce(newer.data, n.data) AS data,
+                            octet_length(coalesce(newer.data, n.data)) AS bytes
+                     FROM {requests} CROSS JOIN LATERAL ({rows}) n {NEWER}
+                 ) f
+                 WINDOW request AS (PARTITION BY f.request ORDER BY f.place, f.xact_id, f.seq)
              ) page
              WHERE page.number <= $7 AND page.bytes_before < $8
          ) picked
          ORDER BY picked.request, picked.number",
         requests = Ranges::REQUESTS,
         rows = Ranges::rows(
-            "n.xact_id, n.seq, n.event, newer.event AS newer, coalesce(newer.data, n.data) AS data,
-             octet_length(coalesce(newer.data, n.data)) AS bytes",
-            NEWER,
+            "n.xact_id, n.seq, n.oldest, n.watch, n.user_id, n.row_id, n.event, n.data",
             // One more than a page takes tells whether there are more.
             "$7 + 1",
         ),
@@ -188,7 +190,7 @@ pub(super) async fn exceed(
     let sql = format!(
         "SELECT (SELECT count(*) FROM ({rows}) f) >= $7 FROM {requests} ORDER BY q.request",
         requests = Ranges::REQUESTS,
-        rows = Ranges::rows("n.xact_id, n.seq", "", "$7"),
+        rows = Ranges::rows("n.xact_id, n.seq", "$7"),
     );
     let ranges = Ranges::of(requests)?;
     let mut parameters = ranges.parameters().to_vec();
