@@ -235,9 +235,18 @@ BEGIN
   -- ── 4. How a row becomes an event ────────────────────────────────────────────────────────────
   -- These functions run when a table is watched, and write the function of its trigger.
 
+  -- The value, which is of the type that it had when its table was watched: of any other, no such
+  -- function is found. It is inlined, so it costs nothing when it runs.
+  CREATE OR REPLACE FUNCTION notify_gateway.as_watched(value anyelement, type anyelement)
+    RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE
+  AS $function$ SELECT value $function$;
+
   -- A value of this type for json_build_object(): an expression whose JSON is the same bytes whatever
-  -- the session's settings are. `value` is an expression of a row. Types that are not Postgres' own
-  -- are asked for their text: JSON functions would call a cast that their owner has made.
+  -- the session's settings are. `value` is an expression of a row.
+  --
+  -- Functions, JSON's among them, call casts, and who owns a type makes its casts: they would run as
+  -- the owner of this schema. So only types of Postgres' own are given to functions, and what is of
+  -- another is asked for its text, by concat(). A column may get another type later: as_watched().
   CREATE OR REPLACE FUNCTION notify_gateway.json_expression(value text, type regtype) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
   AS $function$
@@ -250,6 +259,12 @@ BEGIN
         SELECT t.typbasetype INTO base FROM pg_type AS t WHERE t.oid = base;
       END LOOP;
       SELECT nullif(t.typelem, 0) INTO element FROM pg_type AS t WHERE t.oid = base AND t.typcategory = 'A';
+      IF base < 16384 AND base = type THEN
+        value := format('notify_gateway.as_watched(%s, NULL::%s)', value, notify_gateway.type_name(base));
+      ELSIF base < 16384 THEN
+        value := format('CASE WHEN %1$s IS NOT NULL THEN pg_catalog.concat(%1$s)::%2$s END',
+                        value, notify_gateway.type_name(base));
+      END IF;
       IF base IN ('timestamptz'::regtype, 'timestamp'::regtype) THEN
         -- RFC 3339 in UTC. What that cannot say (infinity, BC) becomes the nearest it can; a
         -- timestamp without time zone is read as UTC.
@@ -271,6 +286,41 @@ BEGIN
       END IF;
       RETURN value;
     END
+  $function$;
+
+  -- The same for a value of whatever type it has got: for what json_expression() does not take. Not
+  -- all is told in the same bytes, and types are looked at for each row.
+  CREATE OR REPLACE FUNCTION notify_gateway.any_json_expression(value text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    SELECT format(
+      'CASE WHEN (SELECT CASE WHEN t.typtype OPERATOR(pg_catalog.=) ''d'' THEN t.typbasetype ELSE t.oid END '
+      'FROM pg_catalog.pg_type AS t WHERE t.oid OPERATOR(pg_catalog.=) pg_catalog.pg_typeof(%1$s)) '
+      'OPERATOR(pg_catalog.<) 16384 THEN pg_catalog.to_json(%1$s) '
+      'WHEN %1$s IS NOT NULL THEN pg_catalog.to_json(pg_catalog.concat(%1$s)) END', value)
+  $function$;
+
+  -- The text of a JSON object of these names and values, which are expressions. (A function takes 100
+  -- arguments at most, hence forty items at a time.)
+  CREATE OR REPLACE FUNCTION notify_gateway.object_expression(names text[], json text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    SELECT CASE count(*) WHEN 1 THEN min(part.text) || '::pg_catalog.text'
+             ELSE format('pg_catalog.concat(''{'', %s, ''}'')', string_agg(
+                    format('pg_catalog.left(pg_catalog.substr(%s::pg_catalog.text, 2), -1)', part.text),
+                    ', '', '', ' ORDER BY part.number)) END
+      FROM (SELECT (i - 1) / 40 AS number,
+                   format('pg_catalog.json_build_object(%s)',
+                          string_agg(format('%L, %s', names[i], json[i]), ', ' ORDER BY i)) AS text
+              FROM generate_subscripts(names, 1) AS i GROUP BY (i - 1) / 40) AS part
+  $function$;
+
+  -- A type of Postgres' own by its full name.
+  CREATE OR REPLACE FUNCTION notify_gateway.type_name(type oid) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    SELECT format('%I.%I', n.nspname, t.typname)
+      FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.oid = type
   $function$;
 
   -- One text for one user: UUIDs in the form that Postgres writes, whatever form they came in.
@@ -330,6 +380,7 @@ BEGIN
       END;
       IF type = 'unknown'::regtype THEN
         type := 'text';
+        value := value || '::pg_catalog.text';
       END IF;
     END
   $function$;
@@ -387,9 +438,10 @@ BEGIN
   -- half of the rest; an expression needs one.
   --
   -- Whatever goes wrong while the row is made an event is caught in a block that writes nothing, so
-  -- no subtransaction gets a number. A session that has planned an expression before a column got
-  -- another type fails there for good, so what failed is tried once more as a new statement. The
-  -- INSERTs stand outside: a log that cannot be written is not the fault of a row.
+  -- no subtransaction gets a number. Where a column has got another type since the table was watched,
+  -- or since the session planned an expression, it fails: so what failed is tried once more, as a new
+  -- statement that takes any type, slower, until watch() is run again or the session ends. The INSERTs
+  -- stand outside: a log that cannot be written is not the fault of a row.
   CREATE OR REPLACE FUNCTION notify_gateway.trigger_body(
     relation regclass, entry notify_gateway.watch_entry, channel text,
     OUT body text, OUT is_plain boolean)
@@ -409,7 +461,7 @@ BEGIN
       which_text text;
       which_json text;
       data_json  text;
-      statement  text;
+      statements text[];
       is_partitioned boolean := (SELECT c.relkind = 'p' FROM pg_class AS c WHERE c.oid = relation);
     BEGIN
       who := notify_gateway.resolve(relation, 'user_id', entry.user_id);
@@ -443,18 +495,12 @@ BEGIN
       END IF;
 
       -- A column is a field of the row; beside expressions, of the subquery that they are made on.
-      -- (A function takes 100 arguments at most, hence forty items at a time.)
-      SELECT CASE count(*) WHEN 1 THEN min(part.text) || '::pg_catalog.text'
-               ELSE format('pg_catalog.concat(''{'', %s, ''}'')', string_agg(
-                      format('pg_catalog.left(pg_catalog.substr(%s::pg_catalog.text, 2), -1)', part.text),
-                      ', '', '', ' ORDER BY part.number)) END
-        INTO data_json
-        FROM (SELECT (i - 1) / 40 AS number,
-                     format('pg_catalog.json_build_object(%s)', string_agg(format('%L, %s', keys[i],
-                       notify_gateway.json_expression(
-                         CASE WHEN is_plain THEN '{ROW}.' WHEN plain[i] THEN 'r.' ELSE '' END
-                         || items[i], types[i])), ', ' ORDER BY i)) AS text
-                FROM generate_subscripts(keys, 1) AS i GROUP BY (i - 1) / 40) AS part;
+      items := ARRAY(
+        SELECT CASE WHEN is_plain THEN '{ROW}.' WHEN plain[i] THEN 'r.' ELSE '' END || items[i]
+          FROM generate_subscripts(items, 1) AS i ORDER BY i);
+      data_json := notify_gateway.object_expression(keys, ARRAY(
+        SELECT notify_gateway.json_expression(items[i], types[i])
+          FROM generate_subscripts(items, 1) AS i ORDER BY i));
       who.value := CASE WHEN is_plain THEN '{ROW}.' WHEN who.is_column THEN 'r.' ELSE '' END
                    || who.value;
       which.value := CASE WHEN is_plain THEN '{ROW}.' WHEN which.is_column THEN 'r.' ELSE '' END
@@ -462,14 +508,24 @@ BEGIN
       who_text := notify_gateway.key_expression(who.value, who.type);
       which_text := format('pg_catalog.concat(%s)',
                            notify_gateway.key_expression(which.value, which.type));
-      which_json := format('pg_catalog.json_build_object(''id'', %s)::pg_catalog.text',
-                           notify_gateway.json_expression(which.value, which.type));
-      statement := format('SELECT %s, %s, %s, %s', who_text, which_text, data_json, which_json);
+      which_json := notify_gateway.object_expression(
+        '{id}', ARRAY[notify_gateway.json_expression(which.value, which.type)]);
+      -- For the types as they were, and for whatever they are.
+      statements := ARRAY[
+        format('SELECT %s, %s, %s, %s', who_text, which_text, data_json, which_json),
+        format('SELECT %s, %s, pg_catalog.replace(pg_catalog.replace(%s, E''\n'', ''''), E''\r'', ''''), %s',
+          who_text, which_text,
+          notify_gateway.object_expression(keys, ARRAY(
+            SELECT notify_gateway.any_json_expression(items[i])
+              FROM generate_subscripts(items, 1) AS i ORDER BY i)),
+          notify_gateway.object_expression(
+            '{id}', ARRAY[notify_gateway.any_json_expression(which.value)]))];
       IF NOT is_plain THEN
         -- Nobody's, where the condition does not hold.
-        statement := format('SELECT CASE WHEN %s THEN t."$who" END, t."$which", t."$data", t."$id" '
+        statements := ARRAY(SELECT format(
+          'SELECT CASE WHEN %s THEN t."$who" END, t."$which", t."$data", t."$id" '
           'FROM (SELECT {ROW}.*) AS r, LATERAL (%s) AS t ("$who", "$which", "$data", "$id")',
-          coalesce('(' || entry.condition || ')', 'true'), statement);
+          coalesce('(' || entry.condition || ')', 'true'), s) FROM unnest(statements) AS s);
       END IF;
 
       body := $template$
@@ -563,7 +619,7 @@ $template$;
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
       %s INTO old_user, old_row, old_data, old_id;
-    END IF;$make$, replace(statement, '{ROW}', 'NEW'), replace(statement, '{ROW}', 'OLD'))
+    END IF;$make$, replace(statements[1], '{ROW}', 'NEW'), replace(statements[1], '{ROW}', 'OLD'))
         END);
       body := replace(body, '{SAME}', CASE WHEN NOT is_plain THEN
         ' OR old_user IS NOT NULL AND new_data OPERATOR(pg_catalog.=) old_data' ELSE '' END);
@@ -590,7 +646,7 @@ $template$;
       body := replace(body, '{RING_NEW}',
         notify_gateway.ring_source(entry.ring, 'new_user', 'new_data', channel));
       body := replace(body, '{EVENT}', quote_literal(entry.event));
-      body := replace(body, '{DYNAMIC}', quote_literal(replace(statement, '{ROW}', '($1)')));
+      body := replace(body, '{DYNAMIC}', quote_literal(replace(statements[2], '{ROW}', '($1)')));
       body := replace(body, '{ID}', entry.id::text);
     END
   $function$;
@@ -601,7 +657,7 @@ $template$;
   -- nothing, with others it replaces them. Run it as the table's owner, who has to be a member of
   -- the owner of this schema, or as a superuser.
   --   user_id  whose a row is: a column, or an expression of the columns; null is nobody
-  --   id       what the row is called
+  --   id       what tells the table's rows apart
   --   event    the name of the event that a new row makes
   --   data     what the event carries: {"name": "column or expression", …}; null: every column
   --   when     which rows are told at all: a condition; null: every row

@@ -160,3 +160,24 @@ impl PageRow {
         self.newer.as_deref().is_none_or(|newer| is_new && newer != EventName::DELETED)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_overtaken_only_a_row_that_is_new_and_still_there_is_told() {
+        let is_told = |event: &str, newer: Option<&str>| {
+            let key = RowKey { xact: 3, seq: 1 };
+            let row = StoredRow { key, event: event.to_owned(), data: "{}".to_owned() };
+            PageRow { row, newer: newer.map(ToOwned::to_owned) }.is_told()
+        };
+        for event in ["notification", "post", "updated", "deleted"] {
+            assert!(is_told(event, None), "{event}");
+        }
+        for newer in ["updated", "post"] {
+            assert!(is_told("post", Some(newer)) && !is_told("updated", Some(newer)), "{newer}");
+        }
+        assert!(!is_told("post", Some("deleted")) && !is_told("deleted", Some("updated")));
+    }
+}

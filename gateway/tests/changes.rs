@@ -233,7 +233,10 @@ async fn a_replay_ends_with_the_last_state_though_the_last_to_write_has_the_lowe
         shown.insert(id, (event.name != "deleted").then(|| event.title().to_owned()));
     }
     let third = || Some("third".to_owned());
-    assert_eq!(shown, [(changed, third()), (deleted, None), (new, third()), (newly_gone, None)].into());
+    assert_eq!(
+        shown,
+        [(changed, third()), (deleted, None), (new, third()), (newly_gone, None)].into()
+    );
     // It rings for the one that is new and there, once.
     let rings = |id| told.iter().filter(|told| **told == ("notification".to_owned(), id)).count();
     assert_eq!([new, newly_gone].map(rings), [1, 0]);

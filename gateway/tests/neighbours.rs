@@ -1,5 +1,6 @@
 //! Other roles in the same database cannot make the gateway do anything for them.
 
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::support::{Database, TestGateway, connect};
@@ -91,9 +92,20 @@ fn writers_traps() -> String {
          CREATE FUNCTION trap.spring() RETURNS void LANGUAGE sql VOLATILE AS
              $$ INSERT INTO trap.caught VALUES (current_user) $$;",
     );
-    for kind in
-        ["text", "uuid", "jsonb", "timestamptz", "integer", "bigint", "xid8", "record", "boolean"]
-    {
+    for kind in [
+        "text",
+        "uuid",
+        "jsonb",
+        "timestamptz",
+        "integer",
+        "bigint",
+        "xid8",
+        "record",
+        "boolean",
+        "\"char\"",
+        "oid",
+        "regtype",
+    ] {
         sql += &format!(
             "CREATE FUNCTION trap.compare({kind}, {kind}) RETURNS boolean LANGUAGE plpgsql AS
                  $$ BEGIN PERFORM trap.spring(); RETURN true; END $$;\n"
@@ -161,7 +173,120 @@ async fn what_a_writer_puts_on_its_search_path_never_runs_as_the_owner_of_the_tr
     for name in ["notification", "updated", "deleted", "notification", "updated", "deleted"] {
         assert_eq!(stream.next_but_heartbeat().await.name, name);
     }
+    // What the trigger does with a column that has got another type.
+    database.psql("ALTER TABLE notifications ALTER status TYPE varchar(20)").await;
+    writer
+        .batch_execute(&format!(
+            "INSERT INTO public.notifications (user_id, title, message) VALUES ('{user}', 't', 'm');
+             UPDATE public.notifications SET status = 'read'"
+        ))
+        .await
+        .unwrap();
+    for name in ["notification", "updated"] {
+        let event = stream.next_but_heartbeat().await;
+        assert_eq!((event.name.as_str(), event.title().as_str()), (name, "t"));
+    }
     let caught =
         database.psql(&format!("SELECT count(*) FROM trap.caught WHERE role <> '{role}'")).await;
     assert_eq!(caught.trim(), "0", "the writer's code ran as another role");
+}
+
+#[tokio::test]
+async fn the_code_of_a_type_that_a_column_gets_never_runs_as_the_owner_of_the_trigger() {
+    let database = Database::new().await;
+    let name = database.url.rsplit_once('/').unwrap().1;
+    let role = format!("tenant_{}", Uuid::new_v4().simple());
+    database
+        .psql(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'w'; GRANT CREATE ON DATABASE {name} TO {role};"
+        ))
+        .await;
+    let tenant = database.url.replace("bell:bell", &format!("{role}:w"));
+    let [early, late] = [connect(&tenant).await, connect(&tenant).await];
+    early
+        .batch_execute(
+            "CREATE SCHEMA own;
+             CREATE TABLE own.caught (role name NOT NULL, at text);
+             GRANT USAGE ON SCHEMA own TO PUBLIC; GRANT INSERT ON own.caught TO PUBLIC;
+             CREATE DOMAIN own.plain AS integer;
+             CREATE TABLE own.alerts (id integer, user_id text, title text, body jsonb,
+                 words json, at timestamptz, many text[], short varchar, level own.plain)",
+        )
+        .await
+        .unwrap();
+    for data in ["NULL", "'{\"id\": \"id\", \"title\": \"title\", \"of\": \"''constant''\"}'"] {
+        database.psql(&format!("SELECT notify_gateway.watch('own.alerts', data => {data})")).await;
+        early
+            .batch_execute("INSERT INTO own.alerts (id, user_id) VALUES (0, 'ada')")
+            .await
+            .unwrap();
+        let made = "SELECT data FROM notify_gateway.event ORDER BY seq DESC LIMIT 1";
+        assert!(database.psql(made).await.contains("\"id\" : 0"));
+    }
+    database.psql("SELECT notify_gateway.watch('own.alerts')").await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let mut stream = gateway.connect_as("ada", None).await;
+    assert_eq!(stream.next().await.name, "connected");
+    early
+        .batch_execute(
+            "INSERT INTO own.alerts (id, user_id, title, level) VALUES (1, 'ada', 'before', 7);
+             CREATE TYPE own.evil AS (x text);
+             CREATE FUNCTION own.spring(at text) RETURNS void LANGUAGE sql AS
+                 $$ INSERT INTO own.caught VALUES (current_user, at) $$;
+             DO $do$ DECLARE t text; BEGIN
+                 FOREACH t IN ARRAY '{json,jsonb,text,timestamptz,int4,varchar}'::text[] LOOP
+                     EXECUTE format('CREATE FUNCTION own.to_%1$s(own.evil) RETURNS %1$s LANGUAGE plpgsql AS
+                         $$ BEGIN PERFORM own.spring(%1$L); RETURN NULL; END $$;
+                         CREATE CAST (own.evil AS %1$s) WITH FUNCTION own.to_%1$s AS IMPLICIT', t);
+                 END LOOP;
+             END $do$;
+             CREATE FUNCTION own.check(text) RETURNS boolean LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM own.spring('domain'); RETURN true; END $$;
+             CREATE DOMAIN own.guarded AS text CHECK (own.check(VALUE));",
+        )
+        .await
+        .unwrap();
+    assert_eq!(stream.next_but_heartbeat().await.json()["level"], 7);
+    // The function keeps what it was told of a type when only its constraint is new.
+    early
+        .batch_execute(
+            "ALTER DOMAIN own.plain ADD CHECK (own.check(VALUE::text));
+             ALTER TABLE own.alerts ALTER short TYPE own.guarded;
+             INSERT INTO own.alerts (id, user_id, short, level) VALUES (2, 'ada', 'guarded', 7)",
+        )
+        .await
+        .unwrap();
+    let event = stream.next_but_heartbeat().await.json();
+    assert_eq!((&event["short"], &event["level"]), (&json!("guarded"), &json!(7)));
+    for column in ["title", "body", "words", "at", "short", "level", "id", "many"] {
+        let array = if column == "many" { "[]" } else { "" };
+        early
+            .batch_execute(&format!(
+                "ALTER TABLE own.alerts ALTER {column} TYPE own.evil{array} USING NULL"
+            ))
+            .await
+            .unwrap();
+        for (session, id) in [(&early, "early"), (&late, "late")] {
+            let value = if column == "many" { "ARRAY[ROW('x')::own.evil]" } else { "ROW('x')" };
+            session
+                .batch_execute(&format!(
+                    "INSERT INTO own.alerts (user_id, {column}) VALUES ('ada', {value});
+                     UPDATE own.alerts SET user_id = '{id}' WHERE user_id = 'ada';
+                     DELETE FROM own.alerts"
+                ))
+                .await
+                .unwrap();
+        }
+    }
+    let caught = database
+        .psql(&format!("SELECT DISTINCT role, at FROM own.caught WHERE role <> '{role}'"))
+        .await;
+    assert_eq!(caught.trim(), "", "the type's owner's code ran as another role");
+    assert_ne!(database.psql("SELECT count(*) FROM own.caught").await.trim(), "0");
+    // They are told of all the same: by the text.
+    let mut last = stream.next_but_heartbeat().await;
+    while last.name != "notification" || last.json()["many"].is_null() {
+        last = stream.next_but_heartbeat().await;
+    }
+    assert_eq!(last.json()["many"], "{(x)}");
 }

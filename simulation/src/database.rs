@@ -14,7 +14,9 @@ use notify_gateway::{
     listen::{Listen, ListenError, Notice, Notices},
     notification::{StoredRow, UserId},
     quiet::{FOR_GOOD, Left},
-    store::{Beat, PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, Transaction},
+    store::{
+        Beat, PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, Transaction,
+    },
 };
 
 use parking_lot::Mutex;

@@ -295,7 +295,9 @@ impl World {
         let row = postgres.write(id, &user, before, large, clock(scene.clock));
         scene.tell(|| {
             let Written { user, key, subject, change, .. } = &postgres.written[row];
-            format!("{id:?} writes {row} for {user}: {change:?} of {subject}, {key:?}, large {large}")
+            format!(
+                "{id:?} writes {row} for {user}: {change:?} of {subject}, {key:?}, large {large}"
+            )
         });
     }
 

@@ -160,8 +160,8 @@ impl Lineage {
     ) {
         book.rows += 1;
         let told = postgres.written.get(state).filter(|state| {
-            let is_it = state.change == change
-                || change == Change::New && state.change == Change::Updated;
+            let is_it =
+                state.change == change || change == Change::New && state.change == Change::Updated;
             is_it && state.visible.is_some()
         });
         let Some(told) = told else {
@@ -242,7 +242,7 @@ impl Lineage {
                 let events = postgres.written.iter().enumerate();
                 events.filter(|(_, event)| event.subject == *subject && event.visible.is_some())
             };
-            let Some((last, event)) = events().last() else { continue };
+            let Some((last, event)) = events().next_back() else { continue };
             let has_vanished = events().any(|(_, event)| event.vanished.is_some());
             if last != *shown && !has_vanished && !self.is_taken_for_another(event.key, postgres) {
                 let text = format!("{}: row {subject} as {shown}, not as {last}", self.name);
