@@ -828,11 +828,17 @@ $template$;
                       WHERE n.nspname = 'notify_gateway');
       item record;
     BEGIN
+      IF (unwatch.relation IS NULL) = (unwatch.id IS NULL) THEN
+        RAISE EXCEPTION 'unwatch(): name a table, or an id in notify_gateway.watched'
+          USING ERRCODE = 'invalid_parameter_value';
+      END IF;
       FOR item IN
         SELECT w.id, t.tgname, t.tgrelid::regclass AS relation FROM notify_gateway.watch_entry AS w
           LEFT JOIN pg_trigger AS t ON t.tgparentid = 0
                AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
-         WHERE t.tgrelid = unwatch.relation OR w.id = unwatch.id
+         WHERE w.id = unwatch.id OR t.tgrelid = unwatch.relation
+            OR t.tgrelid IS NULL AND unwatch.relation
+               = to_regclass(format('%I.%I', w.schema_name, w.table_name))
       LOOP
         IF item.tgname IS NOT NULL THEN
           EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.relation);
@@ -1038,18 +1044,10 @@ $template$;
     notify_gateway.trigger_body(regclass, notify_gateway.watch_entry, text),
     notify_gateway.resolve(regclass, text, text) FROM PUBLIC;
 
-  -- ── 7. Events from the future ────────────────────────────────────────────────────────────────
-  -- After a dump and restore into another cluster, events carry transaction numbers that this cluster
-  -- has not reached yet. They go (a gateway has them go as well, but bit by bit). Where no such event
-  -- exists, this costs one look at the end of the index and no write.
+  -- ── 7. Revocations from the future ───────────────────────────────────────────────────────────
+  -- After a dump and restore into another cluster, rows carry transaction numbers that this cluster
+  -- has not reached yet. Revocations hold all the same; the events are removed by the gateways.
 
-  IF (SELECT e.xact_id FROM notify_gateway.event AS e ORDER BY e.xact_id DESC LIMIT 1)
-     >= pg_snapshot_xmax(pg_current_snapshot()) THEN
-    DELETE FROM notify_gateway.event AS e
-     WHERE e.xact_id >= (SELECT pg_snapshot_xmax(pg_current_snapshot()))
-       AND e.xact_id IS DISTINCT FROM pg_current_xact_id_if_assigned();
-    RAISE NOTICE 'events that came from another cluster have been removed';
-  END IF;
   UPDATE notify_gateway.revocation AS r SET xact_id = pg_current_xact_id()
    WHERE r.xact_id >= pg_snapshot_xmax(pg_current_snapshot())
      AND r.xact_id IS DISTINCT FROM pg_current_xact_id_if_assigned();

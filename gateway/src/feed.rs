@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    cursor::{Cursor, RowKey},
+    cursor::{Cursor, RowKey, Snapshot},
     horizon::Horizon,
     notification::{Change, StoredRow},
     sse,
@@ -113,6 +113,8 @@ pub struct Page {
     /// The rows. `None` stands for one of which nothing is told: the client has it then
     /// all the same.
     pub rows: Vec<(RowKey, Option<Row>)>,
+    /// A snapshot that the page's own contains.
+    pub seen: Arc<Snapshot>,
     /// Whether these are all there are.
     pub complete: bool,
 }
@@ -135,6 +137,9 @@ const MAX_SHARED_RECENTS: usize = 256;
 pub struct Feed {
     cursor: Cursor,
     phase: Phase,
+    /// What the last page of a replay saw at the least. What comes late of it, from the queue,
+    /// was in a page or is gone from the log: a row was deleted, and the page said so.
+    replayed: Option<Arc<Snapshot>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +153,7 @@ impl Feed {
     /// A stream that continues at `cursor`: behind until the table says that it
     /// is not.
     pub fn new(cursor: Cursor) -> Self {
-        Self { cursor, phase: Phase::Behind }
+        Self { cursor, phase: Phase::Behind, replayed: None }
     }
 
     /// What has been given.
@@ -207,7 +212,8 @@ impl Feed {
             }
         }
         if page.complete {
-            self.cursor.rebase(watermark);
+            self.replayed = Some(Arc::clone(&page.seen));
+            self.rebase(&page.horizon);
             self.phase = Phase::Live;
         } else {
             self.phase = Phase::Behind;
@@ -218,7 +224,8 @@ impl Feed {
     /// to be.
     pub fn take_live(&mut self, live: &Arc<LiveRow>, emit: impl FnOnce(&Row, EventId<'_>)) {
         self.rebase(&live.horizon);
-        if self.cursor.record(live.row.key) {
+        let is_late = self.replayed.as_ref().is_some_and(|seen| seen.sees(live.row.key.xact));
+        if self.cursor.record(live.row.key) && !is_late {
             // The last to take it, mostly the only one, has nobody to share with.
             let is_shared =
                 Arc::strong_count(live) > 1 && self.cursor.recents().len() <= MAX_SHARED_RECENTS;
@@ -240,8 +247,9 @@ impl Feed {
 
     fn rebase(&mut self, horizon: &Horizon) {
         // Of another epoch: the queue is about to say that it is lost.
-        if horizon.is_of_epoch(&self.cursor) {
-            self.cursor.rebase(&horizon.watermark);
+        if horizon.is_of_epoch(&self.cursor) && self.cursor.rebase(&horizon.watermark) {
+            // The cursor covers it, mostly.
+            self.replayed.take_if(|seen| horizon.watermark.contains(seen));
         }
     }
 }
@@ -303,7 +311,8 @@ mod tests {
             let complete = rows.len() <= limit;
             rows.truncate(limit);
             let rows = rows.into_iter().map(|key| (key, Some(row(key)))).collect();
-            Page { horizon: Arc::clone(watermark), rows, complete }
+            let seen = Arc::new(self.snapshot());
+            Page { horizon: Arc::clone(watermark), rows, seen, complete }
         }
     }
 
@@ -382,7 +391,9 @@ mod tests {
 
     #[test]
     fn a_page_of_another_epoch_is_read_again() {
-        let page = Page { horizon: horizon(Snapshot::empty()), rows: Vec::new(), complete: true };
+        let seen = Arc::new(Snapshot::empty());
+        let horizon = horizon(Snapshot::empty());
+        let page = Page { horizon, rows: Vec::new(), seen, complete: true };
         let mut feed = Feed::new(Cursor::new(2, Arc::new(Snapshot::empty())));
         feed.read();
         feed.take_page(&page, |_, _| unreachable!("it has no row"));
@@ -394,7 +405,8 @@ mod tests {
         let horizon = horizon("3:3:".parse().unwrap());
         let mut feed = Feed::new(horizon.cursor());
         feed.read();
-        let page = Page { horizon: Arc::clone(&horizon), rows: Vec::new(), complete: true };
+        let seen = Arc::clone(&horizon.watermark);
+        let page = Page { horizon: Arc::clone(&horizon), rows: Vec::new(), seen, complete: true };
         feed.take_page(&page, |_, _| {});
         for seq in (1..).take(MAX_RECENTS) {
             assert!(feed.is_live());

@@ -19,7 +19,7 @@ use tokio::{
 pub use queue::{PendingPage, Replays};
 
 use crate::{
-    cursor::Cursor,
+    cursor::{Cursor, Snapshot},
     error::chain,
     feed::{Page, Row},
     health::Health,
@@ -195,7 +195,8 @@ impl<S: Store> Worker<S> {
         self.read_pages(&mut transaction, &mut readings).await?;
         self.refuse_the_long(&mut transaction, &mut readings).await?;
         transaction.commit().await?;
-        Ok(readings.into_iter().map(|reading| reading.reply(&horizon, metrics)).collect())
+        let seen = Arc::new(standing.snapshot);
+        Ok(readings.into_iter().map(|reading| reading.reply(&horizon, &seen, metrics)).collect())
     }
 
     async fn read_pages(
@@ -279,7 +280,7 @@ impl Reading<'_> {
         PageRequest { user: &self.request.user, cursor: &self.cursor }
     }
 
-    fn reply(self, horizon: &Arc<Horizon>, metrics: &Metrics) -> Reply {
+    fn reply(self, horizon: &Arc<Horizon>, seen: &Arc<Snapshot>, metrics: &Metrics) -> Reply {
         if let Some(reason) = self.refused {
             return Reply::Now(Err(reason));
         }
@@ -287,6 +288,7 @@ impl Reading<'_> {
         metrics.replay_rows(rows.len());
         let told = |row: &PageRow| row.is_told().then(|| Row::stored(&row.row));
         let rows = rows.iter().map(|row| (row.row.key, told(row))).collect();
-        Reply::Now(Ok(Page { horizon: Arc::clone(horizon), rows, complete: !more }))
+        let (horizon, seen) = (Arc::clone(horizon), Arc::clone(seen));
+        Reply::Now(Ok(Page { horizon, rows, seen, complete: !more }))
     }
 }

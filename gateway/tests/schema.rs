@@ -158,6 +158,21 @@ async fn a_table_of_another_shape_is_left_alone_until_it_is_said_what_is_what() 
     let gone = "SELECT notify_gateway.unwatch(id => id) FROM notify_gateway.watched";
     crm.batch_execute(gone).await.unwrap();
     assert_eq!(database.psql(watched).await.trim(), "");
+    // So is one whose trigger was dropped, or which another has taken the name of.
+    crm.batch_execute(
+        "CREATE TABLE alerts (id int, user_id int); SELECT notify_gateway.watch('alerts');
+         DROP TABLE alerts; CREATE TABLE alerts (id int, user_id int)",
+    )
+    .await
+    .unwrap();
+    assert_eq!(database.psql(watched).await.trim(), "no trigger");
+    crm.batch_execute("SELECT notify_gateway.unwatch('alerts')").await.unwrap();
+    assert_eq!(database.psql(watched).await.trim(), "");
+    for neither in ["", "'alerts', 1"] {
+        let refused = crm.batch_execute(&format!("SELECT notify_gateway.unwatch({neither})")).await;
+        let error = refused.unwrap_err();
+        assert!(error.as_db_error().unwrap().message().contains("name a table"), "{neither}");
+    }
 }
 
 #[tokio::test]

@@ -233,6 +233,12 @@ impl World {
                 self.shared.lock().postgres.flush_wal();
                 true
             }
+            Act::Erase => {
+                let Server { postgres, scene, .. } = &mut *self.shared.lock();
+                let erased = if postgres.is_up() { postgres.erase() } else { 0 };
+                scene.tell(|| format!("{erased} events are erased"));
+                erased > 0
+            }
             Act::Replicate => {
                 let records = 1 + self.draw(12);
                 self.shared.lock().postgres.replicate(records);

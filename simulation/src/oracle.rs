@@ -218,7 +218,8 @@ impl Lineage {
     fn is_taken_for_another(&self, key: RowKey, postgres: &Postgres) -> bool {
         let has_got = |row: usize| self.got.get(row).is_some_and(Option::is_some);
         postgres.written.iter().enumerate().any(|(row, written)| {
-            let was_had = self.is_of_list || has_got(row) && written.key.seq >= key.seq;
+            let is_passed = has_got(row) || Self::is_overtaken(written, postgres);
+            let was_had = self.is_of_list || is_passed && written.key.seq >= key.seq;
             let is_same = written.key.xact == key.xact && was_had;
             is_same && written.vanished == Some(Vanished::SetBack)
         })
@@ -243,7 +244,13 @@ impl Lineage {
                 events.filter(|(_, event)| event.subject == *subject && event.visible.is_some())
             };
             let Some((last, event)) = events().next_back() else { continue };
-            let has_vanished = events().any(|(_, event)| event.vanished.is_some());
+            // Nor did the cursor of a list claim what had been erased, if that is undone.
+            let is_back = |row: &usize| postgres.written[*row].was_erased;
+            let has_vanished = events().any(|(_, event)| event.vanished.is_some())
+                || postgres
+                    .table()
+                    .iter()
+                    .any(|row| is_back(row) && postgres.written[*row].subject == *subject);
             if last != *shown && !has_vanished && !self.is_taken_for_another(event.key, postgres) {
                 let text = format!("{}: row {subject} as {shown}, not as {last}", self.name);
                 book.violations.push((Violation::Stale, text));
@@ -257,6 +264,7 @@ impl Lineage {
         for (row, written) in postgres.written.iter().enumerate() {
             let due = written.user == self.user
                 && written.vanished.is_none()
+                && !written.was_erased
                 && written.visible.is_some_and(|visible| visible > self.since);
             if !due || self.got.get(row).is_some_and(Option::is_some) {
                 continue;

@@ -29,6 +29,8 @@ pub enum Act {
     Junk,
     /// The WAL writer comes by.
     FlushWal,
+    /// What the log says of rows that are gone is erased.
+    Erase,
     /// The standby gets some WAL.
     Replicate,
     /// Notifications reach a gateway.
@@ -238,8 +240,10 @@ fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
     // The machines always run, one much faster than another.
     let machines = [Arrive, Listen, Sweep, Replay, Poll, Read, Connect];
     // The rest is there or not.
-    let frequent =
-        [Write, Begin, Insert, Commit, Insert, Commit, Heartbeat, Replicate, FlushWal, Junk, Load];
+    let frequent = [
+        Write, Begin, Insert, Commit, Insert, Commit, Heartbeat, Replicate, FlushWal, Junk, Load,
+        Erase,
+    ];
     let rare = [
         RollBack,
         NotifyOnly,

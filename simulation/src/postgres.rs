@@ -42,6 +42,8 @@ pub struct Written {
     pub visible: Option<u64>,
     /// Committed, and then lost: how.
     pub vanished: Option<Vanished>,
+    /// Whether it has been taken out of the log, since its row is gone.
+    pub was_erased: bool,
 }
 
 /// How a committed row can be lost.
@@ -177,6 +179,8 @@ enum Record {
         quiet_until: Option<f64>,
         epoch: Option<EpochRow>,
     },
+    /// A transaction that took these out of the log.
+    Erase { xact: u64, rows: Vec<usize> },
     /// A shutdown writes down the next number.
     Shutdown(u64),
 }
@@ -550,9 +554,18 @@ impl Postgres {
             None => (row, user.clone(), Change::New),
         };
         let (transaction, oldest) = (id.0, self.oldest());
-        let (visible, vanished) = (None, None);
-        let written =
-            Written { user, subject, change, key, oldest, transaction, visible, vanished };
+        let (visible, vanished, was_erased) = (None, None, false);
+        let written = Written {
+            user,
+            subject,
+            change,
+            key,
+            oldest,
+            transaction,
+            visible,
+            vanished,
+            was_erased,
+        };
         self.written.push(written);
         let is_quiet = self.quiet_until.is_some_and(|until| until > now);
         let transaction = &mut self.transactions[place];
@@ -573,6 +586,37 @@ impl Postgres {
             self.notify(id, NoticeText::Payload(payload));
         }
         row
+    }
+
+    /// What a gateway's upkeep does: takes what is said of rows that are gone out of the
+    /// log, and says how many these were.
+    pub fn erase(&mut self) -> usize {
+        let is_gone = |event: &Written| {
+            let deletions = self.table.iter().map(|row| &self.written[*row]);
+            let mut deletions = deletions.filter(|other| other.change == Change::Deleted);
+            deletions.any(|gone| {
+                let is_before = event.key.xact < gone.oldest || event.key.seq < gone.key.seq;
+                gone.subject == event.subject && gone.user == event.user && is_before
+            })
+        };
+        let is_erased = |row: &usize| {
+            let event = &self.written[*row];
+            event.change != Change::Deleted && is_gone(event)
+        };
+        let rows: Vec<usize> = self.table.iter().copied().filter(is_erased).collect();
+        if !rows.is_empty() {
+            let xact = self.assign();
+            self.take_out(&rows);
+            self.end(xact);
+            self.wal.push(Record::Erase { xact, rows: rows.clone() });
+            self.flushed = self.wal.len();
+        }
+        rows.len()
+    }
+
+    fn take_out(&mut self, rows: &[usize]) {
+        self.table.retain(|row| !rows.contains(row));
+        rows.iter().for_each(|row| self.written[*row].was_erased = true);
     }
 
     /// `state.quiet_until`.
@@ -794,9 +838,14 @@ impl Postgres {
     fn go_back(&mut self, clock: u64, how: Vanished) {
         self.wal.truncate(self.replicated);
         self.recover(clock);
+        let is_committed = |record: &Record, row: usize| match record {
+            Record::Commit { rows, .. } => rows.contains(&row),
+            _ => false,
+        };
         for row in 0..self.written.len() {
-            let is_lost = self.written[row].visible.is_some() && !self.table.contains(&row);
-            if is_lost {
+            let is_there = self.table.contains(&row)
+                || self.written[row].was_erased && self.wal.iter().any(|r| is_committed(r, row));
+            if self.written[row].visible.is_some() && !is_there {
                 self.written[row].vanished.get_or_insert(how);
             }
         }
@@ -820,6 +869,10 @@ impl Postgres {
                 Record::Number(xact) => last = last.max(*xact),
                 Record::Sequence(logged) => next_seq = *logged,
                 Record::Shutdown(next) => last = last.max(next - 1),
+                Record::Erase { xact, rows } => {
+                    last = last.max(*xact);
+                    self.take_out(rows);
+                }
                 Record::Commit { xact, rows, updates_state, quiet_until, epoch } => {
                     last = last.max(*xact);
                     for row in rows {
