@@ -113,7 +113,7 @@ pub struct Page {
     /// The rows. `None` stands for one of which nothing is told: the client has it then
     /// all the same.
     pub rows: Vec<(RowKey, Option<Row>)>,
-    /// A snapshot that the page's own contains.
+    /// The snapshot that it was read with.
     pub seen: Arc<Snapshot>,
     /// Whether these are all there are.
     pub complete: bool,
@@ -137,8 +137,8 @@ const MAX_SHARED_RECENTS: usize = 256;
 pub struct Feed {
     cursor: Cursor,
     phase: Phase,
-    /// What the last page of a replay saw at the least. What comes late of it, from the queue,
-    /// was in a page or is gone from the log: a row was deleted, and the page said so.
+    /// What the last page of a replay saw. What comes of it afterwards, from the queue, was in
+    /// a page or is gone from the log: a row was deleted, and the page said so.
     replayed: Option<Arc<Snapshot>>,
 }
 
@@ -387,6 +387,29 @@ mod tests {
             prop_assert!(feed.is_live());
             prop_assert_eq!(got, rows.into_iter().map(|row| (row, 1)).collect());
         }
+    }
+
+    #[test]
+    fn what_was_erased_while_it_waited_is_not_told_behind_its_deletion() {
+        let before = horizon("3:3:".parse().unwrap());
+        let mut feed = Feed::new(before.cursor());
+        feed.read();
+        // Transaction 3 has written a row, 4 has deleted it; only that is in the log still.
+        let deletion = RowKey { xact: 4, seq: 2 };
+        let rows = vec![(deletion, Some(row(deletion)))];
+        let seen = Arc::new("5:5:".parse().unwrap());
+        let page = Page { horizon: Arc::clone(&before), rows, seen, complete: true };
+        let mut told = Vec::new();
+        feed.take_page(&page, |row, _| told.push(row.key));
+        for key in [RowKey { xact: 3, seq: 1 }, deletion, RowKey { xact: 5, seq: 3 }] {
+            let live = Arc::new(LiveRow::new(row(key), Arc::clone(&before)));
+            feed.take_live(&live, |row, _| told.push(row.key));
+            assert!(feed.cursor().covers(key));
+        }
+        assert_eq!(told, [deletion, RowKey { xact: 5, seq: 3 }]);
+        // It is of no use behind a watermark that sees the same, and kept no longer.
+        feed.rest(&horizon("6:6:".parse().unwrap()));
+        assert!(feed.replayed.is_none());
     }
 
     #[test]

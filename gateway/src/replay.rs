@@ -166,7 +166,7 @@ impl<S: Store> Worker<S> {
     }
 
     async fn read_nothing(&self) -> Result<(), StoreError> {
-        let mut transaction = self.replayer.store.begin().await?;
+        let mut transaction = self.replayer.store.snapshot().await?;
         transaction.pages(&[]).await?;
         transaction.commit().await
     }
@@ -175,7 +175,7 @@ impl<S: Store> Worker<S> {
         let Replayer { store, hub, metrics, .. } = &self.replayer;
         // Before anything is read: what it sees is in the pages.
         let horizon = hub.horizon();
-        let mut transaction = store.begin().await?;
+        let mut transaction = store.snapshot().await?;
         let standing = transaction.standing().await?;
         if standing.epoch != horizon.epochs.current() {
             // The sweep finds it as well, and begins the epoch.

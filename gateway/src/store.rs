@@ -27,6 +27,14 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// There is no connection to be had, or [`StoreError::Standby`] when the
     /// database is no primary.
     fn begin(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
+
+    /// Begins a transaction that only reads, in REPEATABLE READ: all its statements see
+    /// what is committed when the first of them begins.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::begin`].
+    fn snapshot(&self) -> impl Future<Output = Result<Self::Transaction, StoreError>> + Send;
 }
 
 /// A transaction. Dropped before its [`Transaction::commit`], or after a

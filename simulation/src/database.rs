@@ -67,6 +67,16 @@ impl Store for Database {
     type Transaction = Work;
 
     async fn begin(&self) -> Result<Work, StoreError> {
+        self.begin_as(false).await
+    }
+
+    async fn snapshot(&self) -> Result<Work, StoreError> {
+        self.begin_as(true).await
+    }
+}
+
+impl Database {
+    async fn begin_as(&self, is_snapshot: bool) -> Result<Work, StoreError> {
         self.turns.turn().await;
         let pooled = self.pooled.lock().take();
         let mut server = self.shared.lock();
@@ -78,6 +88,8 @@ impl Store for Database {
             database: self.clone(),
             session,
             id: server.postgres.begin(Mode::Silent, false),
+            is_snapshot,
+            table: None,
             seen_until: None,
             begun: None,
             is_committing: false,
@@ -94,6 +106,10 @@ pub struct Work {
     database: Database,
     session: Session,
     id: TransactionId,
+    /// Whether all its statements see the same.
+    is_snapshot: bool,
+    /// What they see: the log at the first of them.
+    table: Option<Vec<usize>>,
     /// Without the order of snapshot and sweep: when the rows were looked for.
     seen_until: Option<u64>,
     /// The epoch that it has begun.
@@ -135,6 +151,7 @@ impl Transaction for Work {
             self.database.turns.turn().await;
         }
         self.ask(|server, work| {
+            work.table = work.is_snapshot.then(|| server.postgres.table().to_vec());
             let mut text = server.postgres.snapshot();
             if without(server, Sabotage::Xip) {
                 let xmax = text.split(':').nth(1).unwrap_or_default().to_owned();
@@ -259,6 +276,7 @@ impl Transaction for Work {
     async fn pages(&mut self, requests: &[PageRequest<'_>]) -> Result<Pages, StoreError> {
         self.ask(|server, work| {
             let Server { postgres, scene, .. } = server;
+            let table = work.table.as_deref().unwrap_or(postgres.table());
             let (max_rows, max_size) = (scene.plan.page_rows, scene.plan.page_size);
             let mut is_full = false;
             let mut pages = Vec::new();
@@ -267,7 +285,7 @@ impl Transaction for Work {
                     pages.push(None);
                     continue;
                 }
-                let Found { rows, more } = postgres.page(user, cursor, max_rows, max_size);
+                let Found { rows, more } = postgres.page(table, user, cursor, max_rows, max_size);
                 is_full = !rows.is_empty() && scene.chance(scene.plan.full_answers);
                 scene.tell(|| {
                     let nonce = work.database.nonce;
@@ -278,7 +296,7 @@ impl Transaction for Work {
                 let stored = |row: usize| {
                     let mut key = postgres.written[row].key;
                     key.seq = if is_whole { key.seq } else { i64::MAX };
-                    let newer = postgres.newer(row).filter(|_| sees_newer);
+                    let newer = postgres.newer(table, row).filter(|_| sees_newer);
                     let event = postgres.event(row).into();
                     let data = postgres.data(newer.unwrap_or(row));
                     let newer = newer.map(|newer| postgres.event(newer).into());
@@ -296,8 +314,9 @@ impl Transaction for Work {
         requests: &[PageRequest<'_>],
         limit: u32,
     ) -> Result<Vec<bool>, StoreError> {
-        self.ask(|server, _| {
-            let count = |asked: &PageRequest<'_>| server.postgres.count(asked.user, asked.cursor);
+        self.ask(|Server { postgres, .. }, work| {
+            let table = work.table.as_deref().unwrap_or(postgres.table());
+            let count = |asked: &PageRequest<'_>| postgres.count(table, asked.user, asked.cursor);
             let exceeds = |asked| u32::try_from(count(asked)).is_ok_and(|count| count > limit);
             Some(requests.iter().map(exceeds).collect())
         })

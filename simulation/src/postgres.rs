@@ -18,7 +18,7 @@ use std::{
 };
 
 use notify_gateway::{
-    cursor::{Cursor, RowKey, Snapshot},
+    cursor::{Cursor, RowKey, Snapshot, Unread},
     horizon::Epoch,
     notification::{Change, UserId},
 };
@@ -352,15 +352,22 @@ impl Postgres {
         self.table.iter().find(is_it).copied()
     }
 
-    /// The next rows of `user` beyond `cursor`: at most `max_rows`, and none
+    /// The next rows of `user` in `table` beyond `cursor`: at most `max_rows`, and none
     /// once `max_size` is reached. A range that is full says that there are
     /// more.
-    pub fn page(&self, user: &UserId, cursor: &Cursor, max_rows: usize, max_size: usize) -> Found {
+    pub fn page(
+        &self,
+        table: &[usize],
+        user: &UserId,
+        cursor: &Cursor,
+        max_rows: usize,
+        max_size: usize,
+    ) -> Found {
         let mut found: Vec<usize> = Vec::new();
         let mut is_cut = false;
         for range in cursor.unread() {
             let before = found.len();
-            found.extend(self.range(user, range.after, range.before).take(max_rows));
+            found.extend(self.range(table, user, range).take(max_rows));
             is_cut |= found.len() - before >= max_rows;
         }
         let mut page = Found::default();
@@ -378,27 +385,28 @@ impl Postgres {
 
     /// What was made of the same row later by a transaction with a lower number, as the
     /// replay selects it.
-    pub fn newer(&self, row: usize) -> Option<usize> {
+    pub fn newer(&self, table: &[usize], row: usize) -> Option<usize> {
         let Written { subject, user, key, oldest, .. } = &self.written[row];
         let is_newer = |other: &&Written| {
             let is_of_row = other.subject == *subject && other.user == *user;
             is_of_row && (*oldest..key.xact).contains(&other.key.xact) && other.key.seq > key.seq
         };
-        let table = self.table.iter().copied();
-        let newer = table.filter(|other| is_newer(&&self.written[*other]));
+        let newer = table.iter().copied().filter(|other| is_newer(&&self.written[*other]));
         newer.max_by_key(|other| self.written[*other].key.seq)
     }
 
-    /// How many rows of `user` are beyond `cursor`.
-    pub fn count(&self, user: &UserId, cursor: &Cursor) -> usize {
-        let count = |range: notify_gateway::cursor::Unread| {
-            self.range(user, range.after, range.before).count()
-        };
-        cursor.unread().into_iter().map(count).sum()
+    /// How many rows of `user` in `table` are beyond `cursor`.
+    pub fn count(&self, table: &[usize], user: &UserId, cursor: &Cursor) -> usize {
+        cursor.unread().into_iter().map(|range| self.range(table, user, range).count()).sum()
     }
 
-    fn range(&self, user: &UserId, after: RowKey, before: u64) -> impl Iterator<Item = usize> {
-        self.table.iter().copied().filter(move |row| {
+    fn range(
+        &self,
+        table: &[usize],
+        user: &UserId,
+        Unread { after, before }: Unread,
+    ) -> impl Iterator<Item = usize> {
+        table.iter().copied().filter(move |row| {
             let row = &self.written[*row];
             row.user == *user && row.key > after && row.key.xact < before
         })

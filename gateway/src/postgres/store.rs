@@ -43,20 +43,23 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// megabytes, however many streams are behind and however large their rows are.
 const ANSWER_BYTES: i64 = 4 * 1024 * 1024;
 
-/// Begins a transaction with the settings that the gateway relies on, whatever
-/// a DBA has set for the role or the database:
+/// Begins a transaction in which each statement sees what is committed when it begins.
+const READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE";
+
+/// One whose statements all see what is committed when the first of them begins.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
+/// The settings of a transaction that the gateway relies on, whatever a DBA has set for
+/// the role or the database:
 ///
 /// - `search_path` without a schema in which others may create: a function or an
 ///   operator of theirs would run as the gateway, which may read all rows.
-/// - READ COMMITTED, since each statement must see what is committed when it
-///   begins; READ WRITE, for the flush.
 /// - `synchronous_commit`, which is what makes a watermark durable.
 /// - `row_security` off: hidden rows would look like rows that are not there.
 /// - Time-outs, so that a gateway that is stopped keeps no lock from others.
 /// - Plans for the snapshot at hand, not for yesterday's; and always along an index in
 ///   its order, however old the statistics are and however few rows they know of.
-const BEGIN: &str = "
-    BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
+const SETTINGS: &str = ";
     SET LOCAL search_path = pg_catalog, pg_temp;
     SET LOCAL synchronous_commit = on;
     SET LOCAL row_security = off;
@@ -114,6 +117,16 @@ impl PostgresStore {
         Ok(Self { pool, channels: Arc::new(channels) })
     }
 
+    async fn begin_as(&self, how: &str) -> Result<PostgresTransaction, StoreError> {
+        let client = Some(self.pool.get().await?);
+        let mut transaction = PostgresTransaction { client, channels: Arc::clone(&self.channels) };
+        let begin = [how, SETTINGS].concat();
+        transaction
+            .run(async |client| client.batch_execute(&begin).await.map_err(StoreError::of_begin))
+            .await?;
+        Ok(transaction)
+    }
+
     /// Notifies `channel`, in a transaction of its own.
     ///
     /// # Errors
@@ -130,12 +143,11 @@ impl Store for PostgresStore {
     type Transaction = PostgresTransaction;
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
-        let client = Some(self.pool.get().await?);
-        let mut transaction = PostgresTransaction { client, channels: Arc::clone(&self.channels) };
-        transaction
-            .run(async |client| client.batch_execute(BEGIN).await.map_err(StoreError::of_begin))
-            .await?;
-        Ok(transaction)
+        self.begin_as(READ_COMMITTED).await
+    }
+
+    async fn snapshot(&self) -> Result<PostgresTransaction, StoreError> {
+        self.begin_as(SNAPSHOT).await
     }
 }
 
