@@ -681,6 +681,8 @@ $template$;
       made     record;
       named    record;
       family   oid[];
+      is_new    boolean;
+      is_louder boolean;
       item     record;
       command  text;
       pids     text;
@@ -754,10 +756,17 @@ $template$;
 
       family := ARRAY(SELECT watch.relation::oid
                        UNION SELECT p.relid::oid FROM pg_partition_tree(watch.relation) AS p);
-      IF NOT EXISTS (SELECT FROM pg_trigger AS t
-                      WHERE t.tgrelid = watch.relation
-                        AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', entry.id)))
-      THEN
+      is_new := NOT EXISTS (
+        SELECT FROM pg_trigger AS t
+         WHERE t.tgrelid = watch.relation
+           AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', entry.id)));
+      -- What was written without a ring is looked for before anything rings: a row's older state
+      -- would be told behind the newer one.
+      is_louder := known.ring = 'never' AND entry.ring <> 'never';
+      IF is_louder THEN
+        PERFORM pg_notify(channel, json_build_object('xact_id', pg_current_xact_id()::text)::text);
+      END IF;
+      IF is_new OR is_louder THEN
         -- While a lock is waited for, everyone who comes later waits behind it. Hence short attempts
         -- with pauses between them: the application never stands for longer than one attempt.
         PERFORM set_config('lock_timeout', '400ms', true);
@@ -783,6 +792,8 @@ $template$;
           END;
         END LOOP;
         PERFORM set_config('lock_timeout', lock_timeout_before, true);
+      END IF;
+      IF is_new THEN
         -- AFTER triggers fire in the order of their names. This one is to be the first: another that
         -- writes to watched tables would have its events before those of the row that caused them.
         EXECUTE format('CREATE TRIGGER "00_notify_gateway" AFTER INSERT OR UPDATE OR DELETE ON %s '

@@ -191,6 +191,27 @@ async fn what_is_never_rung_for_comes_before_what_its_transaction_rings_for_late
 }
 
 #[tokio::test]
+async fn what_was_never_rung_for_comes_before_what_the_same_table_rings_for_from_now_on() {
+    let database = Database::new().await;
+    let watch = |ring: &str| format!("SELECT notify_gateway.watch('silent', ring => '{ring}')");
+    let create = "CREATE TABLE silent (id serial, user_id text, title text)";
+    database.psql(&format!("{create}; {}", watch("never"))).await;
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "5s"]).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    for ring in ["row", "ring"] {
+        let insert = format!("INSERT INTO silent (user_id, title) VALUES ('{user}', 'old')");
+        for sql in [&watch("never"), &insert, &watch(ring), "UPDATE silent SET title = 'new'"] {
+            database.client.batch_execute(sql).await.unwrap();
+        }
+        let events = named(&mut stream, 2).await;
+        assert_eq!(names(&events), ["notification", "updated"], "{ring}");
+        database.client.batch_execute("DELETE FROM silent").await.unwrap();
+        assert_eq!(stream.next_but_heartbeat().await.name, "deleted");
+    }
+}
+
+#[tokio::test]
 async fn a_replay_ends_with_the_last_state_though_the_last_to_write_has_the_lowest_number() {
     let database = Database::new().await;
     let gateway = TestGateway::start(&database.url, &[]).await;

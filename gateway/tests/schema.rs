@@ -134,6 +134,7 @@ async fn a_table_of_another_shape_is_left_alone_until_it_is_said_what_is_what() 
     database
         .psql(
             "CREATE ROLE crm LOGIN PASSWORD 'crm'; GRANT notify_gateway_owner TO crm;
+               GRANT CREATE ON SCHEMA public TO crm;
                ALTER TABLE notifications OWNER TO crm",
         )
         .await;
