@@ -1,11 +1,15 @@
 import type { Notification } from './notification.js';
 
-/** What goes with every request to the app's API. */
-export interface ApiRequest {
+/** What goes with every call of the app's API. */
+export interface CallRequest {
+  /** Aborted when the answer is no longer wanted, and after 30 s, which are a failure. */
+  readonly signal: AbortSignal;
+}
+
+/** What goes with every request for rows. */
+export interface ApiRequest extends CallRequest {
   /** How many rows the client keeps; more are cut off. */
   readonly limit: number;
-  /** Aborted when the answer is no longer wanted. */
-  readonly signal: AbortSignal;
 }
 
 /** A list and a count of the same instant. */
@@ -16,7 +20,7 @@ export interface Page {
 
 /**
  * The app's own REST API, which the client polls. Every function rejects when
- * it fails; none is called twice at once.
+ * it fails; a list or a count is not asked for while one is on its way.
  */
 export interface NotificationApi {
   /**
@@ -29,7 +33,7 @@ export interface NotificationApi {
   /** How many are unread, listed or not. Not asked where `list` gives a {@link Page}, needed where it gives an array. */
   unreadCount?(request: ApiRequest): Promise<number>;
   /** Marks these as read. */
-  markAsRead?(ids: readonly string[]): Promise<unknown>;
+  markAsRead?(ids: readonly string[], request: CallRequest): Promise<unknown>;
   /** Marks all of the user's as read. */
-  markAllAsRead?(): Promise<unknown>;
+  markAllAsRead?(request: CallRequest): Promise<unknown>;
 }

@@ -1,4 +1,4 @@
-import type { NotificationApi } from './api.js';
+import type { CallRequest, NotificationApi } from './api.js';
 import { type TokenProvider, createConnection } from './connection.js';
 import { fetchTransport } from './fetch-transport.js';
 import { createInbox } from './inbox.js';
@@ -100,7 +100,7 @@ export const INITIAL_STATE: ClientState = {
 };
 
 /** What a tab without the stream passes on to the one that has it. */
-type Wake = 'retry' | 'visible';
+type Wake = 'retry' | 'visible' | 'reachable';
 
 /** What tabs tell each other. Another shape of these needs another number in `keyOf`. */
 type Message =
@@ -135,6 +135,9 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       news.reverse().forEach(announce);
     },
     failed: reportError,
+    recovered() {
+      wake('reachable');
+    },
   });
 
   const tell = (...arrived: [Notification?]): void => {
@@ -254,6 +257,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         break;
       case 'retry':
       case 'visible':
+      case 'reachable':
         stream?.({ type: message.type });
         break;
       case 'refetch':
@@ -288,13 +292,13 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
 
   const mark = async (
     ids: readonly string[] | 'all',
-    ask: (api?: NotificationApi) => Promise<unknown> | undefined,
+    ask: (request: CallRequest) => Promise<unknown> | undefined,
   ): Promise<void> => {
     inbox.read(ids);
     publish();
     post({ type: 'read', ids });
     try {
-      await poller.holdFor(ask(options.api));
+      await poller.mark(ids, (signal) => ask({ signal }));
     } catch (error) {
       reportError(error);
       throw error;
@@ -356,10 +360,10 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     },
     async markAsRead(ids) {
       const list = typeof ids === 'string' ? [ids] : ids;
-      await mark(list, (api) => api?.markAsRead?.(list));
+      await mark(list, (request) => options.api?.markAsRead?.(list, request));
     },
     async markAllAsRead() {
-      await mark('all', (api) => api?.markAllAsRead?.());
+      await mark('all', (request) => options.api?.markAllAsRead?.(request));
     },
     subscribe(listener) {
       listeners.add(listener);

@@ -1,5 +1,7 @@
+import { createClock } from './clock.js';
 import { type Effect, type Input, type State, dueAt, initial, step } from './machine.js';
 import { toStreamEvent } from './protocol.js';
+import { within } from './within.js';
 import type { StreamSink, Transport } from './transport.js';
 
 /** What a {@link TokenProvider} gives: nothing, where it has renewed a cookie. */
@@ -31,8 +33,16 @@ interface Options {
   perform(effect: Outward, cursor: string): void;
 }
 
+interface Question {
+  readonly fresh: boolean;
+  readonly answer: Promise<Token>;
+  readonly ending: AbortController;
+}
+
 /** What a browser's timer can hold; a longer one fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** An app that has no token after so long has none; it is asked again with the next attempt. */
+const TOKEN_TIMEOUT_MS = 30_000;
 
 /**
  * Does what the machine says, and tells it what came of it. The function it
@@ -40,6 +50,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
  */
 export function createConnection(options: Options): (input: Input) => void {
   const { url, transport } = options;
+  const clock = createClock();
   let state = initial(options.cursor, options.heartbeat);
   const inputs: Input[] = [];
   let isStepping = false;
@@ -52,14 +63,15 @@ export function createConnection(options: Options): (input: Input) => void {
     if (isStepping) return;
     isStepping = true;
     for (let next = inputs.shift(); next !== undefined; next = inputs.shift()) {
-      const after = step(state, next, Date.now(), Math.random());
+      const after = step(state, next, clock(), Math.random());
       state = after.state;
       after.effects.forEach(perform);
       options.changed(state);
     }
     isStepping = false;
+    if (state.status === 'stopped') asked?.ending.abort();
     clearTimeout(timer);
-    const left = dueAt(state) - Date.now();
+    const left = dueAt(state) - clock();
     if (left < Infinity) {
       timer = setTimeout(take, Math.min(left, LONGEST_TIMER_MS), { type: 'tick' });
     }
@@ -74,6 +86,24 @@ export function createConnection(options: Options): (input: Input) => void {
     } else {
       options.perform(effect, state.cursor);
     }
+  };
+
+  /** The question that the app has not answered yet. */
+  let asked: Question | null = null;
+
+  /** Asks the app, once for all attempts that come while it thinks. */
+  const ask = (token: TokenProvider, fresh: boolean): Promise<Token> => {
+    if (asked && (asked.fresh || !fresh)) return asked.answer;
+    // What it throws is a rejection as well.
+    const ending = new AbortController();
+    const answer = within(TOKEN_TIMEOUT_MS, async () => token({ fresh }), ending.signal);
+    const question = { fresh, answer, ending };
+    const forget = (): void => {
+      if (asked === question) asked = null;
+    };
+    answer.then(forget, forget);
+    asked = question;
+    return answer;
   };
 
   const connect = (cursor: string, fresh: boolean): (() => void) => {
@@ -101,7 +131,7 @@ export function createConnection(options: Options): (input: Input) => void {
       let bearer: string | undefined;
       const token = options.token();
       if (token && (fresh || !transport.usesCookie)) {
-        const given = await token({ fresh });
+        const given = await ask(token, fresh);
         if (given === null) {
           tell({ type: 'noToken' });
           return;

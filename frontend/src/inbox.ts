@@ -40,8 +40,10 @@ export interface Inbox {
   receive(row: Notification): boolean;
   /** Takes what a poll found; gives the rows that are news. */
   apply(snapshot: Snapshot): Notification[];
-  /** Marks rows as read, before the server has been told. */
-  read(ids: readonly string[] | 'all'): void;
+  /** Marks rows as read, before the server has been told; with `all` those that are no newer than `until`. */
+  read(ids: readonly string[] | 'all', until?: number): void;
+  /** The time of the newest row. */
+  newest(): number;
 }
 
 /** Ids remembered to tell a row that came twice; past that the oldest is forgotten. */
@@ -124,8 +126,10 @@ export function createInbox(limit: number): Inbox {
       return news;
     },
 
-    read(ids) {
-      const isMeant = (id: string): boolean => ids === 'all' || ids.includes(id);
+    read(ids, until = Infinity) {
+      const later = new Set<string>();
+      const isMeant = (id: string): boolean => (ids === 'all' ? !later.has(id) : ids.includes(id));
+      for (const row of notifications) if (time(row) > until) later.add(row.id);
       notifications = notifications.map((row) => {
         if (row.status !== 'unread' || !isMeant(row.id)) return row;
         if (!uncounted.has(row.id)) counted = Math.max(0, counted - 1);
@@ -134,8 +138,13 @@ export function createInbox(limit: number): Inbox {
       uncounted.forEach((_, id) => {
         if (isMeant(id)) uncounted.delete(id);
       });
-      if (ids === 'all') counted = 0;
+      // Those that are not shown are older.
+      const isCounted = ({ id, status }: Notification): boolean =>
+        status === 'unread' && !uncounted.has(id);
+      if (ids === 'all') counted = notifications.filter(isCounted).length;
     },
+
+    newest: () => (notifications[0] ? time(notifications[0]) : -Infinity),
   };
 }
 

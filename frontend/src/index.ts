@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export type { ApiRequest, NotificationApi, Page } from './api.js';
+export type { ApiRequest, CallRequest, NotificationApi, Page } from './api.js';
 export {
   type ClientOptions,
   type ClientState,

@@ -13,9 +13,9 @@
  *           │ fresh token      │   ▼   │            │
  *           └───────────────── │  waiting ◀─────────┘
  *                              │   │
- *              online, visible,│   │ ten failures in a row, refused, 204
- *                     retry()  │   ▼
- *                              └─ polling
+ *              online, visible,│   │ ten failures in a row, 204
+ *            retry(), every few│   ▼
+ *                      minutes └─ polling
  */
 import type { Notification } from './notification.js';
 import type { StreamEvent } from './protocol.js';
@@ -39,9 +39,9 @@ export type Reason =
   | 'disabled'
   /** The gateway's feature flag is off (204). */
   | 'off'
-  /** Ten attempts in a row failed. */
+  /** Ten attempts in a row failed; another is made every few minutes. */
   | 'failures'
-  /** An answer that another attempt would not change, such as 403 or 404. */
+  /** The same, and the last answers say that the set-up is wrong, such as 403 or 404. */
   | 'refused'
   /** Not let in, even with a fresh token, or nobody is logged in. */
   | 'authentication';
@@ -49,6 +49,8 @@ export type Reason =
 /** What happened. */
 export type Input =
   | { readonly type: 'start' | 'stop' | 'retry' | 'online' | 'visible' }
+  /** The app's API answers again after it did not. */
+  | { readonly type: 'reachable' }
   /** Time has passed; due at {@link dueAt}. */
   | { readonly type: 'tick' }
   /** An event of the stream; `event` is null for one that is not understood. */
@@ -86,8 +88,10 @@ export interface State {
   readonly cursor: string;
   /** Whether the stream was, or will be, asked to go on from a cursor. */
   readonly isResumed: boolean;
-  /** Attempts in a row that brought no stream: ten are the end. */
+  /** Attempts in a row that brought no stream; counted up to ten. */
   readonly failures: number;
+  /** Answers in a row that mean a mistake in the set-up, as the last ones were. */
+  readonly refusals: number;
   /** How far the waits have grown. A stream that does not hold leaves them as long as they are. */
   readonly waits: number;
   /** The token has to be, or was, asked for anew: a 401 is then final. */
@@ -117,8 +121,12 @@ export interface Step {
   readonly effects: readonly Effect[];
 }
 
-/** How many failures in a row end streaming. */
+/** After so many failures in a row the app's API is polled, and a stream tried only now and then. */
 export const MAX_FAILURES = 10;
+/** Time between two such tries, or up to two fifths less. */
+const PROBE_MS = 5 * 60 * 1_000;
+/** One such answer may be a proxy's while a container restarts; so many in a row are told to the developer. */
+const MISTAKE = 3;
 /** The first wait; each is twice the last, up to the longest. */
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 30_000;
@@ -150,6 +158,7 @@ export function initial(cursor: string, heartbeatMs: number): State {
     cursor,
     isResumed: false,
     failures: 0,
+    refusals: 0,
     waits: 0,
     fresh: false,
     deadline: Infinity,
@@ -185,6 +194,8 @@ export function step(state: State, input: Input, now: number, random: number): S
       return status === 'open' ? connect(state, now) : wake(state, now);
     case 'visible':
       return wake(state, now);
+    case 'reachable':
+      return isResting(state) && now >= state.holdUntil ? connect(state, now) : to(state);
     case 'tick':
       return tick(state, now, random);
     case 'retryField':
@@ -229,6 +240,7 @@ function connected(state: State, lifetime: number, now: number): Step {
     ...state,
     status: 'open',
     failures: 0,
+    refusals: 0,
     fresh: false,
     deadline: now + state.silence,
     renewAt: lifetime >= SHORTEST_RENEWED_MS ? now + lifetime - early : Infinity,
@@ -265,7 +277,8 @@ function closing(state: State, reason: string, now: number, random: number): Ste
 }
 
 function ended(state: State, now: number, random: number): Step {
-  return state.isClosing ? pause(state, now, random, state.retry) : fail(state, now, random);
+  const other = { ...state, refusals: 0 };
+  return state.isClosing ? pause(other, now, random, state.retry) : fail(other, now, random);
 }
 
 function refused(
@@ -281,28 +294,32 @@ function refused(
       : connect({ ...state, fresh: true }, now);
   }
   // Time mends these, and a 200 that is no stream: a captive portal, say.
-  if (status >= 500 || status < 400 || status === 408 || status === 429) {
-    return fail(state, now, random, Math.min(retryAfter, LONGEST_HOLD_MS));
-  }
-  return rest(state, 'polling', 'refused', { type: 'report', status });
+  const isPassing = status >= 500 || status < 400 || status === 408 || status === 429;
+  const refusals = isPassing ? 0 : state.refusals + 1;
+  const failed = fail({ ...state, refusals }, now, random, Math.min(retryAfter, LONGEST_HOLD_MS));
+  if (refusals !== MISTAKE) return failed;
+  return to(failed.state, ...failed.effects, { type: 'report', status });
 }
 
 function tick(state: State, now: number, random: number): Step {
   if (now < dueAt(state)) return to(state);
-  if (state.status === 'waiting') return connect(state, now);
+  if (isResting(state)) return connect(state, now);
   if (now >= state.deadline) return ended(state, now, random);
   return connect({ ...state, fresh: true }, now);
 }
 
 /** The network is back, or somebody looks at the page. */
 function wake(state: State, now: number): Step {
-  const { status, reason, deadline, holdUntil } = state;
+  const { status, deadline, holdUntil } = state;
   // A suspended page's timers slept as well.
   if (status === 'open') return now > deadline ? connect(state, now) : to(state);
-  if (now < holdUntil) return to(state);
-  if (status === 'waiting') return connect(state, now);
-  const isWorthTrying = reason === 'failures' || reason === 'refused';
-  return isWorthTrying ? renew(state, now) : to(state);
+  if (now < holdUntil || !isResting(state)) return to(state);
+  return status === 'waiting' ? connect(state, now) : renew(state, now);
+}
+
+/** Whether the next attempt is to come by itself. */
+function isResting({ status, reason }: State): boolean {
+  return status === 'waiting' || reason === 'failures' || reason === 'refused';
 }
 
 /** Connects as if nothing had failed before. */
@@ -323,17 +340,23 @@ function connect(state: State, now: number): Step {
 
 /** Counts a failure; `hold` is how long the server asked to be left alone. */
 function fail(state: State, now: number, random: number, hold = 0): Step {
-  const failures = state.failures + 1;
+  const failures = Math.min(state.failures + 1, MAX_FAILURES);
   const waits = (isSteady(state, now) ? 0 : state.waits) + 1;
   if (failures < MAX_FAILURES) return pause({ ...state, failures, waits }, now, random, hold);
-  return rest({ ...state, failures }, 'polling', 'failures');
+  const reason = state.refusals < MISTAKE ? 'failures' : 'refused';
+  const wait = Math.max(hold, state.retry, PROBE_MS * (1 - (2 * random) / 5));
+  return until(now + wait, rest({ ...state, failures, holdUntil: now + hold }, 'polling', reason));
 }
 
 /** Waits as long as the server asked, and at least as long as the failures demand. */
 function pause(state: State, now: number, random: number, hold: number): Step {
-  const milliseconds = Math.max(hold, state.retry, backoff(state.waits, random));
-  const { state: waiting, effects } = rest({ ...state, holdUntil: now + hold }, 'waiting', null);
-  return to({ ...waiting, deadline: now + milliseconds }, ...effects);
+  const wait = Math.max(hold, state.retry, backoff(state.waits, random));
+  return until(now + wait, rest({ ...state, holdUntil: now + hold }, 'waiting', null));
+}
+
+/** The same, and the next attempt at a time. */
+function until(deadline: number, { state, effects }: Step): Step {
+  return to({ ...state, deadline }, ...effects);
 }
 
 function rest(

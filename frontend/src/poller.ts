@@ -1,10 +1,12 @@
 import type { NotificationApi } from './api.js';
+import { createClock } from './clock.js';
 import type { Inbox } from './inbox.js';
 import type { Notification } from './notification.js';
 import { mayBeCounted, pollDueAt } from './polling.js';
+import { within } from './within.js';
 
-/** A poll that takes longer has failed: a hanging request must not be the last. */
-const POLL_TIMEOUT_MS = 30_000;
+/** A call of the app's API that takes longer has failed: a hanging request must not be the last. */
+const CALL_TIMEOUT_MS = 30_000;
 
 interface Options {
   /** Looked up each time: a component's object is another in each render. */
@@ -14,6 +16,8 @@ interface Options {
   /** A poll has changed the inbox; `news` are rows that are new in it. */
   readonly changed: (news: Notification[]) => void;
   readonly failed: (error: unknown) => void;
+  /** A poll has succeeded after one that failed. */
+  readonly recovered: () => void;
 }
 
 /** Polls the app's API into the inbox, when {@link pollDueAt} says. */
@@ -33,20 +37,26 @@ export interface Poller {
   /** Rows were marked: what a poll under way will say is out of date. */
   invalidate(): void;
   /**
-   * No poll until `work` is through: one in the middle of it could bring back
-   * what has just been marked.
+   * Has the API mark rows as read. What a poll says while it does so must not bring
+   * back what has just been marked here.
    */
-  holdFor(work: Promise<unknown> | undefined): Promise<void>;
+  mark(
+    ids: readonly string[] | 'all',
+    work: (signal: AbortSignal) => Promise<unknown> | undefined,
+  ): Promise<void>;
 }
 
 /** A poller that has not begun. */
-export function createPoller({ api, inbox, limit, changed, failed }: Options): Poller {
+export function createPoller(options: Options): Poller {
+  const { api, inbox, limit, changed, failed, recovered } = options;
+  const clock = createClock();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isStarted = false;
   let isAwake = true;
   let isStreaming = false;
   let running: AbortController | null = null;
-  let holds = 0;
+  /** What the API is being told: a poll that it answers meanwhile need not know of it. */
+  const marking = new Set<() => void>();
   let failures = 0;
   /** Counts what is done to rows here; a poll across such a change is void. */
   let version = 0;
@@ -66,8 +76,8 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
   const schedule = (): void => {
     clearTimeout(timer);
     const app = api();
-    if (!app || !isStarted || !isAwake || running || holds > 0) return;
-    const now = Date.now();
+    if (!app || !isStarted || !isAwake || running) return;
+    const now = clock();
     const due = pollDueAt(
       { startedAt, polledAt, isWanted, isStreaming, failedAt, doubtedAt, recountedAt },
       random,
@@ -78,16 +88,6 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
 
   const poll = async (app: NotificationApi, now: number): Promise<void> => {
     const run = new AbortController();
-    const timeout = setTimeout(() => {
-      run.abort(new Error('poll timed out'));
-    }, POLL_TIMEOUT_MS);
-    // An app's function that does not heed its signal must not hold us up.
-    const late = new Promise<never>((_, reject) => {
-      run.signal.onabort = () => {
-        clearTimeout(timeout);
-        reject(run.signal.reason as Error);
-      };
-    });
     running = run;
     polledAt = now;
     random = Math.random();
@@ -96,18 +96,18 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
     doubtedAt = Infinity;
     const before = version;
     try {
-      const apply = await Promise.race([ask(app, run.signal), late]);
+      const apply = await within(CALL_TIMEOUT_MS, (signal) => ask(app, signal), run.signal);
       if (run !== running) return;
+      const hadFailed = failures > 0;
       failures = 0;
       if (before === version) apply();
       else isWanted = true;
+      if (hadFailed) recovered();
     } catch (error) {
       if (run !== running) return;
       failures += 1;
-      if (failures === 1) failedAt = Date.now();
+      if (failures === 1) failedAt = clock();
       failed(error);
-    } finally {
-      clearTimeout(timeout);
     }
     running = null;
     schedule();
@@ -120,12 +120,12 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
   const ask = async (app: NotificationApi, signal: AbortSignal): Promise<() => void> => {
     const request = { limit, signal };
     const listMark = inbox.mark();
-    const listedAt = Date.now();
+    const listedAt = clock();
     const list = await app.list(request);
     const isPage = 'notifications' in list;
     const notifications = isPage ? list.notifications : list;
     const countMark = isPage ? listMark : inbox.mark();
-    countedAt = isPage ? listedAt : Date.now();
+    countedAt = isPage ? listedAt : clock();
     const unreadCount = isPage
       ? list.unreadCount
       : // eslint-disable-next-line @typescript-eslint/no-non-null-assertion -- an array without it is the app's mistake, which it is told as one
@@ -133,14 +133,18 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
     return () => {
       const oldest = notifications.length < limit ? undefined : notifications.at(-1);
       listedSince = !isPage ? Infinity : oldest ? Date.parse(oldest.created_at) : -Infinity;
-      changed(inbox.apply({ notifications, unreadCount, listMark, countMark }));
+      const news = inbox.apply({ notifications, unreadCount, listMark, countMark });
+      marking.forEach((read) => {
+        read();
+      });
+      changed(news);
     };
   };
 
   const poller: Poller = {
     start() {
       isStarted = true;
-      startedAt = Date.now();
+      startedAt = clock();
       polledAt = -Infinity;
       schedule();
     },
@@ -155,17 +159,17 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
       schedule();
     },
     setStreaming(is) {
-      if (is && !isStreaming) openedAt = Date.now();
+      if (is && !isStreaming) openedAt = clock();
       isStreaming = is;
       if (polledAt === -Infinity) isWanted = true;
       schedule();
     },
     streamFailed() {
-      failedAt = Date.now();
+      failedAt = clock();
       schedule();
     },
     arrived({ created_at }) {
-      const now = Date.now();
+      const now = clock();
       // List and count are of one instant: what one does not show, the other
       // has not counted.
       if (Date.parse(created_at) > listedSince) return;
@@ -179,13 +183,18 @@ export function createPoller({ api, inbox, limit, changed, failed }: Options): P
     invalidate() {
       version += 1;
     },
-    async holdFor(work) {
-      holds += 1;
+    async mark(ids, work) {
+      const newest = inbox.newest();
+      const read = (): void => {
+        inbox.read(ids, newest);
+      };
+      marking.add(read);
       version += 1;
       try {
-        await work;
+        await within(CALL_TIMEOUT_MS, async (signal) => work(signal));
       } finally {
-        holds -= 1;
+        marking.delete(read);
+        version += 1;
         poller.refetch();
       }
     },

@@ -288,7 +288,7 @@ describe('polling', () => {
       beat();
     }
     expect(polls).toEqual([0, 60_000, 120_000]);
-    last().sink.refused({ status: 404, retryAfter: 0 });
+    last().sink.refused({ status: 204, retryAfter: 0 });
     await pass(60_000);
     // 30 s after the last, which is now; then every 30 s.
     expect(polls.slice(3)).toEqual([150_000, 180_000, 210_000]);
@@ -567,7 +567,7 @@ describe('marking as read', () => {
     expect(client.getState().unreadCount).toBe(2);
   });
 
-  test('a poll that was under way when it began is void, and none begins before it is through', async () => {
+  test('a poll that was under way when it began is void, and one meanwhile brings nothing back', async () => {
     const answers: ((unreadCount: number) => void)[] = [];
     let marked: () => void = () => undefined;
     const { client, start, connect } = harness({
@@ -590,14 +590,99 @@ describe('marking as read', () => {
     answers[1]?.(5);
     await pass(0);
     expect(client.getState().unreadCount).toBe(0);
-    expect(answers).toHaveLength(2);
+    answers[2]?.(5);
+    await pass(0);
+    expect(client.getState().unreadCount).toBe(0);
     marked();
     await marking;
-    expect(answers).toHaveLength(3);
-    answers[2]?.(0);
+    expect(answers).toHaveLength(4);
+    answers[3]?.(0);
     await pass(0);
     expect(client.getState().unreadCount).toBe(0);
   });
+});
+
+describe('an app that hangs', () => {
+  test('a mark ends after 30 s with its signal aborted, and no poll waits for it', async () => {
+    const onError = vi.fn();
+    const signals: AbortSignal[] = [];
+    const rows = [row(2), row(1)];
+    const list = vi.fn(() => Promise.resolve({ notifications: [...rows], unreadCount: rows.length }));
+    const { client, start, connect } = harness({
+      onError,
+      api: {
+        list,
+        markAllAsRead: ({ signal }) => {
+          signals.push(signal);
+          return new Promise(() => undefined);
+        },
+      },
+    });
+    await start();
+    await connect();
+    const marking = client.markAllAsRead();
+    const outcome = expect(marking).rejects.toMatchObject({ name: 'TimeoutError' });
+    rows.unshift(row(3));
+    client.refresh();
+    await pass(0);
+    expect(list).toHaveBeenCalledTimes(2);
+    // What is newer than the mark is unread.
+    expect(client.getState().unreadCount).toBe(1);
+    await pass(30_000);
+    await outcome;
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true]);
+    expect(onError).toHaveBeenCalledTimes(1);
+    expect(client.getState().unreadCount).toBe(3);
+  });
+
+  test('a token is asked for once, however many attempts wait for it, and 30 s at the most', async () => {
+    const token = vi.fn(() => new Promise<string>(() => undefined));
+    const { client, start, streams } = harness({ token });
+    await start();
+    await pass(15_000);
+    client.retry();
+    await pass(10_000);
+    expect(token).toHaveBeenCalledTimes(1);
+    await pass(20_000);
+    expect(token).toHaveBeenCalledTimes(2);
+    expect(streams).toEqual([]);
+    expect(client.getState().status).not.toBe('stopped');
+  });
+
+  test('a clock that is set back an hour stops neither polls nor attempts', async () => {
+    const { client, start, connect, polls, streams, beat } = harness();
+    await start();
+    await connect();
+    vi.setSystemTime(Date.now() - 3_600_000);
+    beat();
+    await pass(180_000);
+    expect(polls.length).toBeGreaterThan(2);
+    expect(streams.length).toBeGreaterThan(1);
+    expect(client.getState().status).not.toBe('open');
+  });
+});
+
+test('an API that answers again after it did not has the stream tried at once', async () => {
+  let isDown = true;
+  const { client, start, last, streams } = harness({
+    api: {
+      list: () =>
+        isDown
+          ? Promise.reject(new Error('down'))
+          : Promise.resolve({ notifications: [], unreadCount: 0 }),
+    },
+    onError: () => undefined,
+  });
+  await start();
+  for (let failure = 0; failure < 10; failure += 1) {
+    last().sink.ended();
+    await pass(15_000);
+  }
+  expect(client.getState()).toMatchObject({ status: 'polling', reason: 'failures' });
+  const before = streams.length;
+  isDown = false;
+  await pass(30_000);
+  expect(streams).toHaveLength(before + 1);
 });
 
 describe('beside other tabs', () => {

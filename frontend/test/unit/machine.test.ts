@@ -207,8 +207,26 @@ describe('backoff', () => {
     }
     expect(waits).toEqual([1, 2, 4, 8, 16, 30, 30, 30, 30].map((seconds) => seconds * 1_000));
     expect(run.state).toMatchObject({ status: 'polling', reason: 'failures', failures: 10 });
-    expect(run.due).toBe(Infinity);
     expect(run.did).toEqual(['close']);
+  });
+
+  test('that is given up is tried again every three to five minutes, a day long', () => {
+    for (const [random, wait] of [
+      [1, 180_000],
+      [0, 300_000],
+    ] as const) {
+      const run = started('', random);
+      for (run.take(ended); run.state.status === 'waiting'; run.take(ended)) run.pass(30_000);
+      let tries = 0;
+      for (const end = run.now + 86_400_000; run.now < end; tries += 1) {
+        expect(run.due).toBe(wait);
+        expect(run.pass(wait).did).toEqual(['connect']);
+        run.take(ended);
+        expect(run.state).toMatchObject({ status: 'polling', reason: 'failures', failures: 10 });
+      }
+      expect(tries).toBe(86_400_000 / wait);
+      expect(run.pass(wait).take(connected()).state).toMatchObject({ status: 'open', failures: 0 });
+    }
   });
 
   test('jitter takes away at most half', () => {
@@ -259,11 +277,33 @@ describe('an answer that is no stream', () => {
     expect(run.take({ type: 'retry' }).did).toEqual(['connect']);
   });
 
-  test.each([400, 403, 404, 405, 410])('%d is said to the developer, and polled instead', (s) => {
-    const run = started().take(refused(s));
-    expect(run.state).toMatchObject({ status: 'polling', reason: 'refused' });
-    expect(run.last.effects).toContainEqual({ type: 'report', status: s });
-    expect(run.take({ type: 'visible' }).did).toEqual(['connect']);
+  test.each([400, 403, 404, 405, 410])('a single %d is a failure like others', (status) => {
+    const run = started().take(refused(status));
+    expect(run.state).toMatchObject({ status: 'waiting', failures: 1 });
+    expect(run.did).toEqual(['close']);
+    expect(run.pass(1_000).take(connected()).state.status).toBe('open');
+  });
+
+  test('that persists is said to the developer once, and tried now and then all the same', () => {
+    const run = started();
+    const reports: number[] = [];
+    for (let attempt = 1; attempt <= 14; attempt += 1) {
+      run.take(refused(404));
+      if (run.did.includes('report')) reports.push(attempt);
+      if (attempt < 10) expect(run.state.status).toBe('waiting');
+      else expect(run.state).toMatchObject({ status: 'polling', reason: 'refused' });
+      run.pass(run.due);
+    }
+    expect(reports).toEqual([3]);
+    expect(run.take(connected()).state).toMatchObject({ status: 'open', refusals: 0 });
+  });
+
+  test('a mistake that was none: other failures in between begin its count anew', () => {
+    const run = started();
+    for (const input of [refused(404), refused(404), refused(502), refused(404), ended]) {
+      run.take(input).pass(30_000);
+    }
+    expect(run.take(refused(404)).did).toEqual(['close']);
   });
 });
 
@@ -454,6 +494,18 @@ describe('waking', () => {
     },
   );
 
+  test('an API that answers again has the stream tried at once, once', () => {
+    const run = started();
+    for (let failure = 0; failure < MAX_FAILURES; failure += 1) run.take(ended).pass(30_000);
+    expect(run.take({ type: 'reachable' }).did).toEqual(['connect']);
+    expect(run.take({ type: 'reachable' }).did).toEqual([]);
+    expect(run.take(ended).state).toMatchObject({ status: 'polling', failures: 10 });
+    expect(open().take(ended, { type: 'reachable' }).did).toEqual(['connect']);
+    expect(open().take({ type: 'reachable' }).did).toEqual([]);
+    expect(started().take(refused(503, 9_000), { type: 'reachable' }).did).toEqual([]);
+    expect(started().take(refused(204), { type: 'reachable' }).did).toEqual([]);
+  });
+
   test('online replaces an open stream, whose peer may be gone', () => {
     expect(open().take({ type: 'online' }).did).toEqual(['connect']);
   });
@@ -495,6 +547,7 @@ describe('whatever happens', () => {
       { type: 'retry' },
       { type: 'online' },
       { type: 'visible' },
+      { type: 'reachable' },
       { type: 'tick' },
       ended,
       { type: 'noToken' },
@@ -537,9 +590,9 @@ describe('whatever happens', () => {
               if (type === 'connect') isOpenOrAsked = true;
               if (type === 'close') isOpenOrAsked = false;
             }
-            const rests = state.status === 'stopped' || state.status === 'polling';
+            const rests = state.status === 'stopped' || state.reason === 'off';
             expect(dueAt(state) === Infinity).toBe(rests);
-            if (rests) expect(isOpenOrAsked).toBe(false);
+            if (rests || state.status === 'polling') expect(isOpenOrAsked).toBe(false);
             if (state.status === 'connecting' || state.status === 'open')
               expect(isOpenOrAsked).toBe(true);
             if (state.status === 'polling') expect(state.reason).not.toBeNull();
