@@ -4,6 +4,7 @@ import { fetchTransport } from './fetch-transport.js';
 import { createInbox } from './inbox.js';
 import type { Input, Reason, Status } from './machine.js';
 import type { Notification } from './notification.js';
+import { listenToPage } from './page.js';
 import { createPoller } from './poller.js';
 import type { ShareStream, Sharing } from './sharing.js';
 import type { Transport } from './transport.js';
@@ -25,11 +26,21 @@ export interface ClientOptions {
   readonly transport?: Transport | undefined;
   /** The app's REST API: the list and the count, and what is polled without a stream. */
   readonly api?: NotificationApi | undefined;
-  /** `false` leaves polling only. */
+  /**
+   * Who is logged in, as their token names them (`sub`): a stream of anybody else is dropped.
+   * Without it, that of the first stream.
+   */
+  readonly user?: string | undefined;
+  /** `false`: nobody is logged in yet. Nothing is streamed, polled or called. */
   readonly enabled?: boolean | undefined;
+  /** `false` leaves polling only, as behind a feature flag. */
+  readonly stream?: boolean | undefined;
   /** `oneStreamPerBrowser(user)` lets the tabs share a stream; without it each has its own. */
   readonly share?: ShareStream | undefined;
-  /** The gateway's `--heartbeat` in milliseconds, 30 000 by default: after 2.5 of them in silence a stream is dead. */
+  /**
+   * The gateway's `--heartbeat` in milliseconds, for one that does not say it itself: after
+   * 2.5 of them in silence a stream is dead. 30 000 by default.
+   */
   readonly heartbeatInterval?: number | undefined;
   /** How many of the newest notifications are kept, 20 by default. */
   readonly limit?: number | undefined;
@@ -43,6 +54,12 @@ export interface ClientOptions {
    * Nothing happens any more until `retry()` or `start()`.
    */
   readonly onAuthenticationError?: (() => void) | undefined;
+  /**
+   * The stream is not that of `user`, or of the user of before: somebody else has logged in,
+   * in another tab perhaps. All that was known is forgotten, in every tab that shares the stream, and
+   * nothing happens any more until `reset()` or `retry()`.
+   */
+  readonly onUserChanged?: (() => void) | undefined;
   /** A poll or a mark that failed, or an answer to the stream that means a mistake in the set-up (400, 403, 404). */
   readonly onError?: ((error: unknown) => void) | undefined;
 }
@@ -62,6 +79,11 @@ export interface ClientState {
   readonly unreadCount: number;
   /** Whether the list has been fetched once. */
   readonly isLoaded: boolean;
+  /**
+   * Another number for another user: what was kept of notifications under a former one is
+   * to be forgotten. Different in each client, too.
+   */
+  readonly session: number;
 }
 
 /** The client, whatever draws it. Its functions may be passed around on their own. */
@@ -74,6 +96,8 @@ export interface NotificationClient {
   readonly retry: () => void;
   /** Fetches the list and the count now. */
   readonly refresh: () => void;
+  /** Forgets everything, and begins anew if it had begun: for another user. */
+  readonly reset: () => void;
   /** Marks as read: here at once, then by the app's API; rejects when that fails. */
   readonly markAsRead: (ids: string | readonly string[]) => Promise<void>;
   /** Likewise all of them. */
@@ -97,16 +121,24 @@ export const INITIAL_STATE: ClientState = {
   notifications: [],
   unreadCount: 0,
   isLoaded: false,
+  session: 0,
 };
+
+let sessions = 0;
 
 /** What a tab without the stream passes on to the one that has it. */
 type Wake = 'retry' | 'visible' | 'reachable';
 
 /** What tabs tell each other. Another shape of these needs another number in `keyOf`. */
 type Message =
-  | { readonly type: 'hello' | 'refetch' | Wake }
-  | { readonly type: 'link'; readonly link: Link; readonly cursor: string }
-  | { readonly type: 'row'; readonly row: Notification; readonly cursor: string }
+  | { readonly type: 'hello' | 'refetch' | 'user_changed' | Wake }
+  | { readonly type: 'link'; readonly link: Link; readonly cursor: string; readonly owner: string }
+  | {
+      readonly type: 'row';
+      readonly row: Notification;
+      readonly cursor: string;
+      readonly owner: string;
+    }
   | { readonly type: 'read'; readonly ids: readonly string[] | 'all' };
 
 /** Makes a client; it does nothing before `start()`, so any place will do, a server too. */
@@ -114,10 +146,13 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   const { url, limit = 20, heartbeatInterval = 30_000 } = options;
   const inbox = createInbox(limit);
   const listeners = new Set<Listener>();
-  let state = INITIAL_STATE;
+  let session = ++sessions;
+  let state: ClientState = { ...INITIAL_STATE, session };
   let link = UNKNOWN;
   /** Where the shared stream is, for the day this tab leads. */
   let cursor = '';
+  /** Whose it is, as the gateway says; empty before it has. */
+  let owner = options.user ?? '';
   let sharing: Sharing | null = null;
   /** Tells the stream, where this tab has it. */
   let stream: ((input: Input) => void) | null = null;
@@ -147,7 +182,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   };
   const publish = (): void => {
     const { notifications, unreadCount, isLoaded } = inbox;
-    state = { ...link, notifications, unreadCount, isLoaded };
+    state = { ...link, notifications, unreadCount, isLoaded, session };
     tell();
   };
   const announce = (row: Notification): void => {
@@ -162,7 +197,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     sharing?.post(message);
   };
   const postLink = (): void => {
-    post({ type: 'link', link, cursor });
+    post({ type: 'link', link, cursor, owner });
   };
 
   const setLink = (next: Link): void => {
@@ -179,6 +214,20 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     }
     publish();
     if (next.reason === 'authentication') guard(options.onAuthenticationError);
+    if (next.reason === 'user_changed') guard(options.onUserChanged);
+  };
+
+  const forget = (): void => {
+    inbox.clear();
+    cursor = '';
+    owner = options.user ?? '';
+    session = ++sessions;
+  };
+  /** What is known is somebody else's than whoever is logged in now. */
+  const userChanged = (): void => {
+    leave();
+    forget();
+    setLink({ status: 'stopped', reason: 'user_changed', failures: 0 });
   };
 
   const receive = (row: Notification): void => {
@@ -194,11 +243,18 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       token: () => options.token,
       transport: options.transport ?? fetchTransport(),
       cursor,
+      user: owner,
       heartbeat: heartbeatInterval,
-      changed({ status, reason, failures, cursor: at }) {
+      changed({ status, reason, failures, cursor: at, user }) {
         // The end of a stream that was given up is no news.
         if (stream !== own) return;
+        if (reason === 'user_changed') {
+          post({ type: 'user_changed' });
+          userChanged();
+          return;
+        }
         cursor = at;
+        owner = user;
         const before = link;
         setLink({ status, reason, failures });
         if (link === before) return;
@@ -210,7 +266,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       perform(effect, at) {
         switch (effect.type) {
           case 'deliver':
-            post({ type: 'row', row: effect.notification, cursor: at });
+            post({ type: 'row', row: effect.notification, cursor: at, owner });
             receive(effect.notification);
             break;
           case 'refetch':
@@ -235,7 +291,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   };
 
   const join = (): void => {
-    if (options.enabled === false) {
+    if (options.stream === false) {
       setLink({ status: 'polling', reason: 'disabled', failures: 0 });
       return;
     }
@@ -268,18 +324,25 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         inbox.read(message.ids);
         publish();
         break;
+      case 'user_changed':
+        userChanged();
+        break;
       case 'row':
+        if (!isOwn(message.owner)) return;
         receive(message.row);
-        follow(message.cursor);
+        follow(message);
         break;
       case 'link':
-        if (follow(message.cursor)) setLink(message.link);
+        if (isOwn(message.owner) && follow(message)) setLink(message.link);
     }
   };
+  /** Tabs of one name may have been opened by people of another. */
+  const isOwn = (of: string): boolean => of === '' || owner === '' || of === owner;
   /** False where this tab has a stream as well, as two do while the lead is taken over. */
-  const follow = (at: string): boolean => {
+  const follow = (of: { readonly cursor: string; readonly owner: string }): boolean => {
     if (stream) return false;
-    cursor = at;
+    ({ cursor } = of);
+    owner = of.owner || owner;
     sharing?.heard();
     return true;
   };
@@ -307,44 +370,41 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     }
   };
 
-  const listen = (): (() => void) => {
-    const listening = new AbortController();
-    const on = (target: EventTarget, name: string, listener: (event: Event) => void): void => {
-      target.addEventListener(name, listener, { signal: listening.signal });
-    };
-    const look = (): void => {
-      poller.setAwake(!document.hidden);
-    };
-    look();
-    on(document, 'visibilitychange', () => {
-      look();
-      if (!document.hidden) wake('visible');
+  const listen = (): (() => void) =>
+    listenToPage({
+      looked(isVisible) {
+        poller.setAwake(isVisible);
+        if (isVisible) wake('visible');
+      },
+      online() {
+        stream?.({ type: 'online' });
+        if (link.status !== 'open') poller.refetch();
+      },
+      // A page that may come back by the back button is kept as it is, but not
+      // with a lock or a stream in its hand; and another tab is to lead at once.
+      left: leave,
+      restored() {
+        poller.refetch();
+        if (link.reason !== 'user_changed') join();
+      },
     });
-    on(window, 'online', () => {
-      stream?.({ type: 'online' });
-      if (link.status !== 'open') poller.refetch();
-    });
-    // A page that may come back by the back button is kept as it is, but not
-    // with a lock or a stream in its hand; and another tab is to lead at once.
-    on(window, 'pagehide', leave);
-    on(window, 'pageshow', (event) => {
-      if (!(event as PageTransitionEvent).persisted) return;
-      poller.refetch();
-      join();
-    });
-    return () => {
-      listening.abort();
-    };
+
+  const begin = (): void => {
+    link = UNKNOWN;
+    poller.start();
+    join();
+    publish();
   };
 
   return {
     start() {
       if (unlisten) return;
+      if (options.enabled === false) {
+        setLink({ status: 'stopped', reason: 'disabled', failures: 0 });
+        return;
+      }
       unlisten = listen();
-      link = UNKNOWN;
-      poller.start();
-      join();
-      publish();
+      begin();
     },
     stop() {
       unlisten?.();
@@ -357,6 +417,13 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     },
     refresh() {
       poller.refetch();
+    },
+    reset() {
+      leave();
+      poller.stop();
+      forget();
+      if (unlisten) begin();
+      else publish();
     },
     async markAsRead(ids) {
       const list = typeof ids === 'string' ? [ids] : ids;

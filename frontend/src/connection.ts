@@ -26,7 +26,9 @@ interface Options {
   token(): TokenProvider | undefined;
   /** Where to go on. */
   readonly cursor: string;
-  /** Time between two heartbeats, in milliseconds. */
+  /** Whose the streams are, if that is known. */
+  readonly user: string;
+  /** Time between two heartbeats, in milliseconds, until the gateway says it. */
   readonly heartbeat: number;
   changed(state: State): void;
   /** What is to be done beyond the stream itself. */
@@ -51,7 +53,7 @@ const TOKEN_TIMEOUT_MS = 30_000;
 export function createConnection(options: Options): (input: Input) => void {
   const { url, transport } = options;
   const clock = createClock();
-  let state = initial(options.cursor, options.heartbeat);
+  let state = initial(options.cursor, options.user, options.heartbeat);
   const inputs: Input[] = [];
   let isStepping = false;
   let timer: ReturnType<typeof setTimeout> | undefined;

@@ -44,6 +44,8 @@ export interface Inbox {
   read(ids: readonly string[] | 'all', until?: number): void;
   /** The time of the newest row. */
   newest(): number;
+  /** Forgets everything. */
+  clear(): void;
 }
 
 /** Ids remembered to tell a row that came twice; past that the oldest is forgotten. */
@@ -145,6 +147,14 @@ export function createInbox(limit: number): Inbox {
     },
 
     newest: () => (notifications[0] ? time(notifications[0]) : -Infinity),
+
+    clear() {
+      notifications = [];
+      counted = 0;
+      isLoaded = false;
+      seen.clear();
+      uncounted.clear();
+    },
   };
 }
 

@@ -35,7 +35,7 @@ export type Status =
 
 /** Why a `polling` or `stopped` client is not streaming. */
 export type Reason =
-  /** `enabled: false`. */
+  /** `stream: false`; where `status` is `stopped`, `enabled: false`: nobody is logged in yet. */
   | 'disabled'
   /** The gateway's feature flag is off (204). */
   | 'off'
@@ -44,7 +44,9 @@ export type Reason =
   /** The same, and the last answers say that the set-up is wrong, such as 403 or 404. */
   | 'refused'
   /** Not let in, even with a fresh token, or nobody is logged in. */
-  | 'authentication';
+  | 'authentication'
+  /** The stream was not the user's: somebody else has logged in. */
+  | 'user_changed';
 
 /** What happened. */
 export type Input =
@@ -86,6 +88,8 @@ export interface State {
   readonly reason: Reason | null;
   /** The `id:` of the last event: where the next stream goes on. */
   readonly cursor: string;
+  /** Whose the streams are, as the gateway has said; empty before it has. */
+  readonly user: string;
   /** Whether the stream was, or will be, asked to go on from a cursor. */
   readonly isResumed: boolean;
   /** Attempts in a row that brought no stream; counted up to ten. */
@@ -150,12 +154,13 @@ const SHORTEST_RENEWED_MS = 10_000;
 /** Heartbeats that may fail to come, and half of one for the network. */
 const SILENT_HEARTBEATS = 2.5;
 
-/** A machine that has not been started. */
-export function initial(cursor: string, heartbeatMs: number): State {
+/** A machine that has not been started: where it is to go on, and for whom, if that is known. */
+export function initial(cursor: string, user: string, heartbeatMs: number): State {
   return {
     status: 'stopped',
     reason: null,
     cursor,
+    user,
     isResumed: false,
     failures: 0,
     refusals: 0,
@@ -223,7 +228,7 @@ function heard(
   const state = { ...before, deadline, cursor: id || before.cursor };
   switch (event?.name) {
     case 'connected':
-      return connected(state, event.lifetime, now);
+      return connected(state, event, now);
     case 'notification':
       return to(state, { type: 'deliver', notification: event.notification });
     case 'resync':
@@ -234,7 +239,17 @@ function heard(
   return to(state);
 }
 
-function connected(state: State, lifetime: number, now: number): Step {
+function connected(
+  before: State,
+  { lifetime, user, heartbeat }: Extract<StreamEvent, { name: 'connected' }>,
+  now: number,
+): Step {
+  if (user !== '' && before.user !== '' && canonical(user) !== canonical(before.user)) {
+    // Its cursor means somebody else's rows.
+    return rest({ ...before, cursor: '', user: '' }, 'stopped', 'user_changed');
+  }
+  const silence = heartbeat > 0 ? heartbeat * SILENT_HEARTBEATS : before.silence;
+  const state = { ...before, user: user || before.user, silence };
   const early = Math.min(RENEW_MARGIN_MS, lifetime / 10);
   const open: State = {
     ...state,
@@ -382,6 +397,11 @@ function idle(state: State): State {
 
 function to(state: State, ...effects: readonly Effect[]): Step {
   return { state, effects };
+}
+
+/** A UUID in one of its spellings is the same user in another. */
+function canonical(user: string): string {
+  return /^[0-9a-f-]{36}$/i.test(user) ? user.toLowerCase() : user;
 }
 
 function isSteady({ openedAt }: State, now: number): boolean {

@@ -146,6 +146,9 @@ export function createPoller(options: Options): Poller {
       isStarted = true;
       startedAt = clock();
       polledAt = -Infinity;
+      doubtedAt = Infinity;
+      failures = 0;
+      marking.clear();
       schedule();
     },
     stop() {

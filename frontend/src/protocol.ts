@@ -7,6 +7,10 @@ export type StreamEvent =
       readonly name: 'connected';
       /** How long the token is good for from now on, in milliseconds; NaN where it is not said. */
       readonly lifetime: number;
+      /** Whose stream it is; empty where it is not said. */
+      readonly user: string;
+      /** Milliseconds between two heartbeats; NaN where it is not said. */
+      readonly heartbeat: number;
     }
   | { readonly name: 'notification'; readonly notification: Notification }
   | { readonly name: 'heartbeat' | 'resync' }
@@ -32,6 +36,8 @@ export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
         name,
         lifetime:
           Date.parse(value['expires_at'] as string) - Date.parse(value['timestamp'] as string),
+        user: typeof value['user_id'] === 'string' ? value['user_id'] : '',
+        heartbeat: Number(value['heartbeat_seconds']) * 1_000,
       };
     case 'closing':
       return { name, reason: String(value['reason']) };

@@ -28,17 +28,36 @@ export type ShareStream = (url: string, handlers: SharingHandlers) => Sharing | 
 const SILENCE_MS = 150_000;
 /** The others do not all reach for the lock at once. */
 const SILENCE_SPREAD_MS = 30_000;
+/** How long a tab that has come into view waits for a leader to answer it. */
+const PATIENCE_MS = 2_000;
+/** Of several tabs in view that are offered the lead, one is the first. */
+const OFFER_SPREAD_MS = 100;
+
+/** What tabs say about the lead; everything else is the client's. */
+type Signal =
+  /** A tab has come into view: who leads? */
+  | 'ask'
+  /** A leader in view. */
+  | 'here'
+  /** A leader that nobody looks at: one that is in view may take the lead. */
+  | 'offer';
+
+interface Envelope {
+  readonly signal?: Signal;
+  readonly message?: unknown;
+}
 
 /**
  * One stream for all tabs of a browser.
  *
  * The tabs of one user and one URL queue for a Web Lock. Who has it leads: it
  * alone streams, and tells the others over a BroadcastChannel. The browser hands
- * the lock on in the moment the leader's page is gone, however it went. Where a
- * browser has neither (plain HTTP), each tab streams alone.
+ * the lock on in the moment the leader's page is gone, however it went. A tab
+ * that is looked at takes the lead from one that is not, since browsers slow
+ * hidden pages down or put them to sleep. Where a browser has neither (plain
+ * HTTP), each tab streams alone.
  *
- * @param user Who is logged in: any string that differs between users. What one
- * may see must not end up in another's tab.
+ * @param user Who is logged in: what one may see must not end up in another's tab.
  */
 export function oneStreamPerBrowser(user: string): ShareStream {
   return (url, handlers) => {
@@ -49,7 +68,7 @@ export function oneStreamPerBrowser(user: string): ShareStream {
 
 /** Tabs whose code speaks of other things, by another number, do not share. */
 function keyOf(url: string, user: string): string {
-  return `notify-gateway ${JSON.stringify([1, new URL(url, location.href).href, user])}`;
+  return `notify-gateway ${JSON.stringify([2, new URL(url, location.href).href, user])}`;
 }
 
 function share(name: string, handlers: SharingHandlers): Sharing {
@@ -58,6 +77,8 @@ function share(name: string, handlers: SharingHandlers): Sharing {
   let queued = new AbortController();
   let release: (() => void) | null = null;
   let silence: ReturnType<typeof setTimeout> | undefined;
+  /** Until this tab reaches for the lead of one that is hidden or does not answer. */
+  let reach: ReturnType<typeof setTimeout> | undefined;
 
   const request = (options: LockOptions): void => {
     let isHeld = false;
@@ -65,10 +86,12 @@ function share(name: string, handlers: SharingHandlers): Sharing {
       if (left.signal.aborted) return undefined;
       isHeld = true;
       clearTimeout(silence);
+      clearTimeout(reach);
       const held = new Promise<void>((resolve) => {
         release = resolve;
       });
       handlers.lead();
+      answer();
       return held;
     };
     navigator.locks.request(name, options, hold).catch(() => {
@@ -89,6 +112,29 @@ function share(name: string, handlers: SharingHandlers): Sharing {
     request({ signal: queued.signal });
     heard();
   };
+  const say = (signal: Signal): void => {
+    channel.postMessage({ signal } satisfies Envelope);
+  };
+  /** A leader says whether it is in view. */
+  const answer = (): void => {
+    if (release !== null) say(document.hidden ? 'offer' : 'here');
+  };
+  /** Takes the lead, unless a leader in view answers before. */
+  const reachIn = (milliseconds: number): void => {
+    clearTimeout(reach);
+    if (release === null && !document.hidden) reach = setTimeout(steal, milliseconds);
+  };
+  /** This tab has come into view, or gone out of it. */
+  const look = (): void => {
+    if (release !== null) {
+      answer();
+    } else if (document.hidden) {
+      clearTimeout(reach);
+    } else {
+      say('ask');
+      reachIn(PATIENCE_MS);
+    }
+  };
   const steal = (): void => {
     // A page nobody looks at has nobody to lead for, and may be as suspended
     // as its leader.
@@ -105,17 +151,23 @@ function share(name: string, handlers: SharingHandlers): Sharing {
     silence = setTimeout(steal, SILENCE_MS + Math.random() * SILENCE_SPREAD_MS);
   };
 
-  channel.onmessage = ({ data }: MessageEvent<unknown>) => {
-    handlers.message(data);
+  channel.onmessage = ({ data }: MessageEvent<Envelope>) => {
+    if (data.signal === 'ask') answer();
+    else if (data.signal === 'here') clearTimeout(reach);
+    else if (data.signal === 'offer') reachIn(Math.random() * OFFER_SPREAD_MS);
+    else handlers.message(data.message);
   };
+  document.addEventListener('visibilitychange', look, { signal: left.signal });
   queue();
+  look();
   return {
     post(message) {
-      channel.postMessage(message);
+      channel.postMessage({ message } satisfies Envelope);
     },
     heard,
     leave() {
       clearTimeout(silence);
+      clearTimeout(reach);
       left.abort();
       queued.abort();
       release?.();

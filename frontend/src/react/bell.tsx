@@ -8,7 +8,8 @@ import {
   useState,
 } from 'react';
 import type { Notification } from '../notification.js';
-import { useNotificationSSE, useNotifications } from './hooks.js';
+import { useClientState, useNotificationSSE, useNotifications } from './hooks.js';
+import { useNotificationClient } from './provider.js';
 
 /** The words of the bell. */
 export interface BellLabels {
@@ -66,19 +67,28 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
   const { className = '', icon, onSelect } = props;
   const labels = { ...ENGLISH, ...props.labels };
   const { notifications, unreadCount, markAsRead, markAllAsRead } = useNotifications();
-  const [latest, setLatest] = useState<Notification | null>(null);
-  const [isOpen, setIsOpen] = useState(false);
+  // What was announced, and opened, for another user is of no concern to this one.
+  const session = useClientState(useNotificationClient(), 'session');
+  const [announced, setAnnounced] = useState<{ of: number; latest: Notification } | null>(null);
+  const [openedIn, setOpenedIn] = useState<number | null>(null);
+  const isOpen = openedIn === session;
+  const latest = announced?.of === session ? announced.latest : null;
+  const setIsOpen = (is: boolean): void => {
+    setOpenedIn(is ? session : null);
+  };
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
   const panelId = useId();
-  useNotificationSSE(setLatest);
+  useNotificationSSE((arrived) => {
+    setAnnounced({ of: session, latest: arrived });
+  });
 
   useEffect(() => {
     if (!isOpen) return;
     panel.current?.focus();
     const closeOutside = ({ target }: Event): void => {
-      if (!root.current?.contains(target as Node)) setIsOpen(false);
+      if (!root.current?.contains(target as Node)) setOpenedIn(null);
     };
     document.addEventListener('pointerdown', closeOutside);
     document.addEventListener('focusin', closeOutside);

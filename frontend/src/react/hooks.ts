@@ -57,7 +57,8 @@ export function useUnreadCount(): number {
   return useClientState(useNotificationClient(), 'unreadCount');
 }
 
-function useClientState<K extends keyof ClientState>(
+/** One part of what the client knows. */
+export function useClientState<K extends keyof ClientState>(
   client: NotificationClient,
   name: K,
 ): ClientState[K] {

@@ -16,12 +16,13 @@ import { oneStreamPerBrowser } from '../sharing.js';
 import { type Toaster, useToasts } from './toasts.js';
 
 /** What the provider takes to make its own client. */
-export interface ProviderOptions extends Omit<ClientOptions, 'share'> {
+export interface ProviderOptions extends Omit<ClientOptions, 'share' | 'user'> {
   /**
-   * Who is logged in: any string that differs between users. The user's tabs
-   * then share one stream; without it each has its own.
+   * Who is logged in, as their token names them (`sub`). The user's tabs then share one
+   * stream, and one of anybody else is dropped; without it each tab has its own. `null`
+   * while nobody is: nothing is streamed, polled or called.
    */
-  readonly user?: string | undefined;
+  readonly user?: string | null | undefined;
   readonly client?: undefined;
 }
 
@@ -43,8 +44,8 @@ const ClientContext = createContext<NotificationClient | null>(null);
 /**
  * Streams and polls while it is mounted, for every hook and bell below it.
  *
- * Functions may be other ones in each render. Another `url`, `user`, `enabled`,
- * `limit` or `heartbeatInterval` begins anew; `transport` is looked at then only.
+ * Functions may be other ones in each render. Another `url`, `user`, `enabled`, `stream`,
+ * `limit` or `heartbeatInterval` begins anew, with nothing of before; `transport` is looked at then only.
  */
 export function NotificationProvider(props: NotificationProviderProps): ReactElement {
   const client = useOwnOrGivenClient(props);
@@ -76,16 +77,19 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
   useEffect(() => {
     latest.current = options;
   });
-  const { url = '', user, enabled, limit, heartbeatInterval } = options;
+  const { url = '', user, stream, limit, heartbeatInterval } = options;
+  const enabled = user !== null && options.enabled !== false;
   return useMemo(() => {
     if (given) return given;
     // Read when they are needed, never while rendering.
     return createNotificationClient({
       url,
+      user: user ?? undefined,
       enabled,
+      stream,
       limit,
       heartbeatInterval,
-      share: user === undefined ? undefined : oneStreamPerBrowser(user),
+      share: user ? oneStreamPerBrowser(user) : undefined,
       get transport() {
         return latest.current.transport;
       },
@@ -101,9 +105,12 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
       get onAuthenticationError() {
         return latest.current.onAuthenticationError;
       },
+      get onUserChanged() {
+        return latest.current.onUserChanged;
+      },
       get onError() {
         return latest.current.onError;
       },
     });
-  }, [given, url, user, enabled, limit, heartbeatInterval]);
+  }, [given, url, user, enabled, stream, limit, heartbeatInterval]);
 }

@@ -242,7 +242,7 @@ test('switched off by the app, no stream is asked for at all', async () => {
   const visitor = await world.visitor();
   await world.postgres.insert(visitor.user, 'one');
   await world.isQuiet();
-  const tab = await visitor.open({ page: 'react19', enabled: 'no' });
+  const tab = await visitor.open({ page: 'react19', stream: 'no' });
   await tab.shows(1);
   const { status, reason } = await tab.state();
   expect({ status, reason }).toEqual({ status: 'polling', reason: 'disabled' });

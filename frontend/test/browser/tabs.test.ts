@@ -160,6 +160,61 @@ test('a leader that stands still with the lock in its hand has it taken away', a
   await visitor.leave();
 });
 
+test('the tab that is looked at leads', async () => {
+  const visitor = await world.visitor();
+  await world.isQuiet();
+  const [one, other] = [await visitor.open(), await visitor.open()];
+  await one.isReady();
+  await other.isReady();
+  const first = await leaderOf([one, other]);
+  const second = first === one ? other : one;
+  await second.look(false);
+  // Nobody but a hidden tab could take it, so it stays where it is.
+  await first.look(false);
+  await sleep(300);
+  expect(await leads(first)).toBe(true);
+  let count = 0;
+  for (const [hidden, seen] of [
+    [first, second],
+    [second, first],
+  ] as const) {
+    await hidden.look(false);
+    await seen.look(true);
+    await eventually('the lead of the tab in view', () => leads(seen));
+    await world.postgres.insert(visitor.user, 'a row');
+    count += 1;
+    await seen.shows(count);
+    await hidden.shows(count);
+    await eventually('one stream', async () => (await world.gateway.streams()) === 1);
+  }
+  // A third that is opened in the foreground takes it from the two behind it.
+  await first.look(false);
+  const third = await visitor.open();
+  await eventually('the lead of the new tab', () => leads(third));
+  await visitor.leave();
+});
+
+test('a tab that comes into view beside a leader that does not answer leads within two seconds', async () => {
+  const visitor = await world.visitor();
+  await world.isQuiet();
+  const [one, other] = [await visitor.open(), await visitor.open()];
+  await one.isReady();
+  await other.isReady();
+  const leader = await leaderOf([one, other]);
+  const follower = leader === one ? other : one;
+  await follower.look(false);
+  await leader.page.evaluate(() => {
+    BroadcastChannel.prototype.postMessage = () => undefined;
+  });
+  const began = Date.now();
+  await follower.look(true);
+  await eventually('the lead', () => leads(follower));
+  expect(Date.now() - began).toBeLessThan(4_000);
+  await world.postgres.insert(visitor.user, 'a row');
+  await follower.shows(1);
+  await visitor.leave();
+});
+
 test('two users of one browser share nothing', async () => {
   const [one, other] = [await world.visitor(), await world.visitor()];
   await world.isQuiet();

@@ -103,12 +103,12 @@ function harness(options: Partial<ClientOptions> = {}) {
       client.start();
       await vi.advanceTimersByTimeAsync(0);
     },
-    connect: async (lifetime = 1e9) => {
+    connect: async (lifetime = 1e9, user_id?: string, heartbeat_seconds?: number) => {
       const timestamp = new Date().toISOString();
       const expires_at = new Date(Date.now() + lifetime).toISOString();
       last().sink.event({
         name: 'connected',
-        data: JSON.stringify({ timestamp, expires_at }),
+        data: JSON.stringify({ timestamp, expires_at, user_id, heartbeat_seconds }),
         id: 'c0',
       });
       await vi.advanceTimersByTimeAsync(0);
@@ -318,7 +318,7 @@ describe('polling', () => {
           return Promise.reject(new Error('down'));
         },
       },
-      enabled: false,
+      stream: false,
     });
     await start();
     await pass(75_000);
@@ -330,7 +330,7 @@ describe('polling', () => {
   test('a poll that hangs is given up after 30 s', async () => {
     const onError = vi.fn();
     const list = vi.fn(() => new Promise<never>(() => undefined));
-    const { start } = harness({ onError, api: { list }, enabled: false });
+    const { start } = harness({ onError, api: { list }, stream: false });
     await start();
     await pass(29_999);
     expect(onError).not.toHaveBeenCalled();
@@ -375,7 +375,7 @@ describe('polling', () => {
   });
 
   test('follows the return of the network where there is no stream', async () => {
-    const { start, polls } = harness({ enabled: false });
+    const { start, polls } = harness({ stream: false });
     await start();
     await pass(1_000);
     const before = polls.length;
@@ -391,7 +391,7 @@ describe('polling', () => {
         list: () => new Promise((resolve) => (answer = resolve)),
         unreadCount: () => Promise.resolve(1),
       },
-      enabled: false,
+      stream: false,
     });
     await start();
     client.stop();
@@ -402,7 +402,7 @@ describe('polling', () => {
 
   test('brings news where there is no stream', async () => {
     const onNotification = vi.fn();
-    const { client, start, table } = harness({ enabled: false, onNotification });
+    const { client, start, table } = harness({ stream: false, onNotification });
     table.push(row(1));
     await start();
     expect(onNotification).not.toHaveBeenCalled();
@@ -602,12 +602,113 @@ describe('marking as read', () => {
   });
 });
 
+describe('one user after another', () => {
+  test('a stream that turns out to be of somebody else clears everything, and is told', async () => {
+    const onUserChanged = vi.fn();
+    const onNotification = vi.fn();
+    const { client, start, connect, send, last, streams, polls } = harness({
+      onUserChanged,
+      onNotification,
+    });
+    await start();
+    await connect(1e9, 'ada');
+    send(1);
+    last().sink.ended();
+    await pass(500);
+    const sink = last().sink;
+    await connect(1e9, 'grace');
+    expect(last().isClosed).toBe(true);
+    // What it says all the same is not heard.
+    sink.event({ name: 'notification', data: JSON.stringify(row(2)), id: 'c2' });
+    expect(client.getState()).toMatchObject({
+      status: 'stopped',
+      reason: 'user_changed',
+      notifications: [],
+      unreadCount: 0,
+      isLoaded: false,
+    });
+    expect(onUserChanged).toHaveBeenCalledTimes(1);
+    expect(onNotification).toHaveBeenCalledTimes(1);
+    const before = polls.length;
+    await pass(600_000);
+    expect([polls.length, streams.length]).toEqual([before, 2]);
+    client.reset();
+    await pass(0);
+    expect(last().cursor).toBe('');
+    await connect(1e9, 'grace');
+    expect(client.getState().status).toBe('open');
+  });
+
+  test('reset() forgets everything, what is on its way included, and begins anew', async () => {
+    const answers: ((rows: Notification[]) => void)[] = [];
+    const { client, start, connect, send, last, streams } = harness({
+      api: {
+        list: () => new Promise((resolve) => answers.push(resolve)),
+        unreadCount: () => Promise.resolve(7),
+      },
+    });
+    await start();
+    await connect(1e9, 'ada');
+    send(1);
+    client.reset();
+    expect(client.getState()).toMatchObject({ notifications: [], unreadCount: 0, isLoaded: false });
+    answers[0]?.([row(1)]);
+    await pass(0);
+    expect(client.getState()).toMatchObject({ notifications: [], unreadCount: 0 });
+    expect(streams.map(({ isClosed }) => isClosed)).toEqual([true, false]);
+    expect(last().cursor).toBe('');
+    await connect(1e9, 'grace');
+    expect(client.getState().status).toBe('open');
+  });
+
+  test('reset() before start() and after stop() begins nothing', async () => {
+    const { client, streams, polls } = harness();
+    client.reset();
+    client.start();
+    client.stop();
+    client.reset();
+    await pass(60_000);
+    expect([streams.length, polls.length]).toEqual([1, 0]);
+  });
+
+  test('while nobody is logged in nothing happens at all', async () => {
+    const never = vi.fn(() => null);
+    const { client, streams, polls } = harness({
+      enabled: false,
+      token: never,
+      onAuthenticationError: never,
+      onError: never,
+    });
+    client.start();
+    client.retry();
+    client.refresh();
+    page.look(true);
+    window.dispatchEvent(new Event('online'));
+    await pass(600_000);
+    expect([streams.length, polls.length, never.mock.calls.length]).toEqual([0, 0, 0]);
+    expect(client.getState()).toMatchObject({ status: 'stopped', reason: 'disabled' });
+  });
+});
+
+test('the gateway says how often its heartbeats come', async () => {
+  const { client, start, connect, streams } = harness();
+  await start();
+  await connect(1e9, 'ada', 4);
+  await pass(9_999);
+  expect(client.getState().status).toBe('open');
+  await pass(1);
+  expect(client.getState().status).toBe('waiting');
+  expect(streams).toHaveLength(1);
+});
+
 describe('an app that hangs', () => {
   test('a mark ends after 30 s with its signal aborted, and no poll waits for it', async () => {
     const onError = vi.fn();
     const signals: AbortSignal[] = [];
     const rows = [row(2), row(1)];
-    const list = vi.fn(() => Promise.resolve({ notifications: [...rows], unreadCount: rows.length }));
+    const list = vi.fn(() =>
+      Promise.resolve({ notifications: [...rows], unreadCount: rows.length }),
+    );
     const { client, start, connect } = harness({
       onError,
       api: {
@@ -724,8 +825,8 @@ describe('beside other tabs', () => {
     const { client, start, posted, hear, streams } = shared();
     await start();
     expect(posted()).toEqual([{ type: 'hello' }]);
-    await hear({ type: 'link', link: OPEN, cursor: 'c7' });
-    await hear({ type: 'row', row: row(8), cursor: 'c8' });
+    await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
+    await hear({ type: 'row', row: row(8), cursor: 'c8', owner: '' });
     expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 1 });
     expect(streams).toEqual([]);
   });
@@ -733,8 +834,8 @@ describe('beside other tabs', () => {
   test('its first stream goes on from the cursor that was shared last', async () => {
     const { start, hear, lead, last } = shared();
     await start();
-    await hear({ type: 'link', link: OPEN, cursor: 'c7' });
-    await hear({ type: 'row', row: row(8), cursor: 'c8' });
+    await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
+    await hear({ type: 'row', row: row(8), cursor: 'c8', owner: '' });
     await lead();
     expect(last().cursor).toBe('c8');
   });
@@ -748,14 +849,14 @@ describe('beside other tabs', () => {
     send(1);
     expect(posted()).toEqual([
       { type: 'refetch' },
-      { type: 'link', link: OPEN, cursor: 'c0' },
-      { type: 'row', row: row(1), cursor: 'c1' },
+      { type: 'link', link: OPEN, cursor: 'c0', owner: '' },
+      { type: 'row', row: row(1), cursor: 'c1', owner: '' },
     ]);
     await pass(29_000);
     beat();
     expect(posted()).toEqual([]);
     await pass(1_000);
-    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c1' }]);
+    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c1', owner: '' }]);
   });
 
   test('a leader answers one who is new at once', async () => {
@@ -765,7 +866,7 @@ describe('beside other tabs', () => {
     await connect();
     posted();
     await hear({ type: 'hello' });
-    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c0' }]);
+    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c0', owner: '' }]);
   });
 
   test('a leader believes its own stream, not what another has said of its', async () => {
@@ -794,6 +895,35 @@ describe('beside other tabs', () => {
     expect(posted()).toEqual([]);
     await hear({ type: 'link', link: { ...OPEN, status: 'waiting' }, cursor: 'c9' });
     expect(client.getState().status).toBe('waiting');
+  });
+
+  test('a leader whose stream is of somebody else tells the others to forget, and nothing of it', async () => {
+    const { client, start, lead, connect, send, last, posted, isLeft } = shared();
+    await start();
+    await lead();
+    await connect(1e9, 'ada');
+    send(1);
+    last().sink.ended();
+    await pass(500);
+    posted();
+    await connect(1e9, 'grace');
+    expect(posted()).toEqual([{ type: 'user_changed' }]);
+    expect(isLeft).toHaveBeenCalledOnce();
+    expect(client.getState()).toMatchObject({ reason: 'user_changed', notifications: [] });
+  });
+
+  test('a tab forgets when it is told so, and shows nothing that is of somebody else', async () => {
+    const { client, start, hear, lead, last } = shared();
+    await start();
+    await hear({ type: 'link', link: OPEN, cursor: 'c1', owner: 'ada' });
+    await hear({ type: 'row', row: row(1), cursor: 'c2', owner: 'grace' });
+    await hear({ type: 'link', link: OPEN, cursor: 'c2', owner: 'grace' });
+    expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 0 });
+    await lead();
+    expect(last().cursor).toBe('c1');
+    await hear({ type: 'user_changed' });
+    expect(client.getState()).toMatchObject({ status: 'stopped', reason: 'user_changed' });
+    expect(last().isClosed).toBe(true);
   });
 
   test('resync reaches every tab', async () => {

@@ -29,9 +29,9 @@ const refused = (status: number, retryAfter = 0): Input => ({
   status,
   retryAfter,
 });
-const connected = (id = 'c1', lifetime = NaN): Input => ({
+const connected = (id = 'c1', lifetime = NaN, user = '', heartbeat = NaN): Input => ({
   type: 'event',
-  event: { name: 'connected', lifetime },
+  event: { name: 'connected', lifetime, user, heartbeat },
   id,
 });
 const closing = (reason: string): Input => ({
@@ -50,7 +50,7 @@ class Run {
     cursor = '',
     readonly random = 1,
   ) {
-    this.state = initial(cursor, HEARTBEAT);
+    this.state = initial(cursor, '', HEARTBEAT);
     this.last = { state: this.state, effects: [] };
   }
   take(...inputs: Input[]): this {
@@ -574,7 +574,7 @@ describe('whatever happens', () => {
           ),
         ),
         (history) => {
-          let state = initial('', HEARTBEAT);
+          let state = initial('', '', HEARTBEAT);
           let now = 0;
           let isOpenOrAsked = false;
           for (const [input, later, random] of history) {

@@ -1,5 +1,5 @@
 import { createNotificationClient, oneStreamPerBrowser } from '../../../src/index.js';
-import { options, watch } from './setup.js';
+import { become, options, probe, watch } from './setup.js';
 
 const { user, ...rest } = await options();
 const client = createNotificationClient({
@@ -7,4 +7,8 @@ const client = createNotificationClient({
   share: user === undefined ? undefined : oneStreamPerBrowser(user),
 });
 watch(client);
+probe.become = (next) => {
+  become(next);
+  client.reset();
+};
 client.start();

@@ -1,4 +1,4 @@
-import { StrictMode, useEffect, useState } from 'react';
+import { StrictMode, useEffect, useLayoutEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import { Toaster, toast } from 'sonner';
 import {
@@ -9,7 +9,7 @@ import {
   useUnreadCount,
 } from '../../../src/react/index.js';
 import '../../../src/style.css';
-import { options, probe, watch } from './setup.js';
+import { become, options, probe, watch } from './setup.js';
 
 const given = await options();
 
@@ -23,6 +23,7 @@ const noted = {
     probe.toasts.push(`error: ${title}`);
     return toast.error(title, data);
   },
+  dismiss: (id: string) => toast.dismiss(id),
 };
 
 function Status() {
@@ -38,7 +39,7 @@ function Status() {
 
 function Watch() {
   const client = useNotificationClient();
-  useEffect(() => {
+  useLayoutEffect(() => {
     watch(client);
   }, [client]);
   return null;
@@ -46,14 +47,22 @@ function Watch() {
 
 function App() {
   const [isMounted, setMounted] = useState(true);
+  const [user, setUser] = useState<string | null | undefined>(given.user);
   useEffect(() => {
     probe.setMounted = setMounted;
+    probe.become = (next) => {
+      become(next);
+      setUser(next);
+    };
   }, []);
+  useLayoutEffect(() => {
+    probe.became?.(user ?? null);
+  }, [user]);
   return (
     <>
       <Toaster />
       {isMounted && (
-        <NotificationProvider {...given} toast={noted}>
+        <NotificationProvider {...given} user={user} toast={noted}>
           <NotificationBell />
           <Status />
           <Watch />

@@ -24,6 +24,10 @@ export interface Probe {
   readonly tokens: boolean[];
   /** How often the page came back from where the browser keeps pages. */
   restored: number;
+  /** Somebody else logs in, or nobody is. */
+  become?: (user: string | null) => void;
+  /** Called when the page has drawn that. */
+  became?: (user: string | null) => void;
   /** Puts the React tree in the page, or takes it out. */
   setMounted?: (isMounted: boolean) => void;
 }
@@ -50,9 +54,15 @@ window.addEventListener('pageshow', ({ persisted }) => {
 });
 
 const query = new URLSearchParams(location.search);
-const user = query.get('user') ?? '';
+let user = query.get('user') ?? '';
 const isCookie = query.get('transport') === 'event-source';
 let bearer = '';
+
+/** From now on tokens are of this user. */
+export function become(next: string | null): void {
+  user = next ?? '';
+  bearer = '';
+}
 
 async function logIn(): Promise<void> {
   const response = await fetch(`/login?user=${user}`, { method: 'POST' });
@@ -111,7 +121,7 @@ export async function options() {
   return {
     url: query.get('url') ?? '',
     user: query.get('share') === 'no' ? undefined : user,
-    enabled: query.get('enabled') !== 'no',
+    stream: query.get('stream') !== 'no',
     heartbeatInterval: 2_000,
     transport,
     token,

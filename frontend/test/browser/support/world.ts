@@ -19,7 +19,7 @@ export interface PageOptions {
   readonly transport?: 'fetch' | 'event-source';
   readonly api?: 'separate' | 'page' | 'none';
   readonly share?: 'no';
-  readonly enabled?: 'no';
+  readonly stream?: 'no';
   readonly url?: string;
 }
 
@@ -156,6 +156,21 @@ export class Tab {
       `${unreadCount} unread`,
       async () => (await this.state()).unreadCount === unreadCount,
     );
+  }
+
+  /** Somebody else logs in at this page, or nobody is. */
+  async become(user: string | null): Promise<void> {
+    await this.page.evaluate((next) => {
+      window.probe.become?.(next);
+    }, user);
+  }
+
+  /** The page comes into view or goes out of it, as far as scripts can see. */
+  async look(isSeen: boolean): Promise<void> {
+    await this.page.evaluate((is) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, get: () => !is });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, isSeen);
   }
 
   /** The titles that arrived, in their order. */
