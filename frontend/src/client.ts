@@ -1,9 +1,10 @@
 import type { CallRequest, NotificationApi } from './api.js';
 import { type TokenProvider, createConnection } from './connection.js';
+import { StreamRefusedError } from './errors.js';
 import { fetchTransport } from './fetch-transport.js';
 import { createInbox } from './inbox.js';
 import type { Input, Reason, Status } from './machine.js';
-import type { Notification } from './notification.js';
+import type { Arrival, Notification } from './notification.js';
 import { listenToPage } from './page.js';
 import { createPoller } from './poller.js';
 import type { ShareStream, Sharing } from './sharing.js';
@@ -48,7 +49,7 @@ export interface ClientOptions {
    * Called once in each tab for each new notification, whichever way it came;
    * not for those that were there before.
    */
-  readonly onNotification?: ((notification: Notification) => void) | undefined;
+  readonly onNotification?: ((notification: Notification, arrival: Arrival) => void) | undefined;
   /**
    * The gateway refused even a fresh token, or there was none: show the login.
    * Nothing happens any more until `retry()` or `start()`.
@@ -60,12 +61,12 @@ export interface ClientOptions {
    * nothing happens any more until `reset()` or `retry()`.
    */
   readonly onUserChanged?: (() => void) | undefined;
-  /** A poll or a mark that failed, or an answer to the stream that means a mistake in the set-up (400, 403, 404). */
+  /** A poll or a mark that failed; a {@link StreamRefusedError}, where the set-up seems to be wrong. */
   readonly onError?: ((error: unknown) => void) | undefined;
 }
 
 /** Told of a change; of a new notification, where it is one. */
-export type Listener = (arrived?: Notification) => void;
+export type Listener = (arrived?: Notification, arrival?: Arrival) => void;
 
 /** What the client knows; the same object until something changes. */
 export interface ClientState {
@@ -136,6 +137,8 @@ type Message =
   | {
       readonly type: 'row';
       readonly row: Notification;
+      readonly arrival: Arrival;
+      readonly isNews: boolean;
       readonly cursor: string;
       readonly owner: string;
     }
@@ -164,10 +167,10 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     api: () => options.api,
     inbox,
     limit,
-    changed(news) {
+    changed(news, arrival) {
       publish();
       // The oldest first, as they would have come.
-      news.reverse().forEach(announce);
+      for (const row of news.reverse()) announce(row, arrival);
     },
     failed: reportError,
     recovered() {
@@ -175,7 +178,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     },
   });
 
-  const tell = (...arrived: [Notification?]): void => {
+  const tell = (...arrived: [] | [Notification, Arrival]): void => {
     [...listeners].forEach((listener) => {
       guard(listener, ...arrived);
     });
@@ -185,9 +188,9 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     state = { ...link, notifications, unreadCount, isLoaded, session };
     tell();
   };
-  const announce = (row: Notification): void => {
-    guard(options.onNotification, row);
-    tell(row);
+  const announce = (row: Notification, arrival: Arrival): void => {
+    guard(options.onNotification, row, arrival);
+    tell(row, arrival);
   };
   function reportError(error: unknown): void {
     guard(options.onError, error);
@@ -230,11 +233,11 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     setLink({ status: 'stopped', reason: 'user_changed', failures: 0 });
   };
 
-  const receive = (row: Notification): void => {
+  const receive = (row: Notification, arrival: Arrival, isNews: boolean): void => {
     if (!inbox.receive(row)) return;
     poller.arrived(row);
     publish();
-    announce(row);
+    if (isNews) announce(row, arrival);
   };
 
   const lead = (): void => {
@@ -265,16 +268,18 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       },
       perform(effect, at) {
         switch (effect.type) {
-          case 'deliver':
-            post({ type: 'row', row: effect.notification, cursor: at, owner });
-            receive(effect.notification);
+          case 'deliver': {
+            const { notification: row, arrival, isNews } = effect;
+            post({ type: 'row', row, arrival, isNews, cursor: at, owner });
+            receive(row, arrival, isNews);
             break;
+          }
           case 'refetch':
             post({ type: 'refetch' });
             poller.refetch();
             break;
           case 'report':
-            reportError(new Error(`stream refused: ${effect.status}`));
+            reportError(new StreamRefusedError(url, effect.status));
         }
       },
     });
@@ -329,7 +334,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         break;
       case 'row':
         if (!isOwn(message.owner)) return;
-        receive(message.row);
+        receive(message.row, message.arrival, message.isNews);
         follow(message);
         break;
       case 'link':

@@ -11,10 +11,11 @@ export {
   createNotificationClient,
 } from './client.js';
 export type { TokenProvider } from './connection.js';
+export { StreamRefusedError } from './errors.js';
 export { eventSourceTransport } from './event-source-transport.js';
 export { fetchTransport } from './fetch-transport.js';
 export type { Reason, Status } from './machine.js';
-export type { Notification, NotificationType } from './notification.js';
+export type { Arrival, Notification, NotificationType } from './notification.js';
 export {
   type ShareStream,
   type Sharing,

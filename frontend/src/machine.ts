@@ -17,7 +17,7 @@
  *            retry(), every few│   ▼
  *                      minutes └─ polling
  */
-import type { Notification } from './notification.js';
+import type { Arrival, Notification } from './notification.js';
 import type { StreamEvent } from './protocol.js';
 
 /** What the stream is doing. */
@@ -76,7 +76,13 @@ export type Effect =
   /** Closes what is open and asks for a stream; `fresh`: with a token asked for anew. */
   | { readonly type: 'connect'; readonly cursor: string; readonly fresh: boolean }
   | { readonly type: 'close' }
-  | { readonly type: 'deliver'; readonly notification: Notification }
+  | {
+      readonly type: 'deliver';
+      readonly notification: Notification;
+      readonly arrival: Arrival;
+      /** Whether it is to be announced. */
+      readonly isNews: boolean;
+    }
   /** The list has to be fetched: the stream cannot tell what was missed. */
   | { readonly type: 'refetch' }
   /** For the developer: the server's answer is a mistake in the set-up. */
@@ -111,6 +117,8 @@ export interface State {
   readonly holdUntil: number;
   /** When this stream said `connected`. */
   readonly openedAt: number;
+  /** The same by the gateway's clock. */
+  readonly openedAtThere: number;
   /** The server's `retry:`. */
   readonly retry: number;
   /** Whether the stream has said `closing`, and not ended yet. */
@@ -151,6 +159,8 @@ const REVOKED_WAIT_MS = 1_000;
 const RENEW_MARGIN_MS = 30_000;
 /** Tokens for moments are not renewed early, which would be without end. */
 const SHORTEST_RENEWED_MS = 10_000;
+/** A stream without a cursor begins with what was committed just before it; by then that has come. */
+const OVERLAP_MS = 3_000;
 /** Heartbeats that may fail to come, and half of one for the network. */
 const SILENT_HEARTBEATS = 2.5;
 
@@ -170,6 +180,7 @@ export function initial(cursor: string, user: string, heartbeatMs: number): Stat
     renewAt: Infinity,
     holdUntil: 0,
     openedAt: Infinity,
+    openedAtThere: NaN,
     retry: 0,
     isClosing: false,
     silence: heartbeatMs * SILENT_HEARTBEATS,
@@ -230,7 +241,7 @@ function heard(
     case 'connected':
       return connected(state, event, now);
     case 'notification':
-      return to(state, { type: 'deliver', notification: event.notification });
+      return to(state, deliver(state, event.notification, now));
     case 'resync':
       return to(state, { type: 'refetch' });
     case 'closing':
@@ -241,7 +252,7 @@ function heard(
 
 function connected(
   before: State,
-  { lifetime, user, heartbeat }: Extract<StreamEvent, { name: 'connected' }>,
+  { lifetime, at, user, heartbeat }: Extract<StreamEvent, { name: 'connected' }>,
   now: number,
 ): Step {
   if (user !== '' && before.user !== '' && canonical(user) !== canonical(before.user)) {
@@ -260,11 +271,20 @@ function connected(
     deadline: now + state.silence,
     renewAt: lifetime >= SHORTEST_RENEWED_MS ? now + lifetime - early : Infinity,
     openedAt: now,
+    openedAtThere: at,
     isClosing: false,
   };
   // Without a cursor the gateway tells what comes from now on; what was before
   // is in the list.
   return state.isResumed ? to(open) : to(open, { type: 'refetch' });
+}
+
+function deliver(state: State, notification: Notification, now: number): Effect {
+  // The database's clock need not agree with the gateway's: where it is late, a row of the first
+  // seconds passes for an older one.
+  const live = !(Date.parse(notification.created_at) < state.openedAtThere);
+  const isNews = live || state.isResumed || now - state.openedAt > OVERLAP_MS;
+  return { type: 'deliver', notification, arrival: { live }, isNews };
 }
 
 function closing(state: State, reason: string, now: number, random: number): Step {

@@ -1,6 +1,15 @@
 /** What a notification is about; an app may have kinds of its own. */
 export type NotificationType = 'info' | 'success' | 'warning' | 'error' | (string & {});
 
+/** How a notification came. */
+export interface Arrival {
+  /**
+   * Whether it was written while the page was connected. What was missed meanwhile, asleep or
+   * away, is not: a hundred of these want no toast each.
+   */
+  readonly live: boolean;
+}
+
 /** One row of the table, as the stream carries it. */
 export interface Notification {
   /** The row's UUID; what tells rows apart everywhere in this package. */

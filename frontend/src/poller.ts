@@ -1,10 +1,12 @@
 import type { NotificationApi } from './api.js';
 import { createClock } from './clock.js';
 import type { Inbox } from './inbox.js';
-import type { Notification } from './notification.js';
+import type { Arrival, Notification } from './notification.js';
 import { mayBeCounted, pollDueAt } from './polling.js';
 import { within } from './within.js';
 
+/** What a poll finds after more than three of the longest pauses was missed. */
+const LIVE_MS = 180_000;
 /** A call of the app's API that takes longer has failed: a hanging request must not be the last. */
 const CALL_TIMEOUT_MS = 30_000;
 
@@ -14,7 +16,7 @@ interface Options {
   readonly inbox: Inbox;
   readonly limit: number;
   /** A poll has changed the inbox; `news` are rows that are new in it. */
-  readonly changed: (news: Notification[]) => void;
+  readonly changed: (news: Notification[], arrival: Arrival) => void;
   readonly failed: (error: unknown) => void;
   /** A poll has succeeded after one that failed. */
   readonly recovered: () => void;
@@ -63,6 +65,8 @@ export function createPoller(options: Options): Poller {
   let random = 0;
   let startedAt = 0;
   let polledAt = -Infinity;
+  /** When the last list that was shown was asked for. */
+  let foundAt = -Infinity;
   let countedAt = -Infinity;
   let openedAt = -Infinity;
   let failedAt = -Infinity;
@@ -137,7 +141,8 @@ export function createPoller(options: Options): Poller {
       marking.forEach((read) => {
         read();
       });
-      changed(news);
+      changed(news, { live: listedAt - foundAt < LIVE_MS });
+      foundAt = listedAt;
     };
   };
 

@@ -7,6 +7,8 @@ export type StreamEvent =
       readonly name: 'connected';
       /** How long the token is good for from now on, in milliseconds; NaN where it is not said. */
       readonly lifetime: number;
+      /** When that was, by the gateway's clock; NaN where it is not said. */
+      readonly at: number;
       /** Whose stream it is; empty where it is not said. */
       readonly user: string;
       /** Milliseconds between two heartbeats; NaN where it is not said. */
@@ -29,16 +31,18 @@ export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
     case 'heartbeat':
     case 'resync':
       return { name };
-    case 'connected':
+    case 'connected': {
       // Both times are the gateway's: the difference holds however wrong the
       // clock of this machine is. What is no time makes NaN.
+      const at = Date.parse(value['timestamp'] as string);
       return {
         name,
-        lifetime:
-          Date.parse(value['expires_at'] as string) - Date.parse(value['timestamp'] as string),
+        lifetime: Date.parse(value['expires_at'] as string) - at,
+        at,
         user: typeof value['user_id'] === 'string' ? value['user_id'] : '',
         heartbeat: Number(value['heartbeat_seconds']) * 1_000,
       };
+    }
     case 'closing':
       return { name, reason: String(value['reason']) };
     case 'notification':

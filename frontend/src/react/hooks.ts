@@ -1,6 +1,6 @@
 import { useEffect, useRef, useSyncExternalStore } from 'react';
 import { type ClientState, INITIAL_STATE, type NotificationClient } from '../client.js';
-import type { Notification } from '../notification.js';
+import type { Arrival, Notification } from '../notification.js';
 import { useNotificationClient } from './provider.js';
 
 /** The stream, as {@link useNotificationSSE} gives it. */
@@ -16,7 +16,7 @@ export interface NotificationStream extends Pick<ClientState, 'status' | 'reason
  * `onNotification` is given.
  */
 export function useNotificationSSE(
-  onNotification?: (notification: Notification) => void,
+  onNotification?: (notification: Notification, arrival: Arrival) => void,
 ): NotificationStream {
   const client = useNotificationClient();
   const latest = useRef(onNotification);
@@ -25,8 +25,8 @@ export function useNotificationSSE(
   });
   useEffect(
     () =>
-      client.subscribe((arrived) => {
-        if (arrived) latest.current?.(arrived);
+      client.subscribe((arrived, arrival) => {
+        if (arrived && arrival) latest.current?.(arrived, arrival);
       }),
     [client],
   );

@@ -32,11 +32,11 @@ export function useToasts(client: NotificationClient, toast: Toaster | undefined
     const dismiss = (): void => {
       for (const id of shown.splice(0)) latest.current?.dismiss?.(id);
     };
-    const unsubscribe = client.subscribe((arrived) => {
+    const unsubscribe = client.subscribe((arrived, arrival) => {
       if (session !== client.getState().session) dismiss();
       ({ session } = client.getState());
       // In a hidden tab it would wait and then tell old news.
-      if (!arrived || document.hidden) return;
+      if (!arrived || arrival?.live === false || document.hidden) return;
       const { id, type, title, message } = arrived;
       const options = { id, description: message };
       if (type === 'success') latest.current?.success(title, options);

@@ -40,6 +40,9 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
+/** Rows are of a time after all streams, unless a test says otherwise. */
+const BEGUN = Date.parse('2100-01-01');
+
 function row(n: number): Notification {
   return {
     id: `row ${n}`,
@@ -48,7 +51,7 @@ function row(n: number): Notification {
     message: '',
     status: 'unread',
     metadata: null,
-    created_at: new Date(n * 1_000).toISOString(),
+    created_at: new Date(BEGUN + n * 1_000).toISOString(),
     related_session_id: null,
   };
 }
@@ -408,7 +411,10 @@ describe('polling', () => {
     expect(onNotification).not.toHaveBeenCalled();
     table.push(row(2), row(3));
     await pass(30_000);
-    expect(onNotification.mock.calls).toEqual([[row(2)], [row(3)]]);
+    expect(onNotification.mock.calls).toEqual([
+      [row(2), { live: true }],
+      [row(3), { live: true }],
+    ]);
     expect(client.getState()).toMatchObject({
       status: 'polling',
       reason: 'disabled',
@@ -820,13 +826,14 @@ describe('beside other tabs', () => {
     };
   }
   const OPEN = { status: 'open', reason: null, failures: 0 };
+  const NEWS = { arrival: { live: true }, isNews: true };
 
   test('it asks how the stream is, and shows what it hears', async () => {
     const { client, start, posted, hear, streams } = shared();
     await start();
     expect(posted()).toEqual([{ type: 'hello' }]);
     await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
-    await hear({ type: 'row', row: row(8), cursor: 'c8', owner: '' });
+    await hear({ type: 'row', row: row(8), ...NEWS, cursor: 'c8', owner: '' });
     expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 1 });
     expect(streams).toEqual([]);
   });
@@ -835,7 +842,7 @@ describe('beside other tabs', () => {
     const { start, hear, lead, last } = shared();
     await start();
     await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
-    await hear({ type: 'row', row: row(8), cursor: 'c8', owner: '' });
+    await hear({ type: 'row', row: row(8), ...NEWS, cursor: 'c8', owner: '' });
     await lead();
     expect(last().cursor).toBe('c8');
   });
@@ -850,7 +857,7 @@ describe('beside other tabs', () => {
     expect(posted()).toEqual([
       { type: 'refetch' },
       { type: 'link', link: OPEN, cursor: 'c0', owner: '' },
-      { type: 'row', row: row(1), cursor: 'c1', owner: '' },
+      { type: 'row', row: row(1), ...NEWS, cursor: 'c1', owner: '' },
     ]);
     await pass(29_000);
     beat();
@@ -916,7 +923,7 @@ describe('beside other tabs', () => {
     const { client, start, hear, lead, last } = shared();
     await start();
     await hear({ type: 'link', link: OPEN, cursor: 'c1', owner: 'ada' });
-    await hear({ type: 'row', row: row(1), cursor: 'c2', owner: 'grace' });
+    await hear({ type: 'row', row: row(1), ...NEWS, cursor: 'c2', owner: 'grace' });
     await hear({ type: 'link', link: OPEN, cursor: 'c2', owner: 'grace' });
     expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 0 });
     await lead();
@@ -958,7 +965,7 @@ describe('beside other tabs', () => {
     });
     await start();
     await hear({ type: 'link', link: OPEN, cursor: 'c1' });
-    await hear({ type: 'row', row: row(1), cursor: 'c1' });
+    await hear({ type: 'row', row: row(1), ...NEWS, cursor: 'c1' });
     await hear({ type: 'read', ids: ['row 1'] });
     answer([row(1)]);
     await pass(0);

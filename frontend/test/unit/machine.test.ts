@@ -12,6 +12,8 @@ import {
 
 const HEARTBEAT = 30_000;
 const SILENCE = 75_000;
+/** When streams are opened, by the gateway's clock: after the row was made. */
+const THERE = Date.parse('2026-01-02');
 const row = {
   id: 'row',
   type: 'info',
@@ -31,7 +33,7 @@ const refused = (status: number, retryAfter = 0): Input => ({
 });
 const connected = (id = 'c1', lifetime = NaN, user = '', heartbeat = NaN): Input => ({
   type: 'event',
-  event: { name: 'connected', lifetime, user, heartbeat },
+  event: { name: 'connected', lifetime, at: THERE, user, heartbeat },
   id,
 });
 const closing = (reason: string): Input => ({
@@ -125,8 +127,28 @@ describe('an open stream', () => {
       event: { name: 'notification', notification: row },
       id: 'c9',
     });
-    expect(run.last.effects).toEqual([{ type: 'deliver', notification: row }]);
+    expect(run.last.effects).toEqual([
+      { type: 'deliver', notification: row, arrival: { live: false }, isNews: true },
+    ]);
     expect(run.state.cursor).toBe('c9');
+  });
+
+  test('tells what is live, what was missed, and what was there before', () => {
+    const told = (run: Run, created_at: string) => {
+      const event = { name: 'notification', notification: { ...row, created_at } } as const;
+      const [effect] = run.take({ type: 'event', event, id: '' }).last.effects;
+      return effect?.type === 'deliver' && [effect.arrival.live, effect.isNews];
+    };
+    const [old, late] = ['2026-01-01T23:59:59Z', '2026-01-02T00:00:01Z'];
+    const first = started().take(connected());
+    expect(told(first, old)).toEqual([false, false]);
+    expect(told(first, late)).toEqual([true, true]);
+    expect(told(first, 'no time')).toEqual([true, true]);
+    // The database's clock may be late.
+    expect(told(first.pass(3_001), old)).toEqual([false, true]);
+    const resumed = started('c0').take(connected());
+    expect(told(resumed, old)).toEqual([false, true]);
+    expect(told(resumed, late)).toEqual([true, true]);
   });
 
   test('an event without an id leaves the cursor as it was', () => {
