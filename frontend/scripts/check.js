@@ -22,9 +22,14 @@ run('attw', '--pack', '.', '--profile', 'esm-only', '--exclude-entrypoints', 'st
 
 console.log('\n── size, minified and gzipped, React not counted');
 const limits = [
-  { what: 'core', code: "export { createNotificationClient } from './index.js'", limit: 5 * 1024 },
-  { what: 'core, all of it', code: "export * from './index.js'", limit: 6 * 1024 },
-  { what: 'react, with the core', code: "export * from './react/index.js'", limit: 9 * 1024 },
+  { what: 'core', code: "export { createNotificationClient } from './index.js'", limit: 6.5 },
+  { what: 'core, all of it', code: "export * from './index.js'", limit: 7.5 },
+  {
+    what: 'react without the bell',
+    code: "export { NotificationProvider, useNotificationSSE, useNotifications, useUnreadCount } from './react/index.js'",
+    limit: 8,
+  },
+  { what: 'react with the bell', code: "export * from './react/index.js'", limit: 14 },
 ];
 for (const { what, code, limit } of limits) {
   const { outputFiles } = await build({
@@ -38,6 +43,6 @@ for (const { what, code, limit } of limits) {
     logLevel: 'error',
   });
   const size = gzipSync(outputFiles[0]?.contents ?? '', { level: 9 }).length;
-  console.log(`${what.padEnd(24)} ${String(size).padStart(5)} of ${limit} bytes`);
-  if (size > limit) process.exitCode = 1;
+  console.log(`${what.padEnd(24)} ${String(size).padStart(5)} of ${limit * 1024} bytes`);
+  if (size > limit * 1024) process.exitCode = 1;
 }

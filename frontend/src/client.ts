@@ -1,5 +1,5 @@
 import type { CallRequest, NotificationApi } from './api.js';
-import { type TokenProvider, createConnection } from './connection.js';
+import { type Outward, type TokenProvider, createConnection } from './connection.js';
 import { StreamRefusedError } from './errors.js';
 import { fetchTransport } from './fetch-transport.js';
 import { createInbox } from './inbox.js';
@@ -127,21 +127,21 @@ export const INITIAL_STATE: ClientState = {
 
 let sessions = 0;
 
+/** Where the stream is, and whose it is. */
+interface Place {
+  readonly cursor: string;
+  readonly owner: string;
+}
+
 /** What a tab without the stream passes on to the one that has it. */
 type Wake = 'retry' | 'visible' | 'reachable';
 
 /** What tabs tell each other. Another shape of these needs another number in `keyOf`. */
 type Message =
   | { readonly type: 'hello' | 'refetch' | 'user_changed' | Wake }
-  | { readonly type: 'link'; readonly link: Link; readonly cursor: string; readonly owner: string }
-  | {
-      readonly type: 'row';
-      readonly row: Notification;
-      readonly arrival: Arrival;
-      readonly isNews: boolean;
-      readonly cursor: string;
-      readonly owner: string;
-    }
+  | ({ readonly type: 'link'; readonly link: Link } & Place)
+  /** What the stream brought. */
+  | ({ readonly type: 'brought'; readonly effect: Outward } & Place)
   | { readonly type: 'read'; readonly ids: readonly string[] | 'all' };
 
 /** Makes a client; it does nothing before `start()`, so any place will do, a server too. */
@@ -233,11 +233,26 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     setLink({ status: 'stopped', reason: 'user_changed', failures: 0 });
   };
 
-  const receive = (row: Notification, arrival: Arrival, isNews: boolean): void => {
-    if (!inbox.receive(row)) return;
-    poller.arrived(row);
-    publish();
-    if (isNews) announce(row, arrival);
+  /** What the stream has brought, here or in another tab. */
+  const take = (effect: Outward): void => {
+    switch (effect.type) {
+      case 'deliver':
+        if (!inbox.receive(effect.row)) return;
+        poller.arrived(effect.row);
+        publish();
+        if (effect.isNews) announce(effect.row, effect.arrival);
+        break;
+      case 'change':
+        if (!inbox.change(effect.id, effect.row)) poller.doubt();
+        poller.arrived(effect.row);
+        publish();
+        break;
+      case 'refetch':
+        poller.refetch();
+        break;
+      case 'report':
+        reportError(new StreamRefusedError(url, effect.status));
+    }
   };
 
   const lead = (): void => {
@@ -267,20 +282,8 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         else postLink();
       },
       perform(effect, at) {
-        switch (effect.type) {
-          case 'deliver': {
-            const { notification: row, arrival, isNews } = effect;
-            post({ type: 'row', row, arrival, isNews, cursor: at, owner });
-            receive(row, arrival, isNews);
-            break;
-          }
-          case 'refetch':
-            post({ type: 'refetch' });
-            poller.refetch();
-            break;
-          case 'report':
-            reportError(new StreamRefusedError(url, effect.status));
-        }
+        post({ type: 'brought', effect, cursor: at, owner });
+        take(effect);
       },
     });
     stream = own;
@@ -332,20 +335,19 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       case 'user_changed':
         userChanged();
         break;
-      case 'row':
-        if (!isOwn(message.owner)) return;
-        receive(message.row, message.arrival, message.isNews);
+      case 'brought':
+        if (isOwn(message)) take(message.effect);
         follow(message);
         break;
       case 'link':
-        if (isOwn(message.owner) && follow(message)) setLink(message.link);
+        if (follow(message)) setLink(message.link);
     }
   };
-  /** Tabs of one name may have been opened by people of another. */
-  const isOwn = (of: string): boolean => of === '' || owner === '' || of === owner;
+  /** Tabs that were opened for one user may stream as another. */
+  const isOwn = (of: Place): boolean => of.owner === '' || owner === '' || of.owner === owner;
   /** False where this tab has a stream as well, as two do while the lead is taken over. */
-  const follow = (of: { readonly cursor: string; readonly owner: string }): boolean => {
-    if (stream) return false;
+  const follow = (of: Place): boolean => {
+    if (stream || !isOwn(of)) return false;
     ({ cursor } = of);
     owner = of.owner || owner;
     sharing?.heard();

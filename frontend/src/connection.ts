@@ -17,7 +17,8 @@ export type TokenProvider = (request: {
   readonly fresh: boolean;
 }) => Token | Promise<Token>;
 
-type Outward = Exclude<Effect, { readonly type: 'connect' | 'close' }>;
+/** What is to be done beyond the stream itself. */
+export type Outward = Exclude<Effect, { readonly type: 'connect' | 'close' }>;
 
 interface Options {
   readonly url: string;
@@ -31,7 +32,6 @@ interface Options {
   /** Time between two heartbeats, in milliseconds, until the gateway says it. */
   readonly heartbeat: number;
   changed(state: State): void;
-  /** What is to be done beyond the stream itself. */
   perform(effect: Outward, cursor: string): void;
 }
 

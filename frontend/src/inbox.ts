@@ -38,6 +38,11 @@ export interface Inbox {
   mark(): number;
   /** Takes a row of the stream; false when it has been told of already. */
   receive(row: Notification): boolean;
+  /**
+   * Takes what the stream says has become of a row, null: that it is gone. False where
+   * the count cannot be known without another poll.
+   */
+  change(id: string, row: Notification | null): boolean;
   /** Takes what a poll found; gives the rows that are news. */
   apply(snapshot: Snapshot): Notification[];
   /** Marks rows as read, before the server has been told; with `all` those that are no newer than `until`. */
@@ -65,6 +70,8 @@ export function createInbox(limit: number): Inbox {
   const seen = new Map<string, number>();
   /** The unread ones above the count. */
   const uncounted = new Map<string, number>();
+  /** What the stream has said of rows since the last list was asked for, and when. */
+  const changes = new Map<string, { arrival: number; row: Notification | null }>();
 
   const remember = (id: string, arrival: number): void => {
     seen.delete(id);
@@ -103,7 +110,40 @@ export function createInbox(limit: number): Inbox {
       return true;
     },
 
-    apply({ notifications: listed, unreadCount, listMark, countMark }) {
+    change(id, row) {
+      changes.set(id, { arrival: ++arrivals, row });
+      if (changes.size > MAX_SEEN) forgetOldest(changes);
+      const shown = notifications.find((other) => other.id === id);
+      const isUnread = row?.status === 'unread';
+      const wasUncounted = !isUnread && uncounted.delete(id);
+      if (shown === undefined) return wasUncounted;
+      const wasUnread = shown.status === 'unread';
+      if (!wasUncounted && wasUnread !== isUnread) counted += isUnread ? 1 : -1;
+      counted = Math.max(0, counted);
+      const isFull = notifications.length >= limit;
+      show(notifications.flatMap((other) => (other === shown ? (row ?? []) : [other])));
+      // What follows the end of a full list takes the place of the row that is gone.
+      return row !== null || !isFull;
+    },
+
+    apply({ notifications: answered, unreadCount, listMark, countMark }) {
+      counted = unreadCount;
+      // What the stream has said since is at least as new; the count may know of it.
+      const listed = answered.flatMap((given) => {
+        // An app's keys may be numbers, whatever the type says.
+        const id = given.id;
+        const row = given.id === id ? given : { ...given, id };
+        const change = changes.get(id);
+        if (change === undefined || change.arrival <= listMark) return [row];
+        const isUnread = change.row?.status === 'unread';
+        if (change.arrival > countMark && isUnread !== (row.status === 'unread')) {
+          counted = Math.max(0, counted + (isUnread ? 1 : -1));
+        }
+        return change.row ? [change.row] : [];
+      });
+      changes.forEach(({ arrival }, id) => {
+        if (arrival <= listMark) changes.delete(id);
+      });
       // A row that only moved up, because a newer one was deleted, is no news.
       const newest = notifications[0];
       const isNews = (row: Notification): boolean =>
@@ -115,7 +155,6 @@ export function createInbox(limit: number): Inbox {
       const later = notifications.filter(
         ({ id }) => (seen.get(id) ?? 0) > listMark && !isListed.has(id),
       );
-      counted = unreadCount;
       uncounted.forEach((arrival, id) => {
         if (arrival <= countMark || isListed.has(id)) uncounted.delete(id);
       });
@@ -154,11 +193,12 @@ export function createInbox(limit: number): Inbox {
       isLoaded = false;
       seen.clear();
       uncounted.clear();
+      changes.clear();
     },
   };
 }
 
-function forgetOldest(ids: Map<string, number>): void {
+function forgetOldest(ids: Map<string, unknown>): void {
   const [oldest = ''] = ids.keys();
   ids.delete(oldest);
 }

@@ -76,9 +76,11 @@ export type Effect =
   /** Closes what is open and asks for a stream; `fresh`: with a token asked for anew. */
   | { readonly type: 'connect'; readonly cursor: string; readonly fresh: boolean }
   | { readonly type: 'close' }
+  /** A row is another now, or (`null`) gone. */
+  | { readonly type: 'change'; readonly id: string; readonly row: Notification | null }
   | {
       readonly type: 'deliver';
-      readonly notification: Notification;
+      readonly row: Notification;
       readonly arrival: Arrival;
       /** Whether it is to be announced. */
       readonly isNews: boolean;
@@ -241,7 +243,9 @@ function heard(
     case 'connected':
       return connected(state, event, now);
     case 'notification':
-      return to(state, deliver(state, event.notification, now));
+      return to(state, deliver(state, event.row, now));
+    case 'changed':
+      return to(state, { type: 'change', id: event.id, row: event.row });
     case 'resync':
       return to(state, { type: 'refetch' });
     case 'closing':
@@ -279,12 +283,12 @@ function connected(
   return state.isResumed ? to(open) : to(open, { type: 'refetch' });
 }
 
-function deliver(state: State, notification: Notification, now: number): Effect {
+function deliver(state: State, row: Notification, now: number): Effect {
   // The database's clock need not agree with the gateway's: where it is late, a row of the first
   // seconds passes for an older one.
-  const live = !(Date.parse(notification.created_at) < state.openedAtThere);
+  const live = !(Date.parse(row.created_at) < state.openedAtThere);
   const isNews = live || state.isResumed || now - state.openedAt > OVERLAP_MS;
-  return { type: 'deliver', notification, arrival: { live }, isNews };
+  return { type: 'deliver', row, arrival: { live }, isNews };
 }
 
 function closing(state: State, reason: string, now: number, random: number): Step {

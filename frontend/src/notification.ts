@@ -12,7 +12,7 @@ export interface Arrival {
 
 /** One row of the table, as the stream carries it. */
 export interface Notification {
-  /** The row's UUID; what tells rows apart everywhere in this package. */
+  /** The row's key, a number's digits where it is one; what tells rows apart everywhere in this package. */
   readonly id: string;
   readonly type: NotificationType;
   readonly title: string;

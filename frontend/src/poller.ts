@@ -32,8 +32,10 @@ export interface Poller {
   setStreaming(isStreaming: boolean): void;
   /** An attempt to stream failed, or a stream was lost. */
   streamFailed(): void;
-  /** The stream brought a row the inbox did not know. */
-  arrived(row: Notification): void;
+  /** The stream brought a row the inbox did not know, or a change; null: of a row that is gone. */
+  arrived(row: Notification | null): void;
+  /** What the stream brought is not enough to know the count by. */
+  doubt(): void;
   /** Asks for a poll that begins no earlier than now. */
   refetch(): void;
   /** Rows were marked: what a poll under way will say is out of date. */
@@ -176,12 +178,14 @@ export function createPoller(options: Options): Poller {
       failedAt = clock();
       schedule();
     },
-    arrived({ created_at }) {
-      const now = clock();
+    arrived(row) {
       // List and count are of one instant: what one does not show, the other
       // has not counted.
-      if (Date.parse(created_at) > listedSince) return;
-      if (mayBeCounted(now, countedAt, openedAt)) doubtedAt = Math.min(doubtedAt, now);
+      if (row ? Date.parse(row.created_at) > listedSince : listedSince < Infinity) return;
+      if (mayBeCounted(clock(), countedAt, openedAt)) poller.doubt();
+    },
+    doubt() {
+      doubtedAt = Math.min(doubtedAt, clock());
       schedule();
     },
     refetch() {

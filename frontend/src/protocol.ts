@@ -14,12 +14,22 @@ export type StreamEvent =
       /** Milliseconds between two heartbeats; NaN where it is not said. */
       readonly heartbeat: number;
     }
-  | { readonly name: 'notification'; readonly notification: Notification }
+  | { readonly name: 'notification'; readonly row: Notification }
+  /** `updated`, or, without a row, `deleted`. */
+  | { readonly name: 'changed'; readonly id: string; readonly row: Notification | null }
   | { readonly name: 'heartbeat' | 'resync' }
   | { readonly name: 'closing'; readonly reason: string };
 
 /** The names a native `EventSource` has to be told to listen for. */
-export const EVENT_NAMES = ['connected', 'notification', 'heartbeat', 'resync', 'closing'] as const;
+export const EVENT_NAMES = [
+  'connected',
+  'notification',
+  'updated',
+  'deleted',
+  'heartbeat',
+  'resync',
+  'closing',
+] as const;
 
 /**
  * The event in what came over the wire, or nothing for one this version does
@@ -46,10 +56,17 @@ export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
     case 'closing':
       return { name, reason: String(value['reason']) };
     case 'notification':
+    case 'updated':
+    case 'deleted': {
       // The gateway vouches for the rest; without an id a row could not be told
       // from its own replay.
-      if (typeof value['id'] !== 'string') return null;
-      return { name, notification: value as unknown as Notification };
+      if (!['string', 'number'].includes(typeof value['id'])) return null;
+      // Keys are text here, whatever the table's are.
+      const id = String(value['id']);
+      const row = { ...value, id } as unknown as Notification;
+      if (name === 'notification') return { name, row };
+      return { name: 'changed', id, row: name === 'deleted' ? null : row };
+    }
   }
   return null;
 }

@@ -101,6 +101,31 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     await visitor.leave();
   });
 
+  test('what is changed or deleted by anybody shows in all tabs, without a poll', async () => {
+    const visitor = await world.visitor();
+    const tabs = [await visitor.open({ transport }), await visitor.open({ transport })];
+    for (const tab of tabs) await tab.isReady();
+    await world.postgres.insert(visitor.user, 'one', 'two', 'three');
+    for (const tab of tabs) await tab.shows(3);
+    // Polls that follow what has just come are over; the next is in a minute.
+    await sleep(2_500);
+    const polls = world.app.requests.length;
+    const of = `WHERE user_id = '${visitor.user}'`;
+    await world.postgres.psql(`UPDATE notifications SET status = 'read' ${of} AND title = 'one'`);
+    for (const tab of tabs) await tab.shows(2);
+    await world.postgres.psql(`UPDATE notifications SET title = 'second' ${of} AND title = 'two'`);
+    await world.postgres.psql(`DELETE FROM notifications ${of} AND title = 'three'`);
+    for (const tab of tabs) {
+      await tab.shows(1);
+      const { notifications } = await tab.state();
+      expect(notifications.map(({ title }) => title).sort()).toEqual(['one', 'second']);
+      // These are no arrivals.
+      expect((await tab.probe()).arrived).toHaveLength(3);
+    }
+    expect(world.app.requests.length).toBe(polls);
+    await visitor.leave();
+  });
+
   test('the back button: a page that is kept and comes back streams again', async () => {
     const visitor = await world.visitor();
     const tab = await visitor.open({ transport });

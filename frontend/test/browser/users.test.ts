@@ -110,82 +110,87 @@ test.each(['core', 'react19'] as const)(
   },
 );
 
-test('logins and logouts at random, in two tabs, while rows are committed for both', async () => {
-  const seconds = Number(process.env['USERS_SECONDS'] ?? 15);
-  const seed = Number(process.env['USERS_SEED'] ?? Date.now() % 1e9);
-  console.log(`USERS_SEED=${seed}`);
-  let state = seed;
-  const draw = (below: number): number => {
-    // A linear congruential generator: the same seed, the same test.
-    state = (state * 1_103_515_245 + 12_345) % 2_147_483_648;
-    return Math.floor((state / 2_147_483_648) * below);
-  };
-  const [ada, grace] = [await world.visitor(), await world.visitor()];
-  const users = [ada.user, grace.user];
-  // Each title names its user; what names another one than the page's is a leak.
-  await ada.context.addInitScript(() => {
-    const leaks: string[] = [];
-    let current = new URLSearchParams(location.search).get('user');
-    const look = (what: string, text: string, user: string | null): void => {
-      for (const [title, of] of text.matchAll(/row \d+ of ([0-9a-f-]{36})/g)) {
-        if (of !== user) leaks.push(`${what}: ${title} while it was ${user ?? 'nobody'}`);
-      }
+const seconds = Number(process.env['USERS_SECONDS'] ?? 15);
+const RANDOM = { timeout: seconds * 1_000 + 60_000 };
+test(
+  'logins and logouts at random, in two tabs, while rows are committed for both',
+  RANDOM,
+  async () => {
+    const seed = Number(process.env['USERS_SEED'] ?? Date.now() % 1e9);
+    console.log(`USERS_SEED=${seed}`);
+    let state = seed;
+    const draw = (below: number): number => {
+      // A linear congruential generator: the same seed, the same test.
+      state = (state * 1_103_515_245 + 12_345) % 2_147_483_648;
+      return Math.floor((state / 2_147_483_648) * below);
     };
-    const post = Object.getOwnPropertyDescriptor(BroadcastChannel.prototype, 'postMessage');
-    BroadcastChannel.prototype.postMessage = function (message: unknown) {
-      const [, , user] = JSON.parse(this.name.slice(this.name.indexOf('['))) as string[];
-      look('broadcast', JSON.stringify(message), user ?? null);
-      (post?.value as typeof this.postMessage).call(this, message);
-    };
-    const check = (): void => {
-      const shown = document.body.cloneNode(true) as HTMLElement;
-      // Toasts take a moment to leave; they are looked at above.
-      for (const toast of shown.querySelectorAll('[data-sonner-toast]')) toast.remove();
-      look('page', shown.textContent, current);
-      look('state', JSON.stringify(window.probe.client?.getState()), current);
-    };
-    Object.assign(window, { leaks, check });
-    const watching = new MutationObserver(check);
-    document.addEventListener('DOMContentLoaded', () => {
-      watching.observe(document.body, { subtree: true, childList: true, characterData: true });
-    });
-    window.addEventListener('load', () => {
-      window.probe.became = (user) => {
-        current = user;
+    const [ada, grace] = [await world.visitor(), await world.visitor()];
+    const users = [ada.user, grace.user];
+    // Each title names its user; what names another one than the page's is a leak.
+    await ada.context.addInitScript(() => {
+      const leaks: string[] = [];
+      let current = new URLSearchParams(location.search).get('user');
+      const look = (what: string, text: string, user: string | null): void => {
+        for (const [title, of] of text.matchAll(/row \d+ of ([0-9a-f-]{36})/g)) {
+          if (of !== user) leaks.push(`${what}: ${title} while it was ${user ?? 'nobody'}`);
+        }
       };
+      const post = Object.getOwnPropertyDescriptor(BroadcastChannel.prototype, 'postMessage');
+      BroadcastChannel.prototype.postMessage = function (message: unknown) {
+        const [, , user] = JSON.parse(this.name.slice(this.name.indexOf('['))) as string[];
+        look('broadcast', JSON.stringify(message), user ?? null);
+        (post?.value as typeof this.postMessage).call(this, message);
+      };
+      const check = (): void => {
+        const shown = document.body.cloneNode(true) as HTMLElement;
+        // Toasts take a moment to leave; they are looked at above.
+        for (const toast of shown.querySelectorAll('[data-sonner-toast]')) toast.remove();
+        look('page', shown.textContent, current);
+        look('state', JSON.stringify(window.probe.client?.getState()), current);
+      };
+      Object.assign(window, { leaks, check });
+      const watching = new MutationObserver(check);
+      document.addEventListener('DOMContentLoaded', () => {
+        watching.observe(document.body, { subtree: true, childList: true, characterData: true });
+      });
+      window.addEventListener('load', () => {
+        window.probe.became = (user) => {
+          current = user;
+        };
+      });
     });
-  });
-  const tabs = [await ada.open({ page: 'react19' }), await ada.open({ page: 'react19' })];
-  let rows = 0;
-  let logins = 0;
-  for (const end = Date.now() + seconds * 1_000; Date.now() < end;) {
-    const tab = tabs[draw(tabs.length)];
-    switch (draw(4)) {
-      case 0: {
-        logins += 1;
-        const next = [...users, null][draw(3)] ?? null;
-        await tab?.become(next);
-        break;
+    const tabs = [await ada.open({ page: 'react19' }), await ada.open({ page: 'react19' })];
+    let rows = 0;
+    let logins = 0;
+    for (const end = Date.now() + seconds * 1_000; Date.now() < end;) {
+      const tab = tabs[draw(tabs.length)];
+      switch (draw(4)) {
+        case 0: {
+          logins += 1;
+          const next = [...users, null][draw(3)] ?? null;
+          await tab?.become(next);
+          break;
+        }
+        case 1:
+          await tab?.look(draw(2) === 0);
+          break;
+        default: {
+          const user = users[draw(2)] ?? '';
+          await success(user, `row ${++rows} of ${user}`);
+        }
       }
-      case 1:
-        await tab?.look(draw(2) === 0);
-        break;
-      default: {
-        const user = users[draw(2)] ?? '';
-        await success(user, `row ${++rows} of ${user}`);
-      }
+      await sleep(draw(150));
     }
-    await sleep(draw(150));
-  }
-  for (const tab of tabs) {
-    const leaks = await tab.page.evaluate(() => {
-      const page = window as unknown as { check: () => void; leaks: string[] };
-      page.check();
-      return [...new Set(page.leaks)].slice(0, 5);
-    });
-    expect(leaks).toEqual([]);
-  }
-  console.log(`${logins} logins and logouts, ${rows} rows`);
-  await ada.leave();
-  await grace.leave();
-});
+    for (const tab of tabs) {
+      const leaks = await tab.page.evaluate(() => {
+        const page = window as unknown as { check: () => void; leaks: string[] };
+        page.check();
+        return [...new Set(page.leaks)].slice(0, 5);
+      });
+      expect(leaks).toEqual([]);
+    }
+    console.log(`${logins} logins and logouts, ${rows} rows`);
+    await ada.leave();
+    await grace.leave();
+  },
+);

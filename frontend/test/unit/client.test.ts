@@ -358,6 +358,48 @@ describe('polling', () => {
     expect(polls).toEqual([0, 120_000]);
   });
 
+  test('what becomes of a row shows at once, whatever polls are under way', async () => {
+    const { client, start, connect, send, last, table, polls } = harness();
+    table.push(row(1), row(2));
+    await start();
+    await connect();
+    expect(client.getState().unreadCount).toBe(2);
+    const tell = (name: string, data: object) => {
+      last().sink.event({ name, data: JSON.stringify(data), id: 'c9' });
+    };
+    tell('updated', { ...row(1), status: 'read' });
+    expect(client.getState().unreadCount).toBe(1);
+    expect(client.getState().notifications.map(({ status }) => status)).toEqual(['unread', 'read']);
+    tell('deleted', { id: 'row 2' });
+    expect(client.getState().unreadCount).toBe(0);
+    expect(client.getState().notifications.map(({ id }) => id)).toEqual(['row 1']);
+    send(3);
+    tell('updated', { ...row(3), title: 'another' });
+    expect(client.getState()).toMatchObject({
+      unreadCount: 1,
+      notifications: [{ title: 'another' }, { id: 'row 1' }],
+    });
+    // A change of a row that is not shown: the count is asked for.
+    const before = polls.length;
+    tell('updated', { ...row(0), id: 'unknown' });
+    await pass(6_000);
+    expect(polls.length).toBe(before + 1);
+  });
+
+  test('keys may be numbers', async () => {
+    const onNotification = vi.fn();
+    const { client, start, connect, last } = harness({ onNotification });
+    await start();
+    await connect();
+    const tell = (name: string, data: object) => {
+      last().sink.event({ name, data: JSON.stringify(data), id: 'c9' });
+    };
+    tell('notification', { ...row(1), id: 42 });
+    expect(onNotification.mock.calls[0]?.[0]).toMatchObject({ id: '42' });
+    tell('deleted', { id: 42 });
+    expect(client.getState()).toMatchObject({ unreadCount: 0, notifications: [] });
+  });
+
   test('resync is followed by a poll', async () => {
     const { start, connect, polls, last } = harness();
     await start();
@@ -826,14 +868,20 @@ describe('beside other tabs', () => {
     };
   }
   const OPEN = { status: 'open', reason: null, failures: 0 };
-  const NEWS = { arrival: { live: true }, isNews: true };
+  const brought = (n: number) => ({
+    type: 'deliver',
+    row: row(n),
+    arrival: { live: true },
+    isNews: true,
+  });
+  const REFETCH = { type: 'brought', effect: { type: 'refetch' }, owner: '' };
 
   test('it asks how the stream is, and shows what it hears', async () => {
     const { client, start, posted, hear, streams } = shared();
     await start();
     expect(posted()).toEqual([{ type: 'hello' }]);
     await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
-    await hear({ type: 'row', row: row(8), ...NEWS, cursor: 'c8', owner: '' });
+    await hear({ type: 'brought', effect: brought(8), cursor: 'c8', owner: '' });
     expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 1 });
     expect(streams).toEqual([]);
   });
@@ -842,7 +890,7 @@ describe('beside other tabs', () => {
     const { start, hear, lead, last } = shared();
     await start();
     await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
-    await hear({ type: 'row', row: row(8), ...NEWS, cursor: 'c8', owner: '' });
+    await hear({ type: 'brought', effect: brought(8), cursor: 'c8', owner: '' });
     await lead();
     expect(last().cursor).toBe('c8');
   });
@@ -855,9 +903,9 @@ describe('beside other tabs', () => {
     await connect();
     send(1);
     expect(posted()).toEqual([
-      { type: 'refetch' },
+      { ...REFETCH, cursor: 'c0' },
       { type: 'link', link: OPEN, cursor: 'c0', owner: '' },
-      { type: 'row', row: row(1), ...NEWS, cursor: 'c1', owner: '' },
+      { type: 'brought', effect: brought(1), cursor: 'c1', owner: '' },
     ]);
     await pass(29_000);
     beat();
@@ -923,7 +971,7 @@ describe('beside other tabs', () => {
     const { client, start, hear, lead, last } = shared();
     await start();
     await hear({ type: 'link', link: OPEN, cursor: 'c1', owner: 'ada' });
-    await hear({ type: 'row', row: row(1), ...NEWS, cursor: 'c2', owner: 'grace' });
+    await hear({ type: 'brought', effect: brought(1), cursor: 'c2', owner: 'grace' });
     await hear({ type: 'link', link: OPEN, cursor: 'c2', owner: 'grace' });
     expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 0 });
     await lead();
@@ -940,10 +988,10 @@ describe('beside other tabs', () => {
     await connect();
     posted();
     last().sink.event({ name: 'resync', data: '{"reason":"too_far_back"}', id: 'c5' });
-    expect(posted()).toEqual([{ type: 'refetch' }]);
+    expect(posted()).toEqual([{ ...REFETCH, cursor: 'c5' }]);
     await pass(0);
     const before = polls.length;
-    await hear({ type: 'refetch' });
+    await hear({ ...REFETCH, cursor: 'c5' });
     expect(polls).toHaveLength(before + 1);
   });
 
@@ -965,7 +1013,7 @@ describe('beside other tabs', () => {
     });
     await start();
     await hear({ type: 'link', link: OPEN, cursor: 'c1' });
-    await hear({ type: 'row', row: row(1), ...NEWS, cursor: 'c1' });
+    await hear({ type: 'brought', effect: brought(1), cursor: 'c1' });
     await hear({ type: 'read', ids: ['row 1'] });
     answer([row(1)]);
     await pass(0);

@@ -124,18 +124,18 @@ describe('an open stream', () => {
   test('delivers rows and remembers where it is', () => {
     const run = open().take({
       type: 'event',
-      event: { name: 'notification', notification: row },
+      event: { name: 'notification', row },
       id: 'c9',
     });
     expect(run.last.effects).toEqual([
-      { type: 'deliver', notification: row, arrival: { live: false }, isNews: true },
+      { type: 'deliver', row, arrival: { live: false }, isNews: true },
     ]);
     expect(run.state.cursor).toBe('c9');
   });
 
   test('tells what is live, what was missed, and what was there before', () => {
     const told = (run: Run, created_at: string) => {
-      const event = { name: 'notification', notification: { ...row, created_at } } as const;
+      const event = { name: 'notification', row: { ...row, created_at } } as const;
       const [effect] = run.take({ type: 'event', event, id: '' }).last.effects;
       return effect?.type === 'deliver' && [effect.arrival.live, effect.isNews];
     };
@@ -175,7 +175,7 @@ describe('an open stream', () => {
 
   test.each([
     ['a heartbeat', heartbeat],
-    ['a row', { type: 'event', event: { name: 'notification', notification: row }, id: '' }],
+    ['a row', { type: 'event', event: { name: 'notification', row }, id: '' }],
     ['an event of a later version', { type: 'event', event: null, id: '' }],
   ] as [string, Input][])('%s is a sign of life', (_, input) => {
     const run = open();
