@@ -80,6 +80,8 @@ export interface ClientState {
   readonly unreadCount: number;
   /** Whether the list has been fetched once. */
   readonly isLoaded: boolean;
+  /** What the app's API rejected the last poll with; null where it answered. */
+  readonly error: unknown;
   /**
    * Another number for another user: what was kept of notifications under a former one is
    * to be forgotten. Different in each client, too.
@@ -122,6 +124,7 @@ export const INITIAL_STATE: ClientState = {
   notifications: [],
   unreadCount: 0,
   isLoaded: false,
+  error: null,
   session: 0,
 };
 
@@ -152,6 +155,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   let session = ++sessions;
   let state: ClientState = { ...INITIAL_STATE, session };
   let link = UNKNOWN;
+  let pollError: unknown = null;
   /** Where the shared stream is, for the day this tab leads. */
   let cursor = '';
   /** Whose it is, as the gateway says; empty before it has. */
@@ -168,11 +172,16 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     inbox,
     limit,
     changed(news, arrival) {
+      pollError = null;
       publish();
       // The oldest first, as they would have come.
       for (const row of news.reverse()) announce(row, arrival);
     },
-    failed: reportError,
+    failed(error) {
+      pollError = error;
+      publish();
+      reportError(error);
+    },
     recovered() {
       wake('reachable');
     },
@@ -185,7 +194,11 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   };
   const publish = (): void => {
     const { notifications, unreadCount, isLoaded } = inbox;
-    state = { ...link, notifications, unreadCount, isLoaded, session };
+    const error = pollError;
+    const next: ClientState = { ...link, notifications, unreadCount, isLoaded, error, session };
+    const names = Object.keys(next) as (keyof ClientState)[];
+    if (names.every((name) => next[name] === state[name])) return;
+    state = next;
     tell();
   };
   const announce = (row: Notification, arrival: Arrival): void => {
@@ -224,6 +237,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     inbox.clear();
     cursor = '';
     owner = options.user ?? '';
+    pollError = null;
     session = ++sessions;
   };
   /** What is known is somebody else's than whoever is logged in now. */

@@ -80,7 +80,15 @@ export function createInbox(limit: number): Inbox {
   };
   const show = (rows: readonly Notification[]): void => {
     // The sort is stable: of rows of the same instant the last to come is first.
-    notifications = [...rows].sort((a, b) => time(b) - time(a)).slice(0, limit);
+    const next = [...rows].sort((a, b) => time(b) - time(a)).slice(0, limit);
+    // What a poll has found unchanged stays the same object, for those who compare.
+    const before = new Map(notifications.map((row) => [row.id, row]));
+    const same = next.map((row) => {
+      const old = before.get(row.id);
+      return JSON.stringify(old) === JSON.stringify(row) ? (old ?? row) : row;
+    });
+    const isSame = same.length === notifications.length;
+    if (!isSame || same.some((row, at) => row !== notifications[at])) notifications = same;
   };
 
   return {

@@ -39,8 +39,11 @@ export function useNotificationSSE(
 /** The list, as {@link useNotifications} gives it. */
 export interface Notifications
   extends
-    Pick<ClientState, 'notifications' | 'unreadCount' | 'isLoaded'>,
-    Pick<NotificationClient, 'markAsRead' | 'markAllAsRead' | 'refresh'> {}
+    Pick<ClientState, 'notifications' | 'unreadCount' | 'isLoaded' | 'error'>,
+    Pick<NotificationClient, 'markAsRead' | 'markAllAsRead' | 'refresh'> {
+  /** Whether the first list is on its way. */
+  readonly isLoading: boolean;
+}
 
 /** The newest notifications, how many are unread, and what can be done about it. */
 export function useNotifications(): Notifications {
@@ -49,7 +52,11 @@ export function useNotifications(): Notifications {
   const notifications = useClientState(client, 'notifications');
   const unreadCount = useClientState(client, 'unreadCount');
   const isLoaded = useClientState(client, 'isLoaded');
-  return { notifications, unreadCount, isLoaded, markAsRead, markAllAsRead, refresh };
+  const error = useClientState(client, 'error');
+  const isResting = useClientState(client, 'status') === 'stopped';
+  const isLoading = !isLoaded && error === null && !isResting;
+  const state = { notifications, unreadCount, isLoaded, isLoading, error };
+  return { ...state, markAsRead, markAllAsRead, refresh };
 }
 
 /** The number on the badge; a component that shows nothing else draws nothing else. */

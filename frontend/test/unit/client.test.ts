@@ -386,6 +386,41 @@ describe('polling', () => {
     expect(polls.length).toBe(before + 1);
   });
 
+  test('a poll that fails is an error until one succeeds', async () => {
+    const failure = new Error('down');
+    let isDown = true;
+    const { client, start } = harness({
+      stream: false,
+      api: {
+        list: () =>
+          isDown ? Promise.reject(failure) : Promise.resolve({ notifications: [], unreadCount: 0 }),
+      },
+    });
+    await start();
+    expect(client.getState()).toMatchObject({ error: failure, isLoaded: false });
+    isDown = false;
+    await pass(10_000);
+    expect(client.getState()).toMatchObject({ error: null, isLoaded: true });
+  });
+
+  test('a poll that finds nothing new leaves every object as it is, and tells nobody', async () => {
+    const { client, start, table } = harness({ stream: false });
+    table.push(row(1), row(2));
+    await start();
+    const before = client.getState();
+    const listener = vi.fn();
+    client.subscribe(listener);
+    table[0] = { ...row(1) };
+    await pass(30_000);
+    expect(client.getState()).toBe(before);
+    expect(listener).not.toHaveBeenCalled();
+    table[0] = { ...row(1), title: 'another' };
+    await pass(30_000);
+    const { notifications } = client.getState();
+    expect(notifications[0]).toBe(before.notifications[0]);
+    expect(notifications[1]).not.toBe(before.notifications[1]);
+  });
+
   test('keys may be numbers', async () => {
     const onNotification = vi.fn();
     const { client, start, connect, last } = harness({ onNotification });
