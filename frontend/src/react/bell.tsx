@@ -1,5 +1,6 @@
 import {
   type KeyboardEvent,
+  type MouseEvent,
   type ReactElement,
   type ReactNode,
   useEffect,
@@ -9,6 +10,7 @@ import {
 } from 'react';
 import type { Notification } from '../notification.js';
 import { useClientState, useNotificationSSE, useNotifications } from './hooks.js';
+import { type Placement, usePosition } from './position.js';
 import { useNotificationClient } from './provider.js';
 
 /** The words of the bell. */
@@ -19,6 +21,13 @@ export interface BellLabels {
   readonly title: string;
   readonly markAllAsRead: string;
   readonly empty: string;
+  /** While the first list is on its way. */
+  readonly loading: string;
+  /** Where the list cannot be fetched. */
+  readonly error: string;
+  readonly tryAgain: string;
+  /** Of an entry, for screen readers; the dot is only seen. */
+  readonly unread: string;
   /** What screen readers say when a notification comes. */
   readonly announcement: (notification: Notification, unreadCount: number) => string;
 }
@@ -30,12 +39,27 @@ export interface NotificationBellProps {
   /** In place of the drawn bell. */
   readonly icon?: ReactNode;
   readonly labels?: Partial<BellLabels> | undefined;
+  /** Whether the panel is open, where the page decides it; without it the bell does. */
+  readonly open?: boolean | undefined;
+  /** The panel wants to open or close. */
+  readonly onOpenChange?: ((isOpen: boolean) => void) | undefined;
+  /** `bottom-end` by default; wherever it is, the panel stays in the window. */
+  readonly placement?: Placement | undefined;
   /** What an entry of the list shows. */
   readonly renderItem?: ((notification: Notification) => ReactNode) | undefined;
+  /** Where an entry leads: it is a link then, and a button where this gives nothing. */
+  readonly getHref?: ((notification: Notification) => string | null | undefined) | undefined;
   /** `created_at` for the reader; in the browser's own words by default. */
   readonly formatTime?: ((time: Date) => string) | undefined;
-  /** An entry was chosen, and has been marked as read. */
-  readonly onSelect?: ((notification: Notification) => void) | undefined;
+  /**
+   * An entry was chosen, and has been marked as read; the panel closes. A router of the app
+   * goes where the entry leads and calls `event.preventDefault()`.
+   */
+  readonly onSelect?: ((notification: Notification, event: MouseEvent) => void) | undefined;
+  /** `false` leaves the panel open when an entry is chosen. */
+  readonly closeOnSelect?: boolean | undefined;
+  /** Under the list: a link to all of them, say. */
+  readonly footer?: ReactNode;
 }
 
 const ENGLISH: BellLabels = {
@@ -44,6 +68,10 @@ const ENGLISH: BellLabels = {
   title: 'Notifications',
   markAllAsRead: 'Mark all as read',
   empty: 'Nothing new',
+  loading: 'Loading …',
+  error: 'The notifications cannot be loaded.',
+  tryAgain: 'Try again',
+  unread: 'unread',
   announcement: ({ title }, unreadCount) => `${title}. ${unreadCount} unread`,
 };
 
@@ -64,18 +92,15 @@ const HEARD_ONLY = {
  * and `ng-bell…` classes may be overridden; without it the browser's own.
  */
 export function NotificationBell(props: NotificationBellProps): ReactElement {
-  const { className = '', icon, onSelect } = props;
+  const { className = '', icon, onSelect, closeOnSelect = true, placement = 'bottom-end' } = props;
   const labels = { ...ENGLISH, ...props.labels };
-  const { notifications, unreadCount, markAsRead, markAllAsRead } = useNotifications();
+  const { notifications, unreadCount, isLoading, error, ...act } = useNotifications();
   // What was announced, and opened, for another user is of no concern to this one.
   const session = useClientState(useNotificationClient(), 'session');
   const [announced, setAnnounced] = useState<{ of: number; latest: Notification } | null>(null);
   const [openedIn, setOpenedIn] = useState<number | null>(null);
-  const isOpen = openedIn === session;
+  const isOpen = props.open ?? openedIn === session;
   const latest = announced?.of === session ? announced.latest : null;
-  const setIsOpen = (is: boolean): void => {
-    setOpenedIn(is ? session : null);
-  };
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
@@ -83,12 +108,24 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
   useNotificationSSE((arrived) => {
     setAnnounced({ of: session, latest: arrived });
   });
+  const setIsOpen = (is: boolean): void => {
+    setOpenedIn(is ? session : null);
+    if (is !== isOpen) props.onOpenChange?.(is);
+  };
+  const latestSetIsOpen = useRef(setIsOpen);
+  useEffect(() => {
+    latestSetIsOpen.current = setIsOpen;
+  });
+  usePosition(button, panel, isOpen, placement);
 
   useEffect(() => {
     if (!isOpen) return;
-    panel.current?.focus();
-    const closeOutside = ({ target }: Event): void => {
-      if (!root.current?.contains(target as Node)) setOpenedIn(null);
+    panel.current?.focus({ preventScroll: true });
+    const closeOutside = (event: Event): void => {
+      // Through shadow roots too.
+      if (root.current && !event.composedPath().includes(root.current)) {
+        latestSetIsOpen.current(false);
+      }
     };
     document.addEventListener('pointerdown', closeOutside);
     document.addEventListener('focusin', closeOutside);
@@ -98,20 +135,27 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
     };
   }, [isOpen]);
 
+  const close = (): void => {
+    setIsOpen(false);
+    button.current?.focus();
+  };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (!isOpen) return;
     if (event.key === 'Escape') {
-      setIsOpen(false);
-      button.current?.focus();
+      event.stopPropagation();
+      close();
     } else if (moveFocus(panel.current, event.key)) {
       event.preventDefault();
     }
   };
-  const select = (notification: Notification): void => {
+  const select = (notification: Notification, event: MouseEvent): void => {
     // A mark that fails is undone by the next poll, and the provider's onError
     // has been told.
-    if (notification.status === 'unread') markAsRead(notification.id).catch(() => undefined);
-    onSelect?.(notification);
+    if (notification.status === 'unread') act.markAsRead(notification.id).catch(() => undefined);
+    // A link that is opened in another tab, or saved.
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    onSelect?.(notification, event);
+    if (closeOnSelect) close();
   };
 
   return (
@@ -144,8 +188,11 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
         <div
           ref={panel}
           id={panelId}
+          // In the top layer nothing clips it.
+          popover="manual"
           role="dialog"
           aria-label={labels.title}
+          aria-busy={isLoading}
           tabIndex={-1}
           className="ng-bell__panel"
         >
@@ -159,54 +206,105 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
                   // The button goes away with what it has done; the focus must
                   // not go with it.
                   panel.current?.focus();
-                  markAllAsRead().catch(() => undefined);
+                  act.markAllAsRead().catch(() => undefined);
                 }}
               >
                 {labels.markAllAsRead}
               </button>
             )}
           </div>
-          {notifications.length === 0 && <p className="ng-bell__empty">{labels.empty}</p>}
+          {error !== null && (
+            <p className="ng-bell__error" role="alert">
+              {labels.error}{' '}
+              <button type="button" className="ng-bell__again" onClick={act.refresh}>
+                {labels.tryAgain}
+              </button>
+            </p>
+          )}
+          {notifications.length === 0 && error === null && (
+            <p className="ng-bell__empty">{isLoading ? labels.loading : labels.empty}</p>
+          )}
           <ul className="ng-bell__list">
             {notifications.map((notification) => (
               <li key={notification.id}>
-                <button
-                  type="button"
-                  className="ng-bell__item"
-                  data-item=""
-                  data-type={notification.type}
-                  data-status={notification.status}
-                  onClick={() => {
-                    select(notification);
-                  }}
+                <Entry
+                  notification={notification}
+                  href={props.getHref?.(notification)}
+                  onChoose={select}
                 >
                   {props.renderItem?.(notification) ?? (
-                    <Item notification={notification} formatTime={props.formatTime} />
+                    <Item
+                      notification={notification}
+                      unread={labels.unread}
+                      formatTime={props.formatTime}
+                    />
                   )}
-                </button>
+                </Entry>
               </li>
             ))}
           </ul>
+          {props.footer !== undefined && <div className="ng-bell__footer">{props.footer}</div>}
         </div>
       )}
     </div>
   );
 }
 
+/** A link where it leads somewhere, a button otherwise. */
+function Entry({
+  notification,
+  href,
+  onChoose,
+  children,
+}: {
+  readonly notification: Notification;
+  readonly href: string | null | undefined;
+  readonly onChoose: (notification: Notification, event: MouseEvent) => void;
+  readonly children: ReactNode;
+}): ReactElement {
+  const common = {
+    className: 'ng-bell__item',
+    'data-item': '',
+    'data-type': notification.type,
+    'data-status': notification.status,
+    onClick: (event: MouseEvent) => {
+      onChoose(notification, event);
+    },
+  };
+  if (href === null || href === undefined) {
+    return (
+      <button type="button" {...common}>
+        {children}
+      </button>
+    );
+  }
+  return (
+    <a href={href} {...common}>
+      {children}
+    </a>
+  );
+}
+
 function Item({
-  notification: { title, message, created_at },
+  notification: { title, message, created_at, status },
+  unread,
   formatTime = (time) => time.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' }),
 }: {
   readonly notification: Notification;
+  readonly unread: string;
   readonly formatTime?: NotificationBellProps['formatTime'];
 }): ReactElement {
+  const time = new Date(created_at);
   return (
     <>
       <span className="ng-bell__item-title">{title}</span>
+      {status === 'unread' && <span style={HEARD_ONLY}>{unread}</span>}
       <span className="ng-bell__item-message">{message}</span>
-      <time className="ng-bell__item-time" dateTime={created_at}>
-        {formatTime(new Date(created_at))}
-      </time>
+      {!Number.isNaN(time.getTime()) && (
+        <time className="ng-bell__item-time" dateTime={created_at}>
+          {formatTime(time)}
+        </time>
+      )}
     </>
   );
 }
@@ -222,7 +320,7 @@ function BellIcon(): ReactElement {
 /** Moves among the entries as in any list; false for a key that does not. */
 function moveFocus(panel: HTMLElement | null, key: string): boolean {
   const items = [...(panel?.querySelectorAll<HTMLElement>('[data-item]') ?? [])];
-  const at = items.findIndex((item) => item === document.activeElement);
+  const at = items.findIndex((item) => item.matches(':focus'));
   const to = {
     ArrowDown: Math.min(at + 1, items.length - 1),
     ArrowUp: Math.max(at - 1, 0),

@@ -19,4 +19,5 @@ export {
   type ProviderOptions,
   useNotificationClient,
 } from './provider.js';
+export type { Placement } from './position.js';
 export type { ToastOptions, Toaster } from './toasts.js';

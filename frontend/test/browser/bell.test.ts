@@ -3,6 +3,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { eventually, median } from './support/wait.js';
 import { TRANSPORTS, World } from './support/world.js';
 
+function fail(): never {
+  throw new Error('it has no box');
+}
+
 let world: World;
 beforeAll(async () => {
   world = await World.start();
@@ -98,9 +102,15 @@ describe('the bell', () => {
       'the row read',
       async () => (await world.postgres.unreadCount(visitor.user)) === 2,
     );
+    // Choosing closes it, as Escape does; the focus goes back to the bell.
+    const isBack = () => bell.evaluate((element) => element === document.activeElement);
+    await panel.waitFor({ state: 'detached' });
+    expect(await isBack()).toBe(true);
+    await keyboard.press('Enter');
+    await panel.waitFor();
     await keyboard.press('Escape');
     await panel.waitFor({ state: 'detached' });
-    expect(await bell.evaluate((element) => element === document.activeElement)).toBe(true);
+    expect(await isBack()).toBe(true);
 
     await keyboard.press('Enter');
     await panel.waitFor();
@@ -122,6 +132,130 @@ describe('the bell', () => {
     expect(await panel.evaluate((element) => element.contains(document.activeElement))).toBe(true);
     await tab.page.mouse.click(5, 500);
     await panel.waitFor({ state: 'detached' });
+    await visitor.leave();
+  });
+
+  test('leads where the app says: links, which open in a new tab as well', async () => {
+    const visitor = await world.visitor();
+    const tab = await visitor.open({ page: 'react19' });
+    await tab.isReady();
+    await world.postgres.insert(visitor.user, 'one', 'two');
+    await tab.shows(2);
+    await tab.page.evaluate(() => {
+      window.probe.setBell?.({
+        getHref: ({ title }) => (title === 'two' ? '/page/elsewhere' : null),
+        onSelect: ({ title }, event) => {
+          event.preventDefault();
+          window.probe.told.push(title);
+        },
+      });
+    });
+    const bell = tab.page.getByRole('button', { name: /^Notifications/ });
+    await bell.click();
+    const panel = tab.page.getByRole('dialog');
+    expect(await panel.getByRole('button', { name: 'one' }).count()).toBe(1);
+    const link = panel.getByRole('link', { name: 'two' });
+    const opened = visitor.context.waitForEvent('page');
+    await link.click({ modifiers: ['Control'] });
+    expect(new URL((await opened).url()).pathname).toBe('/page/elsewhere');
+    await (await opened).close();
+    // What was opened beside is read; this page stays where it is.
+    await tab.shows(1);
+    expect(await panel.isVisible()).toBe(true);
+    await link.click();
+    await panel.waitFor({ state: 'detached' });
+    expect(await tab.page.evaluate(() => window.probe.told)).toEqual(['two']);
+    await visitor.leave();
+  });
+
+  test('is opened and closed by the page, where the page wants to', async () => {
+    const visitor = await world.visitor();
+    const tab = await visitor.open({ page: 'react19' });
+    await tab.isReady();
+    const set = (open: boolean): Promise<void> =>
+      tab.page.evaluate((is) => {
+        window.probe.setBell?.({
+          open: is,
+          onOpenChange: (wants) => window.probe.told.push(`open: ${wants}`),
+        });
+      }, open);
+    await set(true);
+    const panel = tab.page.getByRole('dialog');
+    await panel.waitFor();
+    await tab.page.keyboard.press('Escape');
+    await tab.page.mouse.click(5, 500);
+    expect(await panel.isVisible()).toBe(true);
+    expect(await tab.page.evaluate(() => window.probe.told)).toEqual([
+      'open: false',
+      'open: false',
+    ]);
+    await set(false);
+    await panel.waitFor({ state: 'detached' });
+    await visitor.leave();
+  });
+
+  test.each([
+    ['a phone', { width: 360, height: 640 }, 'ltr', 'left: 4px; top: 4px'],
+    ['a sidebar', { width: 900, height: 500 }, 'ltr', 'left: 0; top: 200px'],
+    ['the bottom', { width: 900, height: 700 }, 'ltr', 'right: 4px; bottom: 4px'],
+    ['right to left', { width: 900, height: 700 }, 'rtl', 'left: 0; top: 0'],
+  ] as const)('stays in the window, whatever it is in: %s', async (_, size, dir, at) => {
+    const visitor = await world.visitor();
+    for (let n = 1; n <= 20; n += 1) await world.postgres.insert(visitor.user, `row ${n}`);
+    const tab = await visitor.open({ page: 'react19' });
+    await tab.shows(20);
+    await tab.page.setViewportSize(size);
+    await tab.page.evaluate((direction) => {
+      document.dir = direction;
+    }, dir);
+    // A corner of the page that clips what is in it, and lies under everything.
+    await tab.page.addStyleTag({
+      content: `.ng-bell { position: fixed; ${at}; overflow: hidden; z-index: -1; transform: scale(1) }`,
+    });
+    await tab.page.evaluate(() => {
+      document.querySelector<HTMLElement>('.ng-bell__button')?.click();
+    });
+    const panel = tab.page.getByRole('dialog');
+    await panel.waitFor();
+    const { x, y, width, height } = (await panel.boundingBox()) ?? fail();
+    expect(Math.min(x, y)).toBeGreaterThanOrEqual(0);
+    expect(x + width).toBeLessThanOrEqual(size.width);
+    expect(y + height).toBeLessThanOrEqual(size.height);
+    expect(height).toBeGreaterThan(150);
+    if (size.width < 480) expect([x, width, y + height]).toEqual([0, size.width, size.height]);
+    // Nothing lies over it.
+    const isOnTop = await panel.evaluate((element) => {
+      const { left, top } = element.getBoundingClientRect();
+      return element.contains(document.elementFromPoint(left + 20, top + 20));
+    });
+    expect(isOnTop).toBe(true);
+    // It scrolls inside, and the last entry can be reached.
+    await panel.getByText('row 1', { exact: true }).scrollIntoViewIfNeeded();
+    await panel.getByText('row 1', { exact: true }).click();
+    await panel.waitFor({ state: 'detached' });
+    await tab.shows(19);
+    await visitor.leave();
+  });
+
+  test('says that it loads, and that the list cannot be had, and never that nothing is new', async () => {
+    const visitor = await world.visitor();
+    let isDown = true;
+    await visitor.context.route(/\/api\/notifications(\/unread-count)?$/, async (route) => {
+      if (!isDown) return route.continue();
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      return route.fulfill({ status: 503, body: 'no' });
+    });
+    const tab = await visitor.open({ page: 'react19' });
+    await tab.page.getByRole('button', { name: /^Notifications/ }).click();
+    const panel = tab.page.getByRole('dialog');
+    await panel.getByText('Loading').waitFor();
+    const alert = panel.getByRole('alert');
+    await alert.waitFor();
+    expect(await panel.getByText('Nothing new').count()).toBe(0);
+    isDown = false;
+    await alert.getByRole('button', { name: 'Try again' }).click();
+    await panel.getByText('Nothing new').waitFor();
+    expect(await alert.count()).toBe(0);
     await visitor.leave();
   });
 

@@ -3,6 +3,7 @@ import { createRoot } from 'react-dom/client';
 import { Toaster, toast } from 'sonner';
 import {
   NotificationBell,
+  type NotificationBellProps,
   NotificationProvider,
   useNotificationClient,
   useNotificationSSE,
@@ -47,9 +48,11 @@ function Watch() {
 
 function App() {
   const [isMounted, setMounted] = useState(true);
+  const [bell, setBell] = useState<NotificationBellProps>({});
   const [user, setUser] = useState<string | null | undefined>(given.user);
   useEffect(() => {
     probe.setMounted = setMounted;
+    probe.setBell = setBell;
     probe.become = (next) => {
       become(next);
       setUser(next);
@@ -63,7 +66,7 @@ function App() {
       <Toaster />
       {isMounted && (
         <NotificationProvider {...given} user={user} toast={noted}>
-          <NotificationBell />
+          <NotificationBell {...bell} />
           <Status />
           <Watch />
         </NotificationProvider>

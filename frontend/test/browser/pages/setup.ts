@@ -9,6 +9,7 @@ import {
   eventSourceTransport,
   fetchTransport,
 } from '../../../src/index.js';
+import type { NotificationBellProps } from '../../../src/react/index.js';
 
 /** What a test can look at in a page. */
 export interface Probe {
@@ -28,6 +29,10 @@ export interface Probe {
   become?: (user: string | null) => void;
   /** Called when the page has drawn that. */
   became?: (user: string | null) => void;
+  /** Gives the bell other props. */
+  setBell?: (props: NotificationBellProps) => void;
+  /** What the bell's functions have to tell. */
+  readonly told: string[];
   /** Puts the React tree in the page, or takes it out. */
   setMounted?: (isMounted: boolean) => void;
 }
@@ -46,6 +51,7 @@ export const probe: Probe = (window.probe = {
   authenticationErrors: [],
   errors: [],
   tokens: [],
+  told: [],
   restored: 0,
 });
 
