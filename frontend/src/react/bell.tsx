@@ -12,6 +12,7 @@ import type { Notification } from '../notification.js';
 import { useClientState, useNotificationSSE, useNotifications } from './hooks.js';
 import { type Placement, usePosition } from './position.js';
 import { useNotificationClient } from './provider.js';
+import { relativeTime, useMinute } from './time.js';
 
 /** The words of the bell. */
 export interface BellLabels {
@@ -49,8 +50,10 @@ export interface NotificationBellProps {
   readonly renderItem?: ((notification: Notification) => ReactNode) | undefined;
   /** Where an entry leads: it is a link then, and a button where this gives nothing. */
   readonly getHref?: ((notification: Notification) => string | null | undefined) | undefined;
-  /** `created_at` for the reader; in the browser's own words by default. */
+  /** `created_at` for the reader; "3 minutes ago" by default, told anew while it is seen. */
   readonly formatTime?: ((time: Date) => string) | undefined;
+  /** The language of times, as in `de-CH`; the browser's by default. */
+  readonly locale?: string | undefined;
   /**
    * An entry was chosen, and has been marked as read; the panel closes. A router of the app
    * goes where the entry leads and calls `event.preventDefault()`.
@@ -117,6 +120,9 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
     latestSetIsOpen.current = setIsOpen;
   });
   usePosition(button, panel, isOpen, placement);
+  const now = useMinute(isOpen);
+  const formatTime =
+    props.formatTime ?? ((time: Date): string => relativeTime(time, now, props.locale));
 
   useEffect(() => {
     if (!isOpen) return;
@@ -226,7 +232,7 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
           )}
           <ul className="ng-bell__list">
             {notifications.map((notification) => (
-              <li key={notification.id}>
+              <li key={notification.id} className="ng-bell__entry">
                 <Entry
                   notification={notification}
                   href={props.getHref?.(notification)}
@@ -236,7 +242,7 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
                     <Item
                       notification={notification}
                       unread={labels.unread}
-                      formatTime={props.formatTime}
+                      formatTime={formatTime}
                     />
                   )}
                 </Entry>
@@ -286,22 +292,39 @@ function Entry({
 }
 
 function Item({
-  notification: { title, message, created_at, status },
+  notification: { type, title, message, created_at, status },
   unread,
-  formatTime = (time) => time.toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' }),
+  formatTime,
 }: {
   readonly notification: Notification;
   readonly unread: string;
-  readonly formatTime?: NotificationBellProps['formatTime'];
+  readonly formatTime: (time: Date) => string;
 }): ReactElement {
   const time = new Date(created_at);
   return (
     <>
-      <span className="ng-bell__item-title">{title}</span>
-      {status === 'unread' && <span style={HEARD_ONLY}>{unread}</span>}
-      <span className="ng-bell__item-message">{message}</span>
+      <TypeIcon type={type} />
+      <span className="ng-bell__item-title" dir="auto">
+        {title}
+      </span>
+      {status === 'unread' && (
+        <>
+          <span className="ng-bell__dot" aria-hidden="true" />
+          <span style={HEARD_ONLY}>{unread}</span>
+        </>
+      )}
+      {message && (
+        <span className="ng-bell__item-message" dir="auto">
+          {message}
+        </span>
+      )}
       {!Number.isNaN(time.getTime()) && (
-        <time className="ng-bell__item-time" dateTime={created_at}>
+        <time
+          className="ng-bell__item-time"
+          dir="auto"
+          dateTime={created_at}
+          title={time.toLocaleString()}
+        >
           {formatTime(time)}
         </time>
       )}
@@ -309,10 +332,27 @@ function Item({
   );
 }
 
+const CIRCLE = 'M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18Z';
+/** What an entry's sign is drawn of; an app's own types have that of `info`. */
+const SIGNS: Readonly<Record<string, string>> = {
+  success: `${CIRCLE}m-4 9.5 2.7 2.7L16 9.5`,
+  warning: 'M12 4 2.8 20h18.4L12 4Zm0 6v4.5m0 2.6v.1',
+  error: `${CIRCLE}m0 4.5v5.5m0 3.2v.1`,
+};
+
+function TypeIcon({ type }: { readonly type: string }): ReactElement {
+  const sign = SIGNS[type] ?? `${CIRCLE}m0 4.7v.1m0 3.4v5.3`;
+  return (
+    <svg className="ng-bell__type" viewBox="0 0 24 24" role="img" aria-label={type}>
+      <path d={sign} />
+    </svg>
+  );
+}
+
 function BellIcon(): ReactElement {
   return (
     <svg className="ng-bell__icon" viewBox="0 0 24 24" aria-hidden="true">
-      <path d="M12 3a6 6 0 0 0-6 6v4l-2 3v1h16v-1l-2-3V9a6 6 0 0 0-6-6Zm-2 16a2 2 0 0 0 4 0Z" />
+      <path d="M12 3.5a5.8 5.8 0 0 0-5.8 5.8c0 5.7-2.4 7.4-2.4 7.4h16.4s-2.4-1.7-2.4-7.4A5.8 5.8 0 0 0 12 3.5ZM10 20.2a2.2 2.2 0 0 0 4 0" />
     </svg>
   );
 }

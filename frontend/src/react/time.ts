@@ -1,0 +1,38 @@
+import { useEffect, useState } from 'react';
+
+const MINUTE_MS = 60_000;
+const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
+  ['day', 24 * 60 * MINUTE_MS],
+  ['hour', 60 * MINUTE_MS],
+  ['minute', MINUTE_MS],
+];
+
+/** "3 minutes ago", in the browser's language or the one given; a date after a week. */
+export function relativeTime(time: Date, now: number, locale?: string): string {
+  const past = now - time.getTime();
+  if (past >= 7 * 24 * 60 * MINUTE_MS)
+    return time.toLocaleDateString(locale, { dateStyle: 'medium' });
+  const words = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
+  for (const [unit, length] of UNITS) {
+    if (past >= length) return words.format(-Math.floor(past / length), unit);
+  }
+  // A moment ago, or ahead: clocks differ.
+  return words.format(0, 'second');
+}
+
+/** The time, told anew each minute while it is looked at. */
+export function useMinute(isSeen: boolean): number {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    if (!isSeen) return undefined;
+    const tell = (): void => {
+      setNow(Date.now());
+    };
+    tell();
+    const timer = setInterval(tell, MINUTE_MS);
+    return () => {
+      clearInterval(timer);
+    };
+  }, [isSeen]);
+  return now;
+}
