@@ -14,15 +14,18 @@ export interface SseHandlers {
 }
 
 /**
- * The most characters of one event. A server that never ends a line would
- * otherwise fill the page's memory; the gateway's rows stay far below.
+ * The most characters of one event, which is otherwise passed over. A server that never ends
+ * a line would fill the page's memory; the gateway's rows stay far below.
  */
 export const MAX_EVENT_LENGTH = 4 * 1024 * 1024;
+/** What is left of a line that is too long: the beginning of a comment. */
+const COMMENT = ':';
 
 /**
  * Makes a function that takes bytes, cut anywhere, and gives their events.
  *
- * It throws a `RangeError` at an event that is longer than any row can be.
+ * An event that is too long becomes a `resync` with its id: it is in the app's list, if
+ * anywhere, and the stream goes on behind it.
  *
  * https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
  */
@@ -37,18 +40,22 @@ export function createSseParser(handlers: SseHandlers): (bytes: Uint8Array) => v
   /** Each line with an LF before it: an empty `data:` is an event, none at all is not. */
   let data = '';
   let id = '';
+  let isTooLong = false;
 
   const read = (line: string): void => {
     if (line === '') {
-      const event = { name: name || 'message', data: data.slice(1), id };
-      const isEvent = data !== '';
+      const event = isTooLong
+        ? { name: 'resync', data: '{}', id }
+        : { name: name || 'message', data: data.slice(1), id };
+      const isEvent = isTooLong || data !== '';
       name = data = '';
+      isTooLong = false;
       if (isEvent) handlers.event(event);
       return;
     }
     const [, field, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
     if (field === 'event') name = value;
-    else if (field === 'data') data += `\n${value}`;
+    else if (field === 'data' && !isTooLong) data += `\n${value}`;
     else if (field === 'id' && !value.includes('\0')) id = value;
     else if (field === 'retry' && /^[0-9]+$/.test(value)) handlers.retry(Number(value));
   };
@@ -63,7 +70,9 @@ export function createSseParser(handlers: SseHandlers): (bytes: Uint8Array) => v
     rest = lines.pop() ?? '';
     lines.forEach(read);
     if (rest.length + data.length > MAX_EVENT_LENGTH) {
-      throw new RangeError('event too long');
+      isTooLong = true;
+      if (rest.length > data.length) rest = COMMENT;
+      data = '';
     }
   };
 }

@@ -322,7 +322,7 @@ describe('the bell', () => {
     const surface = () => panel.evaluate((element) => getComputedStyle(element).backgroundColor);
     expect(await surface()).toBe('rgb(255, 255, 255)');
     await tab.page.addStyleTag({ content: ':root { color-scheme: light dark }' });
-    expect(await surface()).toBe('rgb(32, 33, 36)');
+    expect(await surface()).toBe('rgb(22, 23, 27)');
     await tab.page.emulateMedia({ colorScheme: 'light' });
     expect(await surface()).toBe('rgb(255, 255, 255)');
     await visitor.leave();

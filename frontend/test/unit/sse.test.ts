@@ -125,9 +125,21 @@ test('reads the same however the bytes are cut, and what the standard says', () 
   );
 });
 
-test('a line that never ends does not fill the memory', () => {
+test('an event that is too long is passed over, and what follows is read', () => {
   const chunk = 'x'.repeat(MAX_EVENT_LENGTH / 4);
-  expect(() => parse(['data: ', chunk, chunk, chunk])).not.toThrow();
-  expect(() => parse(['data: ', chunk, chunk, chunk, chunk])).toThrow(RangeError);
-  expect(() => parse(Array.from({ length: 5 }, () => `data: ${chunk}\n`))).toThrow(RangeError);
+  const fits = ['event: notification\ndata: ', chunk, chunk, chunk, '\nid: 1\n\n'];
+  expect(parse(fits).events).toMatchObject([{ name: 'notification', id: '1' }]);
+  const next = 'event: notification\ndata: next\nid: 3\n\n';
+  const passed = [
+    { name: 'resync', data: '{}', id: '2' },
+    { name: 'notification', data: 'next', id: '3' },
+  ];
+  for (const cut of [
+    // One line, and many; the id after them and before.
+    ['event: notification\ndata: ', ...Array<string>(9).fill(chunk), '\nid: 2\n\n'],
+    [...Array<string>(9).fill(`data: ${chunk}\n`), 'i', 'd: 2\n\n'],
+    ['id: 2\ndata: ', ...Array<string>(9).fill(chunk), `\ndata: more\n\n`],
+  ]) {
+    expect(parse([...fits, ...cut, next]).events.slice(1)).toEqual(passed);
+  }
 });
