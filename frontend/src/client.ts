@@ -9,6 +9,7 @@ import { listenToPage } from './page.js';
 import { createPoller } from './poller.js';
 import type { ShareStream, Sharing } from './sharing.js';
 import type { Transport } from './transport.js';
+import { isSameUser } from './user.js';
 
 /** How often a leader shows that it lives, whatever its stream does. */
 const PULSE_MS = 30_000;
@@ -134,10 +135,12 @@ let sessions = 0;
 interface Place {
   readonly cursor: string;
   readonly owner: string;
+  /** Until when the server has asked to be left alone, in milliseconds since 1970. */
+  readonly holdUntil: number;
 }
 
 /** What a tab without the stream passes on to the one that has it. */
-type Wake = 'retry' | 'visible' | 'reachable';
+type Wake = 'retry' | 'wake';
 
 /** What tabs tell each other. Another shape of these needs another number in `keyOf`. */
 type Message =
@@ -160,6 +163,9 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   let cursor = '';
   /** Whose it is, as the gateway says; empty before it has. */
   let owner = options.user ?? '';
+  /** The server has asked to be left alone until then, by whichever tab. */
+  let holdUntil = 0;
+  let heardAt = -Infinity;
   let sharing: Sharing | null = null;
   /** Tells the stream, where this tab has it. */
   let stream: ((input: Input) => void) | null = null;
@@ -183,7 +189,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       reportError(error);
     },
     recovered() {
-      wake('reachable');
+      wake('wake');
     },
   });
 
@@ -213,7 +219,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     sharing?.post(message);
   };
   const postLink = (): void => {
-    post({ type: 'link', link, cursor, owner });
+    post({ type: 'link', link, cursor, owner, holdUntil });
   };
 
   const setLink = (next: Link): void => {
@@ -237,6 +243,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     inbox.clear();
     cursor = '';
     owner = options.user ?? '';
+    holdUntil = 0;
     pollError = null;
     session = ++sessions;
   };
@@ -270,14 +277,16 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   };
 
   const lead = (): void => {
+    unlead();
     const own = createConnection({
       url,
       token: () => options.token,
       transport: options.transport ?? fetchTransport(),
       cursor,
       user: owner,
+      heardAt,
       heartbeat: heartbeatInterval,
-      changed({ status, reason, failures, cursor: at, user }) {
+      changed({ status, reason, failures, user, ...state }) {
         // The end of a stream that was given up is no news.
         if (stream !== own) return;
         if (reason === 'user_changed') {
@@ -285,8 +294,10 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
           userChanged();
           return;
         }
-        cursor = at;
+        ({ cursor, heardAt } = state);
         owner = user;
+        // A stream that is being closed says itself when to come back.
+        holdUntil = state.isClosing ? 0 : state.holdUntil;
         const before = link;
         setLink({ status, reason, failures });
         if (link === before) return;
@@ -296,14 +307,14 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         else postLink();
       },
       perform(effect, at) {
-        post({ type: 'brought', effect, cursor: at, owner });
+        post({ type: 'brought', effect, cursor: at, owner, holdUntil });
         take(effect);
       },
     });
     stream = own;
     // The others can tell a leader that is quiet from one that is suspended.
     pulse = setInterval(postLink, PULSE_MS);
-    own({ type: 'start' });
+    own({ type: 'start', holdUntil, isOff: link.reason === 'off' });
   };
   const unlead = (): void => {
     const own = stream;
@@ -334,8 +345,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
         if (stream) postLink();
         break;
       case 'retry':
-      case 'visible':
-      case 'reachable':
+      case 'wake':
         stream?.({ type: message.type });
         break;
       case 'refetch':
@@ -358,12 +368,14 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     }
   };
   /** Tabs that were opened for one user may stream as another. */
-  const isOwn = (of: Place): boolean => of.owner === '' || owner === '' || of.owner === owner;
+  const isOwn = (of: Place): boolean =>
+    of.owner === '' || owner === '' || isSameUser(of.owner, owner);
   /** False where this tab has a stream as well, as two do while the lead is taken over. */
   const follow = (of: Place): boolean => {
     if (stream || !isOwn(of)) return false;
-    ({ cursor } = of);
+    ({ cursor, holdUntil } = of);
     owner = of.owner || owner;
+    heardAt = Date.now();
     sharing?.heard();
     return true;
   };
@@ -395,7 +407,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     listenToPage({
       looked(isVisible) {
         poller.setAwake(isVisible);
-        if (isVisible) wake('visible');
+        if (isVisible) wake('wake');
       },
       online() {
         stream?.({ type: 'online' });

@@ -29,6 +29,8 @@ interface Options {
   readonly cursor: string;
   /** Whose the streams are, if that is known. */
   readonly user: string;
+  /** When another tab has heard it last, in milliseconds since 1970. */
+  readonly heardAt: number;
   /** Time between two heartbeats, in milliseconds, until the gateway says it. */
   readonly heartbeat: number;
   changed(state: State): void;
@@ -53,7 +55,7 @@ const TOKEN_TIMEOUT_MS = 30_000;
 export function createConnection(options: Options): (input: Input) => void {
   const { url, transport } = options;
   const clock = createClock();
-  let state = initial(options.cursor, options.user, options.heartbeat);
+  let state = initial(options.cursor, options.user, options.heartbeat, options.heardAt);
   const inputs: Input[] = [];
   let isStepping = false;
   let timer: ReturnType<typeof setTimeout> | undefined;

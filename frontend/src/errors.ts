@@ -8,8 +8,6 @@ export class StreamRefusedError extends Error {
     /** The answer's status; its body says more where it comes from the gateway. */
     readonly status: number,
   ) {
-    super(
-      `${url} answers ${status}: is \`url\` the gateway’s stream, and does the proxy pass it on?`,
-    );
+    super(`${url} answers ${status}: is it the gateway’s stream, and does the proxy pass it on?`);
   }
 }

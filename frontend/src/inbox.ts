@@ -138,8 +138,8 @@ export function createInbox(limit: number): Inbox {
       counted = unreadCount;
       // What the stream has said since is at least as new; the count may know of it.
       const listed = answered.flatMap((given) => {
-        // An app's keys may be numbers, whatever the type says.
-        const id = given.id;
+        // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-conversion -- an app's keys may be numbers, whatever the type says
+        const id = String(given.id);
         const row = given.id === id ? given : { ...given, id };
         const change = changes.get(id);
         if (change === undefined || change.arrival <= listMark) return [row];

@@ -13,12 +13,13 @@
  *           │ fresh token      │   ▼   │            │
  *           └───────────────── │  waiting ◀─────────┘
  *                              │   │
- *              online, visible,│   │ ten failures in a row, 204
+ *                 online, wake,│   │ ten failures in a row, 204
  *            retry(), every few│   ▼
  *                      minutes └─ polling
  */
 import type { Arrival, Notification } from './notification.js';
 import type { StreamEvent } from './protocol.js';
+import { isSameUser } from './user.js';
 
 /** What the stream is doing. */
 export type Status =
@@ -50,9 +51,11 @@ export type Reason =
 
 /** What happened. */
 export type Input =
-  | { readonly type: 'start' | 'stop' | 'retry' | 'online' | 'visible' }
-  /** The app's API answers again after it did not. */
-  | { readonly type: 'reachable' }
+  | { readonly type: 'stop' | 'retry' | 'online' }
+  /** Somebody looks at the page, or the app's API answers again after it did not. */
+  | { readonly type: 'wake' }
+  /** Not before `holdUntil`, as the server has asked of the tab that led before; or not at all. */
+  | { readonly type: 'start'; readonly holdUntil?: number; readonly isOff?: boolean }
   /** Time has passed; due at {@link dueAt}. */
   | { readonly type: 'tick' }
   /** An event of the stream; `event` is null for one that is not understood. */
@@ -117,9 +120,11 @@ export interface State {
   readonly renewAt: number;
   /** The server asked for silence until then; only `retry()` may break it. */
   readonly holdUntil: number;
+  /** When a stream was heard last, this or the one before. */
+  readonly heardAt: number;
   /** When this stream said `connected`. */
   readonly openedAt: number;
-  /** The same by the gateway's clock. */
+  /** The same by the gateway's clock, where older rows are no longer live; NaN: none are. */
   readonly openedAtThere: number;
   /** The server's `retry:`. */
   readonly retry: number;
@@ -135,6 +140,8 @@ export interface Step {
   readonly effects: readonly Effect[];
 }
 
+/** What was missed in less time than this is live all the same. */
+export const LIVE_MS = 3 * 60 * 1_000;
 /** After so many failures in a row the app's API is polled, and a stream tried only now and then. */
 export const MAX_FAILURES = 10;
 /** Time between two such tries, or up to two fifths less. */
@@ -166,8 +173,16 @@ const OVERLAP_MS = 3_000;
 /** Heartbeats that may fail to come, and half of one for the network. */
 const SILENT_HEARTBEATS = 2.5;
 
-/** A machine that has not been started: where it is to go on, and for whom, if that is known. */
-export function initial(cursor: string, user: string, heartbeatMs: number): State {
+/**
+ * A machine that has not been started: where it is to go on, for whom, and when a stream was
+ * heard, if that is known.
+ */
+export function initial(
+  cursor: string,
+  user: string,
+  heartbeatMs: number,
+  heardAt = -Infinity,
+): State {
   return {
     status: 'stopped',
     reason: null,
@@ -181,6 +196,7 @@ export function initial(cursor: string, user: string, heartbeatMs: number): Stat
     deadline: Infinity,
     renewAt: Infinity,
     holdUntil: 0,
+    heardAt,
     openedAt: Infinity,
     openedAtThere: NaN,
     retry: 0,
@@ -200,7 +216,7 @@ export function dueAt({ deadline, renewAt }: State): number {
 export function step(state: State, input: Input, now: number, random: number): Step {
   const { status } = state;
   if (input.type === 'stop') return rest(state, 'stopped', null);
-  if (status === 'stopped') return input.type === 'start' ? renew(state, now) : to(state);
+  if (status === 'stopped') return input.type === 'start' ? start(state, input, now) : to(state);
 
   switch (input.type) {
     case 'retry':
@@ -210,10 +226,8 @@ export function step(state: State, input: Input, now: number, random: number): S
       // A stream from before the network went away has no way to tell that its
       // peer is gone.
       return status === 'open' ? connect(state, now) : wake(state, now);
-    case 'visible':
+    case 'wake':
       return wake(state, now);
-    case 'reachable':
-      return isResting(state) && now >= state.holdUntil ? connect(state, now) : to(state);
     case 'tick':
       return tick(state, now, random);
     case 'retryField':
@@ -230,6 +244,16 @@ export function step(state: State, input: Input, now: number, random: number): S
   return to(state);
 }
 
+function start(
+  state: State,
+  { holdUntil = 0, isOff = false }: Extract<Input, { type: 'start' }>,
+  now: number,
+): Step {
+  if (isOff) return rest(state, 'polling', 'off');
+  if (holdUntil <= now) return renew(state, now);
+  return until(holdUntil, rest({ ...state, holdUntil }, 'waiting', null));
+}
+
 function heard(
   before: State,
   event: StreamEvent | null,
@@ -238,7 +262,9 @@ function heard(
   random: number,
 ): Step {
   const deadline = before.status === 'open' ? now + before.silence : before.deadline;
-  const state = { ...before, deadline, cursor: id || before.cursor };
+  // When it was heard before this is what `connected` has to know.
+  const heardAt = event?.name === 'connected' ? before.heardAt : now;
+  const state = { ...before, deadline, heardAt, cursor: id || before.cursor };
   switch (event?.name) {
     case 'connected':
       return connected(state, event, now);
@@ -259,7 +285,7 @@ function connected(
   { lifetime, at, user, heartbeat }: Extract<StreamEvent, { name: 'connected' }>,
   now: number,
 ): Step {
-  if (user !== '' && before.user !== '' && canonical(user) !== canonical(before.user)) {
+  if (user !== '' && before.user !== '' && !isSameUser(user, before.user)) {
     // Its cursor means somebody else's rows.
     return rest({ ...before, cursor: '', user: '' }, 'stopped', 'user_changed');
   }
@@ -274,8 +300,10 @@ function connected(
     fresh: false,
     deadline: now + state.silence,
     renewAt: lifetime >= SHORTEST_RENEWED_MS ? now + lifetime - early : Infinity,
+    heardAt: now,
     openedAt: now,
-    openedAtThere: at,
+    // Who comes back at once has been there all the time.
+    openedAtThere: state.isResumed && now - state.heardAt < LIVE_MS ? NaN : at,
     isClosing: false,
   };
   // Without a cursor the gateway tells what comes from now on; what was before
@@ -421,11 +449,6 @@ function idle(state: State): State {
 
 function to(state: State, ...effects: readonly Effect[]): Step {
   return { state, effects };
-}
-
-/** A UUID in one of its spellings is the same user in another. */
-function canonical(user: string): string {
-  return /^[0-9a-f-]{36}$/i.test(user) ? user.toLowerCase() : user;
 }
 
 function isSteady({ openedAt }: State, now: number): boolean {

@@ -1,12 +1,11 @@
 import type { NotificationApi } from './api.js';
 import { createClock } from './clock.js';
 import type { Inbox } from './inbox.js';
+import { LIVE_MS } from './machine.js';
 import type { Arrival, Notification } from './notification.js';
 import { mayBeCounted, pollDueAt } from './polling.js';
 import { within } from './within.js';
 
-/** What a poll finds after more than three of the longest pauses was missed. */
-const LIVE_MS = 180_000;
 /** A call of the app's API that takes longer has failed: a hanging request must not be the last. */
 const CALL_TIMEOUT_MS = 30_000;
 

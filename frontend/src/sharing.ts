@@ -1,3 +1,5 @@
+import { canonical } from './user.js';
+
 /** A tab's place among the others. */
 export interface Sharing {
   /** Tells the other tabs. */
@@ -68,7 +70,8 @@ export function oneStreamPerBrowser(user: string): ShareStream {
 
 /** Tabs whose code speaks of other things, by another number, do not share. */
 function keyOf(url: string, user: string): string {
-  return `notify-gateway ${JSON.stringify([2, new URL(url, location.href).href, user])}`;
+  const key = [2, new URL(url, location.href).href, canonical(user)];
+  return `notify-gateway ${JSON.stringify(key)}`;
 }
 
 function share(name: string, handlers: SharingHandlers): Sharing {
@@ -79,31 +82,42 @@ function share(name: string, handlers: SharingHandlers): Sharing {
   let silence: ReturnType<typeof setTimeout> | undefined;
   /** Until this tab reaches for the lead of one that is hidden or does not answer. */
   let reach: ReturnType<typeof setTimeout> | undefined;
+  /** It has reached for it, and has no answer yet. */
+  let isReaching = false;
 
   const request = (options: LockOptions): void => {
     let isHeld = false;
+    let own: (() => void) | null = null;
     const hold = (): Promise<void> | undefined => {
-      if (left.signal.aborted) return undefined;
+      isReaching = false;
+      if (left.signal.aborted || release !== null) return undefined;
       isHeld = true;
       clearTimeout(silence);
       clearTimeout(reach);
       const held = new Promise<void>((resolve) => {
-        release = resolve;
+        release = own = resolve;
       });
       handlers.lead();
       answer();
       return held;
     };
     navigator.locks.request(name, options, hold).catch(() => {
+      isReaching = false;
       if (left.signal.aborted || options.signal?.aborted === true) return;
       if (isHeld) {
-        // Stolen: this tab was taken for dead.
+        // Stolen: this tab was taken for dead, or is out of view.
+        if (release !== own) return;
         release = null;
         handlers.demoted();
         queue();
       } else {
         // No locks for this page after all (a sandboxed frame): it is on its own.
-        handlers.lead();
+        clearTimeout(silence);
+        clearTimeout(reach);
+        if (release === null) {
+          release = () => undefined;
+          handlers.lead();
+        }
       }
     });
   };
@@ -136,12 +150,14 @@ function share(name: string, handlers: SharingHandlers): Sharing {
     }
   };
   const steal = (): void => {
+    if (isReaching || release !== null) return;
     // A page nobody looks at has nobody to lead for, and may be as suspended
     // as its leader.
     if (document.hidden) {
       heard();
     } else {
       queued.abort();
+      isReaching = true;
       request({ steal: true });
     }
   };

@@ -29,6 +29,8 @@ export interface BellLabels {
   readonly tryAgain: string;
   /** Of an entry, for screen readers; the dot is only seen. */
   readonly unread: string;
+  /** What an entry's sign says of its type. */
+  readonly type: (type: string) => string;
   /** What screen readers say when a notification comes. */
   readonly announcement: (notification: Notification, unreadCount: number) => string;
 }
@@ -75,6 +77,7 @@ const ENGLISH: BellLabels = {
   error: 'The notifications cannot be loaded.',
   tryAgain: 'Try again',
   unread: 'unread',
+  type: (type) => type,
   announcement: ({ title }, unreadCount) => `${title}. ${unreadCount} unread`,
 };
 
@@ -99,17 +102,20 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
   const labels = { ...ENGLISH, ...props.labels };
   const { notifications, unreadCount, isLoading, error, ...act } = useNotifications();
   // What was announced, and opened, for another user is of no concern to this one.
-  const session = useClientState(useNotificationClient(), 'session');
-  const [announced, setAnnounced] = useState<{ of: number; latest: Notification } | null>(null);
+  const client = useNotificationClient();
+  const session = useClientState(client, 'session');
+  const [announced, setAnnounced] = useState<{ of: number; words: string } | null>(null);
   const [openedIn, setOpenedIn] = useState<number | null>(null);
   const isOpen = props.open ?? openedIn === session;
-  const latest = announced?.of === session ? announced.latest : null;
+  const words = announced?.of === session ? announced.words : null;
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
   const panelId = useId();
   useNotificationSSE((arrived) => {
-    setAnnounced({ of: session, latest: arrived });
+    // As it is now: words that changed with the count would be said again.
+    const words = labels.announcement(arrived, client.getState().unreadCount);
+    setAnnounced({ of: session, words });
   });
   const setIsOpen = (is: boolean): void => {
     setOpenedIn(is ? session : null);
@@ -188,7 +194,7 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
         )}
       </button>
       <span role="status" style={HEARD_ONLY}>
-        {latest && labels.announcement(latest, unreadCount)}
+        {words}
       </span>
       {isOpen && (
         <div
@@ -241,8 +247,9 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
                   {props.renderItem?.(notification) ?? (
                     <Item
                       notification={notification}
-                      unread={labels.unread}
+                      labels={labels}
                       formatTime={formatTime}
+                      locale={props.locale}
                     />
                   )}
                 </Entry>
@@ -293,24 +300,26 @@ function Entry({
 
 function Item({
   notification: { type, title, message, created_at, status },
-  unread,
+  labels,
   formatTime,
+  locale,
 }: {
   readonly notification: Notification;
-  readonly unread: string;
+  readonly labels: BellLabels;
   readonly formatTime: (time: Date) => string;
+  readonly locale: string | undefined;
 }): ReactElement {
   const time = new Date(created_at);
   return (
     <>
-      <TypeIcon type={type} />
+      <TypeIcon type={type} label={labels.type(type)} />
       <span className="ng-bell__item-title" dir="auto">
         {title}
       </span>
       {status === 'unread' && (
         <>
           <span className="ng-bell__dot" aria-hidden="true" />
-          <span style={HEARD_ONLY}>{unread}</span>
+          <span style={HEARD_ONLY}>{labels.unread}</span>
         </>
       )}
       {message && (
@@ -323,7 +332,7 @@ function Item({
           className="ng-bell__item-time"
           dir="auto"
           dateTime={created_at}
-          title={time.toLocaleString()}
+          title={time.toLocaleString(locale)}
         >
           {formatTime(time)}
         </time>
@@ -340,10 +349,16 @@ const SIGNS: Readonly<Record<string, string>> = {
   error: `${CIRCLE}m0 4.5v5.5m0 3.2v.1`,
 };
 
-function TypeIcon({ type }: { readonly type: string }): ReactElement {
+function TypeIcon({
+  type,
+  label,
+}: {
+  readonly type: string;
+  readonly label: string;
+}): ReactElement {
   const sign = SIGNS[type] ?? `${CIRCLE}m0 4.7v.1m0 3.4v5.3`;
   return (
-    <svg className="ng-bell__type" viewBox="0 0 24 24" role="img" aria-label={type}>
+    <svg className="ng-bell__type" viewBox="0 0 24 24" role="img" aria-label={label}>
       <path d={sign} />
     </svg>
   );

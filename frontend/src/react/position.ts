@@ -1,4 +1,7 @@
-import { type RefObject, useLayoutEffect } from 'react';
+import { type RefObject, useEffect, useLayoutEffect } from 'react';
+
+/** A server lays nothing out, and React 18 says so each time. */
+const useLayout = typeof document === 'undefined' ? useEffect : useLayoutEffect;
 
 /** Where a panel opens, seen from its button: below it, its edge with the button's end or start. */
 export type Placement = 'bottom-end' | 'bottom-start';
@@ -17,10 +20,11 @@ export function usePosition(
   isOpen: boolean,
   placement: Placement,
 ): void {
-  useLayoutEffect(() => {
+  useLayout(() => {
     const [anchor, box] = [button.current, panel.current];
     if (!isOpen || !anchor || !box) return;
-    if (!isPopover(box)) box.showPopover();
+    // Where there are no popovers (a test's DOM), the panel is where it is in the page.
+    if ('showPopover' in box && !box.matches(':popover-open')) box.showPopover();
     let frame = 0;
     const place = (): void => {
       const near = anchor.getBoundingClientRect();
@@ -60,13 +64,4 @@ export function usePosition(
       listening.abort();
     };
   }, [button, panel, isOpen, placement]);
-}
-
-function isPopover(element: HTMLElement): boolean {
-  try {
-    return element.matches(':popover-open');
-  } catch {
-    // A browser that knows no popovers: the panel is where it is in the page.
-    return true;
-  }
 }

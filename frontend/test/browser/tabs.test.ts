@@ -259,6 +259,24 @@ test('two users of one browser share nothing', async () => {
   await one.leave();
 });
 
+test('where locks are refused a tab has one stream, and closes it', async () => {
+  const visitor = await world.visitor();
+  await visitor.context.addInitScript(() => {
+    // As in a sandboxed frame.
+    LockManager.prototype.request = () => Promise.reject(new DOMException('no', 'SecurityError'));
+  });
+  await world.isQuiet();
+  const tab = await visitor.open();
+  await tab.isReady();
+  await tab.look(false);
+  await tab.look(true);
+  await sleep(2_500);
+  expect(await world.gateway.streams()).toBe(1);
+  await tab.page.evaluate(() => window.probe.client?.stop());
+  await eventually('no stream', async () => (await world.gateway.streams()) === 0);
+  await visitor.leave();
+});
+
 test('without locks each tab streams for itself', async () => {
   const visitor = await world.visitor();
   await visitor.context.addInitScript(() => {

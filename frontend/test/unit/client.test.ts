@@ -909,14 +909,19 @@ describe('beside other tabs', () => {
     arrival: { live: true },
     isNews: true,
   });
-  const REFETCH = { type: 'brought', effect: { type: 'refetch' }, owner: '' };
+  const REFETCH = {
+    type: 'brought',
+    effect: { type: 'refetch' },
+    owner: '',
+    holdUntil: 0,
+  };
 
   test('it asks how the stream is, and shows what it hears', async () => {
     const { client, start, posted, hear, streams } = shared();
     await start();
     expect(posted()).toEqual([{ type: 'hello' }]);
-    await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
-    await hear({ type: 'brought', effect: brought(8), cursor: 'c8', owner: '' });
+    await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '', holdUntil: 0 });
+    await hear({ type: 'brought', effect: brought(8), cursor: 'c8', owner: '', holdUntil: 0 });
     expect(client.getState()).toMatchObject({ status: 'open', unreadCount: 1 });
     expect(streams).toEqual([]);
   });
@@ -924,8 +929,8 @@ describe('beside other tabs', () => {
   test('its first stream goes on from the cursor that was shared last', async () => {
     const { start, hear, lead, last } = shared();
     await start();
-    await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '' });
-    await hear({ type: 'brought', effect: brought(8), cursor: 'c8', owner: '' });
+    await hear({ type: 'link', link: OPEN, cursor: 'c7', owner: '', holdUntil: 0 });
+    await hear({ type: 'brought', effect: brought(8), cursor: 'c8', owner: '', holdUntil: 0 });
     await lead();
     expect(last().cursor).toBe('c8');
   });
@@ -939,14 +944,14 @@ describe('beside other tabs', () => {
     send(1);
     expect(posted()).toEqual([
       { ...REFETCH, cursor: 'c0' },
-      { type: 'link', link: OPEN, cursor: 'c0', owner: '' },
-      { type: 'brought', effect: brought(1), cursor: 'c1', owner: '' },
+      { type: 'link', link: OPEN, cursor: 'c0', owner: '', holdUntil: 0 },
+      { type: 'brought', effect: brought(1), cursor: 'c1', owner: '', holdUntil: 0 },
     ]);
     await pass(29_000);
     beat();
     expect(posted()).toEqual([]);
     await pass(1_000);
-    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c1', owner: '' }]);
+    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c1', owner: '', holdUntil: 0 }]);
   });
 
   test('a leader answers one who is new at once', async () => {
@@ -956,7 +961,7 @@ describe('beside other tabs', () => {
     await connect();
     posted();
     await hear({ type: 'hello' });
-    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c0', owner: '' }]);
+    expect(posted()).toEqual([{ type: 'link', link: OPEN, cursor: 'c0', owner: '', holdUntil: 0 }]);
   });
 
   test('a leader believes its own stream, not what another has said of its', async () => {

@@ -47,6 +47,19 @@ describe('rows', () => {
     expect(inbox.unreadCount).toBe(1);
   });
 
+  test('whose keys are numbers in the list are those of the stream', () => {
+    const inbox = createInbox(20);
+    const numbered = (n: number) => ({ ...row(n), id: n as unknown as string });
+    poll(inbox, [numbered(2), numbered(1)], 2);
+    expect(inbox.receive({ ...row(1), id: '1' })).toBe(false);
+    expect(ids(inbox)).toEqual(['2', '1']);
+    expect(inbox.change('1', { ...row(1), id: '1', status: 'read' })).toBe(true);
+    expect(inbox.change('2', null)).toBe(true);
+    expect(inbox.unreadCount).toBe(0);
+    poll(inbox, [numbered(1)], 1);
+    expect(ids(inbox)).toEqual(['1']);
+  });
+
   test('that a lagging list has left out and shows again are no news', () => {
     const inbox = createInbox(20);
     poll(inbox, [], 0);

@@ -90,6 +90,33 @@ describe('connecting', () => {
     expect(started('abc').last.effects).toEqual([{ type: 'connect', cursor: 'abc', fresh: false }]);
   });
 
+  test('what the server has asked of the tab that led before holds', () => {
+    const held = new Run().take({ type: 'start', holdUntil: 1_060_000 });
+    expect(held.state.status).toBe('waiting');
+    expect(held.take({ type: 'wake' }, { type: 'online' }).did).toEqual([]);
+    expect(held.pass(60_000).did).toEqual(['connect']);
+    const off = new Run().take({ type: 'start', isOff: true });
+    expect(off.state).toMatchObject({ status: 'polling', reason: 'off' });
+    expect(new Run().take({ type: 'start', holdUntil: 999_999 }).did).toEqual(['connect']);
+  });
+
+  test('a stream of somebody else is none, however a UUID is written', () => {
+    const id = 'a1b2c3d4-0000-4000-8000-00000000000f';
+    const as = (user: string): Run => {
+      const run = new Run();
+      run.state = initial('c0', user, HEARTBEAT);
+      return run.take({ type: 'start' }, connected('c1', NaN, id));
+    };
+    for (const user of ['', id, id.toUpperCase(), id.replaceAll('-', ''), `{${id}}`]) {
+      expect(as(user).state.status).toBe('open');
+    }
+    for (const user of ['ada', `${id}0`, id.replace('f', 'e')]) {
+      const run = as(user);
+      expect(run.state).toMatchObject({ status: 'stopped', reason: 'user_changed', cursor: '' });
+      expect(run.did).toEqual(['close']);
+    }
+  });
+
   test('a second start changes nothing', () => {
     const run = started().take({ type: 'start' });
     expect(run.did).toEqual([]);
@@ -149,6 +176,12 @@ describe('an open stream', () => {
     const resumed = started('c0').take(connected());
     expect(told(resumed, old)).toEqual([false, true]);
     expect(told(resumed, late)).toEqual([true, true]);
+    // Who is back within minutes has missed nothing that is no longer live.
+    const back = open().take(ended).pass(1_000).take(connected());
+    expect(told(back, old)).toEqual([true, true]);
+    const asleep = open();
+    asleep.now += 200_000;
+    expect(told(asleep.take({ type: 'wake' }, connected()), old)).toEqual([false, true]);
   });
 
   test('an event without an id leaves the cursor as it was', () => {
@@ -282,7 +315,7 @@ describe('an answer that is no stream', () => {
     (s) => {
       const run = started().take(refused(s, 20_000));
       expect(run.due).toBe(20_000);
-      expect(run.take({ type: 'visible' }).state.status).toBe('waiting');
+      expect(run.take({ type: 'wake' }).state.status).toBe('waiting');
       expect(run.take({ type: 'online' }).state.status).toBe('waiting');
       expect(run.take({ type: 'retry' }).state).toMatchObject({
         status: 'connecting',
@@ -295,7 +328,7 @@ describe('an answer that is no stream', () => {
     const run = started().take(refused(204));
     expect(run.state).toMatchObject({ status: 'polling', reason: 'off' });
     expect(run.due).toBe(Infinity);
-    expect(run.take({ type: 'visible' }, { type: 'online' }).state.status).toBe('polling');
+    expect(run.take({ type: 'wake' }, { type: 'online' }).state.status).toBe('polling');
     expect(run.take({ type: 'retry' }).did).toEqual(['connect']);
   });
 
@@ -340,7 +373,7 @@ describe('tokens', () => {
     expect(run.state).toMatchObject({ status: 'stopped', reason: 'authentication' });
     expect(run.did).toEqual(['close']);
     expect(run.due).toBe(Infinity);
-    expect(run.take({ type: 'visible' }, { type: 'online' }, { type: 'tick' }).did).toEqual([]);
+    expect(run.take({ type: 'wake' }, { type: 'online' }, { type: 'tick' }).did).toEqual([]);
   });
 
   test('a failure in between does not make the token less fresh', () => {
@@ -405,7 +438,7 @@ describe('closing', () => {
       run.take(ended);
       expect(run.state).toMatchObject({ status: 'waiting', failures: 0 });
       expect(run.due).toBe(1_700);
-      expect(run.take({ type: 'visible' }, { type: 'online' }).state.status).toBe('waiting');
+      expect(run.take({ type: 'wake' }, { type: 'online' }).state.status).toBe('waiting');
       run.pass(1_700);
       expect(run.last.effects).toEqual([{ type: 'connect', cursor: 'c1', fresh: false }]);
     },
@@ -500,47 +533,32 @@ describe('closing', () => {
 });
 
 describe('waking', () => {
-  test.each(['online', 'visible'] as const)('%s ends a wait', (type) => {
+  test.each(['online', 'wake'] as const)('%s ends a wait', (type) => {
     const run = open().take(ended, { type });
     expect(run.last.effects).toEqual([{ type: 'connect', cursor: 'c1', fresh: false }]);
   });
 
-  test.each(['online', 'visible', 'retry'] as const)(
-    '%s streams again after ten failures',
-    (type) => {
-      const run = started();
-      for (let failure = 0; failure < MAX_FAILURES; failure += 1) run.take(ended).pass(30_000);
-      expect(run.state.status).toBe('polling');
-      run.take({ type });
-      expect(run.state).toMatchObject({ status: 'connecting', failures: 0, reason: null });
-    },
-  );
-
-  test('an API that answers again has the stream tried at once, once', () => {
+  test.each(['online', 'wake', 'retry'] as const)('%s streams again after ten failures', (type) => {
     const run = started();
     for (let failure = 0; failure < MAX_FAILURES; failure += 1) run.take(ended).pass(30_000);
-    expect(run.take({ type: 'reachable' }).did).toEqual(['connect']);
-    expect(run.take({ type: 'reachable' }).did).toEqual([]);
-    expect(run.take(ended).state).toMatchObject({ status: 'polling', failures: 10 });
-    expect(open().take(ended, { type: 'reachable' }).did).toEqual(['connect']);
-    expect(open().take({ type: 'reachable' }).did).toEqual([]);
-    expect(started().take(refused(503, 9_000), { type: 'reachable' }).did).toEqual([]);
-    expect(started().take(refused(204), { type: 'reachable' }).did).toEqual([]);
+    expect(run.state.status).toBe('polling');
+    run.take({ type });
+    expect(run.state).toMatchObject({ status: 'connecting', failures: 0, reason: null });
   });
 
   test('online replaces an open stream, whose peer may be gone', () => {
     expect(open().take({ type: 'online' }).did).toEqual(['connect']);
   });
 
-  test('visible leaves a live stream alone and replaces one that slept too long', () => {
+  test('wake leaves a live stream alone and replaces one that slept too long', () => {
     const run = open();
-    expect(run.take({ type: 'visible' }).did).toEqual([]);
+    expect(run.take({ type: 'wake' }).did).toEqual([]);
     run.now += SILENCE + 1;
-    expect(run.take({ type: 'visible' }).did).toEqual(['connect']);
+    expect(run.take({ type: 'wake' }).did).toEqual(['connect']);
   });
 
   test('an attempt under way is left alone', () => {
-    const run = started().take({ type: 'visible' }, { type: 'online' }, { type: 'retry' });
+    const run = started().take({ type: 'wake' }, { type: 'online' }, { type: 'retry' });
     expect(run.did).toEqual([]);
   });
 
@@ -554,7 +572,7 @@ describe('stopping', () => {
     const run = open().take({ type: 'stop' });
     expect(run.did).toEqual(['close']);
     expect(run.due).toBe(Infinity);
-    run.take({ type: 'visible' }, { type: 'online' }, { type: 'retry' }, { type: 'tick' }, ended);
+    run.take({ type: 'wake' }, { type: 'online' }, { type: 'retry' }, { type: 'tick' }, ended);
     expect(run.state).toMatchObject({ status: 'stopped', reason: null });
     run.take({ type: 'start' });
     expect(run.last.effects).toEqual([{ type: 'connect', cursor: 'c1', fresh: false }]);
@@ -568,8 +586,7 @@ describe('whatever happens', () => {
       { type: 'stop' },
       { type: 'retry' },
       { type: 'online' },
-      { type: 'visible' },
-      { type: 'reachable' },
+      { type: 'wake' },
       { type: 'tick' },
       ended,
       { type: 'noToken' },
