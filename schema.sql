@@ -61,6 +61,12 @@ BEGIN
         'DROP SCHEMA notify_gateway CASCADE;\n'
         'ALTER TABLE notifications DROP COLUMN xact_id, DROP COLUMN seq;';
   END IF;
+  IF to_regclass('notify_gateway.event') IS NOT NULL
+     AND NOT EXISTS (SELECT FROM pg_attribute AS a
+                      WHERE a.attrelid = to_regclass('notify_gateway.event') AND a.attname = 'oldest') THEN
+    RAISE EXCEPTION 'the event log is of a version that was never released'
+      USING HINT = 'Take it down, then run this file and watch() again: DROP SCHEMA notify_gateway CASCADE;';
+  END IF;
 
   -- ── 2. Who owns it ───────────────────────────────────────────────────────────────────────────
   -- Whoever writes, the trigger's function runs with its owner's rights. So the owner is a role
@@ -135,7 +141,7 @@ BEGIN
     CREATE INDEX event_xact ON notify_gateway.event (xact_id);
     CREATE INDEX event_row  ON notify_gateway.event (row_id, watch, xact_id, seq);
     CREATE INDEX event_gone ON notify_gateway.event (xact_id, seq) WHERE event = 'deleted';
-    COMMENT ON TABLE notify_gateway.event IS 'what users are to be told, in the order of the commits';
+    COMMENT ON TABLE notify_gateway.event IS 'what users are to be told';
   END IF;
 
   -- What is watched. The trigger's function is notify_gateway.watch_<id>().
@@ -241,6 +247,16 @@ BEGIN
     RETURNS anyelement LANGUAGE sql IMMUTABLE PARALLEL SAFE
   AS $function$ SELECT value $function$;
 
+  -- Whether a value is, when this runs, of a type of Postgres' own, or of a domain over one.
+  CREATE OR REPLACE FUNCTION notify_gateway.is_own_expression(value text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
+  AS $function$
+    SELECT format(
+      '(SELECT CASE WHEN t.typtype OPERATOR(pg_catalog.=) ''d'' THEN t.typbasetype ELSE t.oid END '
+      'FROM pg_catalog.pg_type AS t WHERE t.oid OPERATOR(pg_catalog.=) pg_catalog.pg_typeof(%1$s)) '
+      'OPERATOR(pg_catalog.<) 16384', value)
+  $function$;
+
   -- A value of this type for json_build_object(): an expression whose JSON is the same bytes whatever
   -- the session's settings are. `value` is an expression of a row.
   --
@@ -261,6 +277,11 @@ BEGIN
       SELECT nullif(t.typelem, 0) INTO element FROM pg_type AS t WHERE t.oid = base AND t.typcategory = 'A';
       IF base < 16384 AND base = type THEN
         value := format('notify_gateway.as_watched(%s, NULL::%s)', value, notify_gateway.type_name(base));
+      ELSIF base IN ('timestamptz'::regtype, 'timestamp'::regtype) THEN
+        -- The text of a time is the session's; JSON's is always the same.
+        value := format('CASE WHEN %2$s THEN pg_catalog.to_json(%1$s) OPERATOR(pg_catalog.#>>) ''{}'' '
+          'WHEN %1$s IS NOT NULL THEN pg_catalog.concat(%1$s) END::%3$s',
+          value, notify_gateway.is_own_expression(value), notify_gateway.type_name(base));
       ELSIF base < 16384 THEN
         value := format('CASE WHEN %1$s IS NOT NULL THEN pg_catalog.concat(%1$s)::%2$s END',
                         value, notify_gateway.type_name(base));
@@ -293,11 +314,9 @@ BEGIN
   CREATE OR REPLACE FUNCTION notify_gateway.any_json_expression(value text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
   AS $function$
-    SELECT format(
-      'CASE WHEN (SELECT CASE WHEN t.typtype OPERATOR(pg_catalog.=) ''d'' THEN t.typbasetype ELSE t.oid END '
-      'FROM pg_catalog.pg_type AS t WHERE t.oid OPERATOR(pg_catalog.=) pg_catalog.pg_typeof(%1$s)) '
-      'OPERATOR(pg_catalog.<) 16384 THEN pg_catalog.to_json(%1$s) '
-      'WHEN %1$s IS NOT NULL THEN pg_catalog.to_json(pg_catalog.concat(%1$s)) END', value)
+    SELECT format('CASE WHEN %2$s THEN pg_catalog.to_json(%1$s) '
+      'WHEN %1$s IS NOT NULL THEN pg_catalog.to_json(pg_catalog.concat(%1$s)) END',
+      value, notify_gateway.is_own_expression(value))
   $function$;
 
   -- The text of a JSON object of these names and values, which are expressions. (A function takes 100
@@ -681,8 +700,7 @@ $template$;
       made     record;
       named    record;
       family   oid[];
-      is_new    boolean;
-      is_louder boolean;
+      is_new   boolean;
       item     record;
       command  text;
       pids     text;
@@ -762,11 +780,10 @@ $template$;
            AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', entry.id)));
       -- What was written without a ring is looked for before anything rings: a row's older state
       -- would be told behind the newer one.
-      is_louder := known.ring = 'never' AND entry.ring <> 'never';
-      IF is_louder THEN
+      IF (is_new OR known.ring = 'never') AND entry.ring <> 'never' THEN
         PERFORM pg_notify(channel, json_build_object('xact_id', pg_current_xact_id()::text)::text);
       END IF;
-      IF is_new OR is_louder THEN
+      IF is_new OR known.ring = 'never' AND entry.ring <> 'never' THEN
         -- While a lock is waited for, everyone who comes later waits behind it. Hence short attempts
         -- with pauses between them: the application never stands for longer than one attempt.
         PERFORM set_config('lock_timeout', '400ms', true);
@@ -848,8 +865,10 @@ $template$;
           LEFT JOIN pg_trigger AS t ON t.tgparentid = 0
                AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
          WHERE w.id = unwatch.id OR t.tgrelid = unwatch.relation
-            OR t.tgrelid IS NULL AND unwatch.relation
-               = to_regclass(format('%I.%I', w.schema_name, w.table_name))
+            OR t.tgrelid IS NULL AND (w.schema_name, w.table_name)
+               = (SELECT ns.nspname::text, c.relname::text
+                    FROM pg_class AS c JOIN pg_namespace AS ns ON ns.oid = c.relnamespace
+                   WHERE c.oid = unwatch.relation)
       LOOP
         IF item.tgname IS NOT NULL THEN
           EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.relation);
@@ -860,7 +879,7 @@ $template$;
         PERFORM set_config('role', role_before, true);
       END LOOP;
       IF NOT FOUND THEN
-        RAISE NOTICE '% is not watched', coalesce(unwatch.relation::text, unwatch.id::text, 'null');
+        RAISE NOTICE '% is not watched', coalesce(unwatch.relation::text, unwatch.id::text);
       END IF;
     END
   $function$;

@@ -5,8 +5,9 @@
 //! *reading* (a page is on its way), then, after the last page, *live*. It is
 //! the same road for a client that has just connected, for one whose queue has
 //! overflowed, and for all of them after the gateway was blind. A row goes out
-//! if, and only if, the cursor does not cover it; the cursor moves only when a
-//! row goes out, or when nothing that it would pass over is left to give.
+//! if the cursor does not cover it, unless a later state of it has gone out
+//! before; the cursor moves when a row is taken, or when nothing that it would
+//! pass over is left to give.
 
 use std::{
     sync::{Arc, OnceLock},

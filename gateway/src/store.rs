@@ -152,7 +152,7 @@ pub struct PageRows {
 /// A row of a page.
 #[derive(Debug)]
 pub struct PageRow {
-    /// The row; with the data of `newer`, if there is one.
+    /// The row; with the data of `newer`, if there is one and it is to be told.
     pub row: StoredRow,
     /// What the last event of the same row is called that stands before this one although
     /// it was written later: a transaction that has waited for another's lock may have the

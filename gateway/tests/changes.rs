@@ -199,13 +199,14 @@ async fn what_was_never_rung_for_comes_before_what_the_same_table_rings_for_from
     let gateway = TestGateway::start(&database.url, &["--sweep-interval", "5s"]).await;
     let user = Uuid::new_v4();
     let mut stream = gateway.connect(user).await;
-    for ring in ["row", "ring"] {
+    let anew = format!("SELECT notify_gateway.unwatch('silent'); {}", watch("row"));
+    for louder in [watch("row"), watch("ring"), anew] {
         let insert = format!("INSERT INTO silent (user_id, title) VALUES ('{user}', 'old')");
-        for sql in [&watch("never"), &insert, &watch(ring), "UPDATE silent SET title = 'new'"] {
+        for sql in [&watch("never"), &insert, &louder, "UPDATE silent SET title = 'new'"] {
             database.client.batch_execute(sql).await.unwrap();
         }
         let events = named(&mut stream, 2).await;
-        assert_eq!(names(&events), ["notification", "updated"], "{ring}");
+        assert_eq!(names(&events), ["notification", "updated"], "{louder}");
         database.client.batch_execute("DELETE FROM silent").await.unwrap();
         assert_eq!(stream.next_but_heartbeat().await.name, "deleted");
     }

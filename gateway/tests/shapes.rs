@@ -173,15 +173,16 @@ async fn more_columns_than_one_function_takes_of_all_kinds() {
     let many = many.join(", ");
     let create = format!(
         "CREATE TYPE mood AS ENUM ('happy'); CREATE DOMAIN short AS varchar(9);
+         CREATE DOMAIN moment AS timestamptz; CREATE DOMAIN amount AS numeric;
          CREATE TABLE wide (id bigint, user_id text, nothing text, truth bool, price numeric,
              moods mood[], texts text[], name short, words json, lists json[], at timestamptz,
-             never timestamp, brace jsonb, {many})"
+             never timestamp, brace jsonb, since moment, sum amount, {many})"
     );
     let mut data = json!({
         "id": 9_007_199_254_740_993_i64, "user_id": "ada", "nothing": null, "truth": true,
         "price": 1.50, "moods": ["happy"], "texts": ["a", "}"], "name": "n",
         "words": {"a": 1}, "lists": [{"b": 2}], "at": "9999-12-31T23:59:59.999999Z",
-        "never": null, "brace": {},
+        "never": null, "brace": {}, "since": "2026-01-02T03:04:05.000000Z", "sum": 2.50,
     });
     for n in 0..90 {
         data[format!("c{n}")] = json!(n);
@@ -189,8 +190,10 @@ async fn more_columns_than_one_function_takes_of_all_kinds() {
     works(Shape {
         create: &create,
         watch: "'wide'",
-        insert: "INSERT INTO wide VALUES (9007199254740993, 'ada', NULL, true, 1.50, '{happy}', '{a,\"}\"}',
-                     'n', E'{\"a\":\\n1}', ARRAY[E'{\"b\":\\r\\n2}']::json[], 'infinity', NULL, '{}')",
+        insert: "SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Shanghai';
+                 INSERT INTO wide VALUES (9007199254740993, 'ada', NULL, true, 1.50, '{happy}', '{a,\"}\"}',
+                     'n', E'{\"a\":\\n1}', ARRAY[E'{\"b\":\\r\\n2}']::json[], 'infinity', NULL, '{}',
+                     '2026-01-02T03:04:05Z', 2.50)",
         user: "ada",
         data,
     })

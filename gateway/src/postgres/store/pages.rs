@@ -91,18 +91,23 @@ impl Ranges {
 /// their events before.
 ///
 /// Such a transaction was running when `n` was written. Mostly none was that has a lower
-/// number, and nothing is looked for; otherwise it is a narrow range of the row's events.
+/// number, and nothing is looked for; otherwise all that the row's index has from there to
+/// `n`. (`IS NOT DISTINCT FROM`, so that no other index will do: a user may have very many
+/// events, a row has few.)
 const NEWER: &str = "
     LEFT JOIN LATERAL (
         SELECT max(e.seq) AS seq FROM notify_gateway.event e
         WHERE n.oldest < n.xact_id
-          AND e.row_id = n.row_id AND e.watch = n.watch AND e.user_id = n.user_id
+          AND e.row_id = n.row_id AND e.watch = n.watch
+          AND e.user_id IS NOT DISTINCT FROM n.user_id
           AND e.xact_id >= n.oldest AND e.xact_id < n.xact_id AND e.seq > n.seq
     ) last ON true
     LEFT JOIN LATERAL (
-        SELECT e.event, e.data FROM notify_gateway.event e
+        SELECT e.event, CASE WHEN n.event NOT IN ('updated', 'deleted') THEN e.data ELSE '' END AS data
+        FROM notify_gateway.event e
         WHERE last.seq IS NOT NULL
-          AND e.row_id = n.row_id AND e.watch = n.watch AND e.user_id = n.user_id
+          AND e.row_id = n.row_id AND e.watch = n.watch
+          AND e.user_id IS NOT DISTINCT FROM n.user_id
           AND e.xact_id >= n.oldest AND e.xact_id < n.xact_id AND e.seq = last.seq
         LIMIT 1
     ) newer ON true";

@@ -133,7 +133,8 @@ pub(super) async fn erase(client: &Client, cursor: &mut Cursor) -> Result<bool, 
         DELETE FROM notify_gateway.event e USING notify_gateway.event d
         WHERE d.event = 'deleted' AND (d.xact_id, d.seq) > ($1, $2)
           AND (d.xact_id, d.seq) <= ($3, $4)
-          AND e.row_id = d.row_id AND e.watch = d.watch AND e.user_id = d.user_id
+          AND e.row_id = d.row_id AND e.watch = d.watch
+          AND e.user_id IS NOT DISTINCT FROM d.user_id
           AND e.event <> 'deleted' AND (e.xact_id < d.oldest OR e.seq < d.seq)";
     let snapshot = query(client, "SELECT pg_current_snapshot()::text", &[]).await?;
     let snapshot: Snapshot =
