@@ -86,18 +86,36 @@ impl Ranges {
     }
 }
 
-/// What was made of the row of event `n` by transactions that have lower numbers and came
-/// later: they waited for the lock on it. A replay, which goes by the numbers, has told
-/// their events before.
+/// Which events of the pages have another of their row before them that was written later:
+/// by a transaction that has the lower number and waited for the lock on the row. One walk
+/// along the row's index for each row, from the oldest transaction that was running when one
+/// of its events was written; where none was that has a lower number, there is nothing to
+/// look for.
+const OVERTAKEN: &str = "
+    SELECT walk.xact_id, walk.seq
+    FROM (
+        SELECT DISTINCT ON (row_id, watch) row_id, watch, oldest FROM page
+        WHERE oldest < xact_id ORDER BY row_id, watch, oldest
+    ) r
+    CROSS JOIN LATERAL (
+        SELECT e.xact_id, e.seq,
+               max(e.seq) OVER (ORDER BY e.xact_id, e.seq
+                                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+        FROM notify_gateway.event e
+        WHERE e.row_id = r.row_id AND e.watch = r.watch AND e.xact_id >= r.oldest
+          AND e.xact_id <= (SELECT xact_id FROM page ORDER BY xact_id DESC LIMIT 1)
+    ) walk
+    WHERE walk.before > walk.seq";
+
+/// The last of those before event `n`, if they are its user's. A replay, which goes by the
+/// numbers, has told it.
 ///
-/// Such a transaction was running when `n` was written. Mostly none was that has a lower
-/// number, and nothing is looked for; otherwise all that the row's index has from there to
-/// `n`. (`IS NOT DISTINCT FROM`, so that no other index will do: a user may have very many
+/// (`IS NOT DISTINCT FROM`, so that no other index will do: a user may have very many
 /// events, a row has few.)
 const NEWER: &str = "
     LEFT JOIN LATERAL (
         SELECT max(e.seq) AS seq FROM notify_gateway.event e
-        WHERE n.oldest < n.xact_id
+        WHERE (n.xact_id, n.seq) IN (SELECT xact_id, seq FROM overtaken)
           AND e.row_id = n.row_id AND e.watch = n.watch
           AND e.user_id IS NOT DISTINCT FROM n.user_id
           AND e.xact_id >= n.oldest AND e.xact_id < n.xact_id AND e.seq > n.seq
@@ -119,7 +137,10 @@ pub(super) async fn read(
     // What fits is chosen by sizes, which Postgres knows without reading a large
     // value.
     let sql = format!(
-        "SELECT picked.request, picked.number, picked.found, picked.xact_id, picked.seq,
+        "WITH page AS MATERIALIZED (
+             SELECT q.request, n.* FROM {requests} CROSS JOIN LATERAL ({rows}) n
+         ), overtaken AS MATERIALIZED ({OVERTAKEN})
+         SELECT picked.request, picked.number, picked.found, picked.xact_id, picked.seq,
                 picked.event, picked.newer, CASE WHEN picked.bytes_of_all < $9 THEN picked.data END
          FROM (
              SELECT page.*,
@@ -130,10 +151,10 @@ pub(super) async fn read(
                         sum(f.bytes) OVER request - f.bytes AS bytes_before,
                         count(*) OVER (PARTITION BY f.request) AS found
                  FROM (
-                     SELECT q.request, n.place, n.xact_id, n.seq, n.event, newer.event AS newer,
+                     SELECT n.request, n.place, n.xact_id, n.seq, n.event, newer.event AS newer,
                             coalesce(newer.data, n.data) AS data,
                             octet_length(coalesce(newer.data, n.data)) AS bytes
-                     FROM {requests} CROSS JOIN LATERAL ({rows}) n {NEWER}
+                     FROM page n {NEWER}
                  ) f
                  WINDOW request AS (PARTITION BY f.request ORDER BY f.place, f.xact_id, f.seq)
              ) page
