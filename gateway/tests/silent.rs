@@ -181,3 +181,31 @@ async fn rows_written_while_nobody_listens_arrive_once_listen_is_back() {
     })
     .await;
 }
+
+/// A million of them is a matter of `BROADCAST=1000000`.
+#[tokio::test]
+async fn one_statement_of_very_many_rows_holds_little_memory_in_its_writer() {
+    let rows = std::env::var("BROADCAST").unwrap_or_else(|_| "100000".to_owned());
+    let rows: u64 = rows.parse().unwrap();
+    let database = Database::new().await;
+    let writer = database.session().await;
+    let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    // What it has for itself; shared buffers are everybody's.
+    let memory = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    };
+    let before = memory();
+    let broadcast = format!(
+        "BEGIN; INSERT INTO notifications (user_id, title, message)
+         SELECT gen_random_uuid(), 'to all', repeat('m', 500) FROM generate_series(1, {rows})"
+    );
+    writer.batch_execute(&broadcast).await.unwrap();
+    let held = memory().saturating_sub(before);
+    // By NOTIFY alone each row would be held until the commit, with its text.
+    assert!(held / rows < 100, "{} bytes a row", held / rows);
+    writer.batch_execute("COMMIT").await.unwrap();
+    let events = "SELECT count(*) FROM notify_gateway.event";
+    assert_eq!(database.psql(events).await.trim(), rows.to_string());
+}
