@@ -11,6 +11,8 @@ import type { ShareStream, Sharing } from './sharing.js';
 import type { Transport } from './transport.js';
 import { isSameUser } from './user.js';
 
+/** A glance at another tab is no reason to close a stream. */
+const HIDDEN_MS = 30_000;
 /** How often a leader shows that it lives, whatever its stream does. */
 const PULSE_MS = 30_000;
 
@@ -44,6 +46,12 @@ export interface ClientOptions {
    * 2.5 of them in silence a stream is dead. 30 000 by default.
    */
   readonly heartbeatInterval?: number | undefined;
+  /**
+   * Closes the stream when the page has been out of view for half a minute, and goes on where
+   * it was when it is looked at. Off by default: a hidden page then has no title, sound or
+   * desktop notification to show meanwhile.
+   */
+  readonly closeWhenHidden?: boolean | undefined;
   /** How many of the newest notifications are kept, 20 by default. */
   readonly limit?: number | undefined;
   /**
@@ -170,6 +178,8 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   /** Tells the stream, where this tab has it. */
   let stream: ((input: Input) => void) | null = null;
   let pulse: ReturnType<typeof setInterval> | undefined;
+  /** Until a hidden page closes its stream; null: it has. */
+  let hiding: ReturnType<typeof setTimeout> | null | undefined;
   /** Ends the listening to the page; null while stopped. */
   let unlisten: (() => void) | null = null;
 
@@ -324,6 +334,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
   };
 
   const join = (): void => {
+    leave();
     if (options.stream === false) {
       setLink({ status: 'polling', reason: 'disabled', failures: 0 });
       return;
@@ -407,7 +418,17 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     listenToPage({
       looked(isVisible) {
         poller.setAwake(isVisible);
-        if (isVisible) wake('wake');
+        const wasClosed = hiding === null;
+        clearTimeout(hiding ?? undefined);
+        hiding = undefined;
+        if (isVisible && wasClosed) join();
+        else if (isVisible) wake('wake');
+        else if (options.closeWhenHidden) {
+          hiding = setTimeout(() => {
+            hiding = null;
+            leave();
+          }, HIDDEN_MS);
+        }
       },
       online() {
         stream?.({ type: 'online' });
@@ -442,6 +463,8 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     stop() {
       unlisten?.();
       unlisten = null;
+      clearTimeout(hiding ?? undefined);
+      hiding = undefined;
       leave();
       setLink({ status: 'stopped', reason: null, failures: 0 });
     },

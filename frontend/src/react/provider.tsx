@@ -105,6 +105,9 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
       get onAuthenticationError() {
         return latest.current.onAuthenticationError;
       },
+      get closeWhenHidden() {
+        return latest.current.closeWhenHidden;
+      },
       get onUserChanged() {
         return latest.current.onUserChanged;
       },

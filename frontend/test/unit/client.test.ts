@@ -685,6 +685,26 @@ describe('marking as read', () => {
   });
 });
 
+test('a page that is out of view for long closes its stream, where it is told to', async () => {
+  for (const closeWhenHidden of [true, false]) {
+    const { start, connect, send, streams, last } = harness({ closeWhenHidden });
+    await start();
+    await connect();
+    send(1);
+    page.look(false);
+    await pass(29_000);
+    page.look(true);
+    page.look(false);
+    await pass(29_999);
+    expect(streams.map(({ isClosed }) => isClosed)).toEqual([false]);
+    await pass(1);
+    expect(streams.map(({ isClosed }) => isClosed)).toEqual([closeWhenHidden]);
+    page.look(true);
+    expect(streams).toHaveLength(closeWhenHidden ? 2 : 1);
+    expect(last().cursor).toBe(closeWhenHidden ? 'c1' : '');
+  }
+});
+
 describe('one user after another', () => {
   test('a stream that turns out to be of somebody else clears everything, and is told', async () => {
     const onUserChanged = vi.fn();
