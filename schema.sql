@@ -778,12 +778,12 @@ $template$;
         SELECT FROM pg_trigger AS t
          WHERE t.tgrelid = watch.relation
            AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', entry.id)));
-      -- What was written without a ring is looked for before anything rings: a row's older state
-      -- would be told behind the newer one.
-      IF (is_new OR known.ring = 'never') AND entry.ring <> 'never' THEN
-        PERFORM pg_notify(channel, json_build_object('xact_id', pg_current_xact_id()::text)::text);
-      END IF;
       IF is_new OR known.ring = 'never' AND entry.ring <> 'never' THEN
+        -- Gateways are to find what was written without a ring before anything rings: otherwise they
+        -- would tell a row's older state after its newer one.
+        IF entry.ring <> 'never' THEN
+          PERFORM pg_notify(channel, json_build_object('xact_id', pg_current_xact_id()::text)::text);
+        END IF;
         -- While a lock is waited for, everyone who comes later waits behind it. Hence short attempts
         -- with pauses between them: the application never stands for longer than one attempt.
         PERFORM set_config('lock_timeout', '400ms', true);

@@ -257,7 +257,7 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
     pollError = null;
     session = ++sessions;
   };
-  /** What is known is somebody else's than whoever is logged in now. */
+  /** Another user has logged in: forgets what was known of the former one. */
   const userChanged = (): void => {
     leave();
     forget();
@@ -475,7 +475,6 @@ export function createNotificationClient(options: ClientOptions): NotificationCl
       poller.refetch();
     },
     reset() {
-      leave();
       poller.stop();
       forget();
       if (unlisten) begin();

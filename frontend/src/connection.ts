@@ -98,8 +98,8 @@ export function createConnection(options: Options): (input: Input) => void {
   /** Asks the app, once for all attempts that come while it thinks. */
   const ask = (token: TokenProvider, fresh: boolean): Promise<Token> => {
     if (asked && (asked.fresh || !fresh)) return asked.answer;
-    // What it throws is a rejection as well.
     const ending = new AbortController();
+    // Async, so that what the app throws is a rejection as well.
     const answer = within(TOKEN_TIMEOUT_MS, async () => token({ fresh }), ending.signal);
     const question = { fresh, answer, ending };
     const forget = (): void => {

@@ -85,7 +85,8 @@ export function createInbox(limit: number): Inbox {
     const before = new Map(notifications.map((row) => [row.id, row]));
     const same = next.map((row) => {
       const old = before.get(row.id);
-      return JSON.stringify(old) === JSON.stringify(row) ? (old ?? row) : row;
+      const isCopy = old && old !== row && JSON.stringify(old) === JSON.stringify(row);
+      return isCopy ? old : row;
     });
     const isSame = same.length === notifications.length;
     if (!isSame || same.some((row, at) => row !== notifications[at])) notifications = same;

@@ -140,7 +140,7 @@ export interface Step {
   readonly effects: readonly Effect[];
 }
 
-/** What was missed in less time than this is live all the same. */
+/** After a shorter interruption, what was missed still counts as live. */
 export const LIVE_MS = 3 * 60 * 1_000;
 /** After so many failures in a row the app's API is polled, and a stream tried only now and then. */
 export const MAX_FAILURES = 10;
@@ -302,7 +302,7 @@ function connected(
     renewAt: lifetime >= SHORTEST_RENEWED_MS ? now + lifetime - early : Infinity,
     heardAt: now,
     openedAt: now,
-    // Who comes back at once has been there all the time.
+    // A stream that is back soon counts as never interrupted.
     openedAtThere: state.isResumed && now - state.heardAt < LIVE_MS ? NaN : at,
     isClosing: false,
   };

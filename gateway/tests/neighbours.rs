@@ -138,15 +138,24 @@ fn writers_traps() -> String {
     sql
 }
 
+/// A role that may log in and make schemas of its own, and the address by which it does.
+async fn neighbour(database: &Database) -> (String, String) {
+    let name = database.url.rsplit_once('/').unwrap().1;
+    let role = format!("neighbour_{}", Uuid::new_v4().simple());
+    let create =
+        format!("CREATE ROLE {role} LOGIN PASSWORD 'w'; GRANT CREATE ON DATABASE {name} TO {role}");
+    database.psql(&create).await;
+    let url = database.url.replace("bell:bell", &format!("{role}:w"));
+    (role, url)
+}
+
 #[tokio::test]
 async fn what_a_writer_puts_on_its_search_path_never_runs_as_the_owner_of_the_trigger() {
     let database = Database::new().await;
-    let name = database.url.rsplit_once('/').unwrap().1;
-    let role = format!("writer_{}", Uuid::new_v4().simple());
+    let (role, url) = neighbour(&database).await;
     database
         .psql(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD 'w'; GRANT CREATE ON DATABASE {name} TO {role};
-             GRANT SELECT, INSERT, UPDATE, DELETE ON notifications TO {role};
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON notifications TO {role};
              CREATE TABLE posts (id int, author text, at timestamptz, body jsonb, is_public boolean);
              GRANT SELECT, INSERT, UPDATE, DELETE ON posts TO {role};
              SELECT notify_gateway.watch('posts', user_id => 'author', \"when\" => 'is_public',
@@ -156,7 +165,7 @@ async fn what_a_writer_puts_on_its_search_path_never_runs_as_the_owner_of_the_tr
     let gateway = TestGateway::start(&database.url, &[]).await;
     let user = Uuid::new_v4();
     let mut stream = gateway.connect(user).await;
-    let writer = connect(&database.url.replace("bell:bell", &format!("{role}:w"))).await;
+    let writer = connect(&url).await;
     writer.batch_execute(&writers_traps()).await.unwrap();
     writer
         .batch_execute(&format!(
@@ -194,14 +203,7 @@ async fn what_a_writer_puts_on_its_search_path_never_runs_as_the_owner_of_the_tr
 #[tokio::test]
 async fn the_code_of_a_type_that_a_column_gets_never_runs_as_the_owner_of_the_trigger() {
     let database = Database::new().await;
-    let name = database.url.rsplit_once('/').unwrap().1;
-    let role = format!("tenant_{}", Uuid::new_v4().simple());
-    database
-        .psql(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD 'w'; GRANT CREATE ON DATABASE {name} TO {role};"
-        ))
-        .await;
-    let tenant = database.url.replace("bell:bell", &format!("{role}:w"));
+    let (role, tenant) = neighbour(&database).await;
     let [early, late] = [connect(&tenant).await, connect(&tenant).await];
     early
         .batch_execute(

@@ -1,7 +1,7 @@
 /** One stream per browser, over HTTP/1.1, where the seventh would hang. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { eventually, median, sleep } from './support/wait.js';
-import { Tab, TRANSPORTS, World } from './support/world.js';
+import { Tab, TRANSPORTS, type Visitor, World } from './support/world.js';
 
 let world: World;
 beforeAll(async () => {
@@ -30,6 +30,15 @@ async function leads({ page }: Tab): Promise<boolean> {
 async function leaderOf(tabs: readonly Tab[]): Promise<Tab> {
   for (const tab of tabs) if (await leads(tab)) return tab;
   throw new Error('no tab leads');
+}
+
+/** Two tabs that are ready: the one that has the stream, and the other. */
+async function leaderAndFollower(visitor: Visitor): Promise<[Tab, Tab]> {
+  await world.isQuiet();
+  const [one, other] = [await visitor.open(), await visitor.open()];
+  await one.isReady();
+  await other.isReady();
+  return (await leads(one)) ? [one, other] : [other, one];
 }
 
 describe.each(TRANSPORTS)('over %s', (transport) => {
@@ -187,12 +196,7 @@ test('a leader that stands still with the lock in its hand has it taken away', a
 
 test('the tab that is looked at leads', async () => {
   const visitor = await world.visitor();
-  await world.isQuiet();
-  const [one, other] = [await visitor.open(), await visitor.open()];
-  await one.isReady();
-  await other.isReady();
-  const first = await leaderOf([one, other]);
-  const second = first === one ? other : one;
+  const [first, second] = await leaderAndFollower(visitor);
   await second.look(false);
   // Nobody but a hidden tab could take it, so it stays where it is.
   await first.look(false);
@@ -221,12 +225,7 @@ test('the tab that is looked at leads', async () => {
 
 test('a tab that comes into view beside a leader that does not answer leads within two seconds', async () => {
   const visitor = await world.visitor();
-  await world.isQuiet();
-  const [one, other] = [await visitor.open(), await visitor.open()];
-  await one.isReady();
-  await other.isReady();
-  const leader = await leaderOf([one, other]);
-  const follower = leader === one ? other : one;
+  const [leader, follower] = await leaderAndFollower(visitor);
   await follower.look(false);
   await leader.page.evaluate(() => {
     BroadcastChannel.prototype.postMessage = () => undefined;

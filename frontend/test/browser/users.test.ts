@@ -1,4 +1,4 @@
-/** Nothing of one user ever reaches another, whoever logs in where. */
+/** One user's notifications are never shown to another, in any tab, whoever logs in. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { eventually, sleep } from './support/wait.js';
 import { type Tab, World } from './support/world.js';

@@ -176,7 +176,7 @@ describe('an open stream', () => {
     const resumed = started('c0').take(connected());
     expect(told(resumed, old)).toEqual([false, true]);
     expect(told(resumed, late)).toEqual([true, true]);
-    // Who is back within minutes has missed nothing that is no longer live.
+    // After an interruption of less than three minutes, what was missed still counts as live.
     const back = open().take(ended).pass(1_000).take(connected());
     expect(told(back, old)).toEqual([true, true]);
     const asleep = open();

@@ -75,18 +75,26 @@ pub(super) async fn checkpoint(client: &Client, retention: Duration) -> Result<(
     Ok(())
 }
 
+/// Takes the lowest events out, as many as the parameter `limit` says, whose transaction is
+/// as `condition` wants.
+fn delete(condition: &str, limit: &str) -> String {
+    format!(
+        "DELETE FROM notify_gateway.event WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM notify_gateway.event
+             WHERE xact_id {condition} ORDER BY xact_id LIMIT {limit}))"
+    )
+}
+
 /// Takes a batch out that is older than `retention`; whether there may be more.
 pub(super) async fn prune(client: &Client, retention: Duration) -> Result<bool, StoreError> {
-    const PRUNE: &str = "
-        WITH gone AS (
-            DELETE FROM notify_gateway.event WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM notify_gateway.event
-                WHERE xact_id < (SELECT xact FROM notify_gateway.checkpoint
-                                 WHERE at <= clock_timestamp() - make_interval(secs => $1)
-                                 ORDER BY at DESC LIMIT 1)
-                ORDER BY xact_id LIMIT $2))
-            RETURNING xact_id)
-        SELECT xact_id, (SELECT count(*) FROM gone) FROM gone ORDER BY xact_id DESC LIMIT 1";
+    const IS_OLD: &str = "< (SELECT xact FROM notify_gateway.checkpoint
+                             WHERE at <= clock_timestamp() - make_interval(secs => $1)
+                             ORDER BY at DESC LIMIT 1)";
+    let prune = format!(
+        "WITH gone AS ({} RETURNING xact_id)
+         SELECT xact_id, (SELECT count(*) FROM gone) FROM gone ORDER BY xact_id DESC LIMIT 1",
+        delete(IS_OLD, "$2")
+    );
     // The last statement: the row is locked for as long as a commit takes.
     const NOTE: &str = "
         UPDATE notify_gateway.state SET pruned_below = $1
@@ -106,7 +114,7 @@ pub(super) async fn prune(client: &Client, retention: Duration) -> Result<bool, 
     let retention = retention.as_secs_f64();
     query(client, OLD_PROBLEMS, &[(&retention, Type::FLOAT8)]).await?;
     query(client, OLD_EPOCHS, &[(&retention, Type::FLOAT8)]).await?;
-    let gone = query(client, PRUNE, &[(&retention, Type::FLOAT8), (&BATCH, Type::INT8)]).await?;
+    let gone = query(client, &prune, &[(&retention, Type::FLOAT8), (&BATCH, Type::INT8)]).await?;
     let Some(row) = gone.first() else { return Ok(false) };
     let below = Xid8(xact(row, 0)?.saturating_add(1));
     query(client, FORGET, &[(&retention, Type::FLOAT8)]).await?;
@@ -218,15 +226,12 @@ pub(super) async fn silent_tables(client: &Client) -> Result<Vec<Unrecorded>, St
 /// Takes a batch out that no transaction of this cluster can have written yet: a dump has
 /// brought it from another one. How many these were.
 pub(super) async fn remove_foreign(client: &Client) -> Result<u64, StoreError> {
-    const SQL: &str = "
-        WITH gone AS (
-            DELETE FROM notify_gateway.event WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM notify_gateway.event
-                WHERE xact_id >= (SELECT pg_snapshot_xmax(pg_current_snapshot()))
-                ORDER BY xact_id LIMIT $1))
-            RETURNING 1)
-        SELECT count(*) FROM gone";
-    let rows = query(client, SQL, &[(&BATCH, Type::INT8)]).await?;
+    const IS_FOREIGN: &str = ">= (SELECT pg_snapshot_xmax(pg_current_snapshot()))";
+    let sql = format!(
+        "WITH gone AS ({} RETURNING 1) SELECT count(*) FROM gone",
+        delete(IS_FOREIGN, "$1")
+    );
+    let rows = query(client, &sql, &[(&BATCH, Type::INT8)]).await?;
     let count: i64 = column(rows.first().ok_or(StoreError::Number)?, 0)?;
     Ok(count.unsigned_abs())
 }
