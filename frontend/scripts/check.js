@@ -22,12 +22,12 @@ run('attw', '--pack', '.', '--profile', 'esm-only', '--exclude-entrypoints', 'st
 
 console.log('\n── size, minified and gzipped, React not counted');
 const limits = [
-  { what: 'core', code: "export { createNotificationClient } from './index.js'", limit: 6.75 },
-  { what: 'core, all of it', code: "export * from './index.js'", limit: 7.75 },
+  { what: 'core', code: "export { createNotificationClient } from './index.js'", limit: 8.25 },
+  { what: 'core, all of it', code: "export * from './index.js'", limit: 9.25 },
   {
     what: 'react without the bell',
     code: "export { NotificationProvider, useNotificationSSE, useNotifications, useUnreadCount } from './react/index.js'",
-    limit: 8.25,
+    limit: 10.25,
   },
   { what: 'react with the bell', code: "export * from './react/index.js'", limit: 14 },
 ];

@@ -21,7 +21,8 @@ export type TokenProvider = (request: {
 export type Outward = Exclude<Effect, { readonly type: 'connect' | 'close' }>;
 
 interface Options {
-  readonly url: string;
+  /** Looked up for each attempt. */
+  url(): string;
   readonly transport: Transport;
   /** Looked up each time: a component's function is another in each render. */
   token(): TokenProvider | undefined;
@@ -31,6 +32,8 @@ interface Options {
   readonly user: string;
   /** When another tab has heard it last, in milliseconds since 1970. */
   readonly heardAt: number;
+  /** After how many failures in a row there is to be no stream but now and then. */
+  maxFailures(): number;
   /** Time between two heartbeats, in milliseconds, until the gateway says it. */
   readonly heartbeat: number;
   changed(state: State): void;
@@ -53,7 +56,7 @@ const TOKEN_TIMEOUT_MS = 30_000;
  * gives takes inputs; one that comes while another is worked on waits its turn.
  */
 export function createConnection(options: Options): (input: Input) => void {
-  const { url, transport } = options;
+  const { transport } = options;
   const clock = createClock();
   let state = initial(options.cursor, options.user, options.heartbeat, options.heardAt);
   const inputs: Input[] = [];
@@ -67,7 +70,8 @@ export function createConnection(options: Options): (input: Input) => void {
     if (isStepping) return;
     isStepping = true;
     for (let next = inputs.shift(); next !== undefined; next = inputs.shift()) {
-      const after = step(state, next, clock(), Math.random());
+      const given = { ...state, maxFailures: options.maxFailures() };
+      const after = step(given, next, clock(), Math.random());
       state = after.state;
       after.effects.forEach(perform);
       options.changed(state);
@@ -143,7 +147,7 @@ export function createConnection(options: Options): (input: Input) => void {
         bearer = given ?? undefined;
       }
       if (isClosed) return;
-      closeStream = transport.open({ url, cursor, token: bearer }, sink);
+      closeStream = transport.open({ url: options.url(), cursor, token: bearer }, sink);
     };
     open().catch(sink.ended);
     return () => {

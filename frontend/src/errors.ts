@@ -1,13 +1,28 @@
-/** What `onError` is told when the stream's address answers with anything but a stream, again and again. */
-export class StreamRefusedError extends Error {
-  override readonly name = 'StreamRefusedError';
+/** What went wrong, as the gateway puts it: https://www.rfc-editor.org/rfc/rfc9457 */
+export interface ProblemDocument {
+  readonly type?: string;
+  readonly title?: string;
+  readonly status?: number;
+  /** In words a developer can act on. */
+  readonly detail?: string;
+}
+
+/** What `onError` is told where the fault lies in the set-up. */
+export class NotificationClientError extends Error {
+  override readonly name = 'NotificationClientError';
 
   constructor(
-    /** What was asked for. */
-    readonly url: string,
-    /** The answer's status; its body says more where it comes from the gateway. */
-    readonly status: number,
+    /**
+     * `stream_refused`: the stream's address has answered three times in a row with
+     * something that is no stream. `api_answer`: what the app's API gave is no list or no count.
+     */
+    readonly kind: 'stream_refused' | 'api_answer',
+    message: string,
+    /** The status of the answer, where there was one. */
+    readonly status?: number,
+    /** The body of the answer, where the gateway itself has given it. */
+    readonly problem?: ProblemDocument,
   ) {
-    super(`${url} answers ${status}: is it the gateway’s stream, and does the proxy pass it on?`);
+    super(message);
   }
 }

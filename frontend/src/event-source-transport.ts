@@ -59,6 +59,6 @@ async function ask(url: string, signal: AbortSignal, sink: StreamSink): Promise<
     void response.body?.cancel();
     sink.ended();
   } else {
-    refuse(response, sink);
+    await refuse(response, sink);
   }
 }

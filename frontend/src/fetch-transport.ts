@@ -1,17 +1,26 @@
 import { createSseParser } from './sse.js';
 import { type StreamRequest, type StreamSink, type Transport, refuse } from './transport.js';
 
+/** What {@link fetchTransport} takes. */
+export interface FetchTransportOptions {
+  /** `include` sends cookies to another origin too. */
+  readonly credentials?: RequestCredentials | undefined;
+  /** Sent along with each request, such as what a proxy asks for; a function is called each time. */
+  readonly headers?: Record<string, string> | (() => Record<string, string>) | undefined;
+  /** In place of the browser's `fetch`. */
+  readonly fetch?: typeof globalThis.fetch | undefined;
+}
+
 /**
  * The default: `fetch` with `Authorization: Bearer …` and `Last-Event-ID`.
  *
- * Without a `token` option it sends cookies alone; `credentials: 'include'`
- * makes it send them to another origin too.
+ * Without a `token` option it sends cookies alone.
  */
-export function fetchTransport(options: { credentials?: RequestCredentials } = {}): Transport {
+export function fetchTransport(options: FetchTransportOptions = {}): Transport {
   return {
     open(request, sink) {
       const controller = new AbortController();
-      stream(request, { ...options, signal: controller.signal }, sink).catch(sink.ended);
+      stream(request, options, controller.signal, sink).catch(sink.ended);
       return () => {
         controller.abort();
       };
@@ -21,16 +30,24 @@ export function fetchTransport(options: { credentials?: RequestCredentials } = {
 
 async function stream(
   { url, cursor, token }: StreamRequest,
-  init: RequestInit,
+  { credentials, headers, fetch = globalThis.fetch }: FetchTransportOptions,
+  signal: AbortSignal,
   sink: StreamSink,
 ): Promise<void> {
-  const headers: Record<string, string> = { accept: 'text/event-stream' };
-  if (token) headers['authorization'] = `Bearer ${token}`;
-  if (cursor) headers['last-event-id'] = cursor;
-  const response = await fetch(url, { ...init, headers, cache: 'no-store' });
+  const response = await fetch(url, {
+    headers: {
+      ...(typeof headers === 'function' ? headers() : headers),
+      accept: 'text/event-stream',
+      ...(token && { authorization: `Bearer ${token}` }),
+      ...(cursor && { 'last-event-id': cursor }),
+    },
+    ...(credentials && { credentials }),
+    cache: 'no-store',
+    signal,
+  });
   const isStream = response.headers.get('content-type')?.startsWith('text/event-stream');
   if (response.status !== 200 || !isStream || !response.body) {
-    refuse(response, sink);
+    await refuse(response, sink);
     return;
   }
   const feed = createSseParser(sink);

@@ -1,11 +1,19 @@
-import type { Notification } from './notification.js';
+import type { ActionName, Page } from './api.js';
+import type { NotificationRow } from './notification.js';
+
+/** What the user does to rows. */
+export interface Edit {
+  readonly action: ActionName;
+  /** Which ones; without it all that are no newer than `until`. */
+  readonly ids?: readonly string[] | undefined;
+  /** In milliseconds since 1970. */
+  readonly until: number;
+}
 
 /** What one poll found, and what the stream had brought when it asked. */
-export interface Snapshot {
-  /** The newest rows, as many as the app gives. */
-  readonly notifications: readonly Notification[];
-  /** The app's own count; it may be more than `notifications` shows. */
-  readonly unreadCount: number;
+export interface Snapshot extends Page {
+  /** How many rows were asked for. */
+  readonly limit: number;
   /** {@link Inbox.mark} before the list was asked for. */
   readonly listMark: number;
   /** {@link Inbox.mark} before the count was asked for, and no earlier than when the list had come. */
@@ -30,29 +38,38 @@ export interface Snapshot {
  */
 export interface Inbox {
   /** Newest first; the same array until something changes. */
-  readonly notifications: readonly Notification[];
+  readonly notifications: readonly NotificationRow[];
   readonly unreadCount: number;
+  /** How many of the unread the user has not seen in the list yet. */
+  readonly unseenCount: number;
   /** Whether a poll has succeeded. */
   readonly isLoaded: boolean;
+  /** Whether there are older rows than those that are shown. */
+  readonly hasMore: boolean;
+  /** Whether older rows were asked for that no poll has brought yet. */
+  readonly isFetchingMore: boolean;
+  /** How many rows are shown at most. */
+  limit: number;
   /** How many rows the stream has brought: a moment in its course. */
   mark(): number;
   /** Takes a row of the stream; false when it has been told of already. */
-  receive(row: Notification): boolean;
+  receive(row: NotificationRow): boolean;
   /**
    * Takes what the stream says has become of a row, null: that it is gone. False where
    * the count cannot be known without another poll.
    */
-  change(id: string, row: Notification | null): boolean;
+  change(id: string, row: NotificationRow | null): boolean;
   /** Takes what a poll found; gives the rows that are news. */
-  apply(snapshot: Snapshot): Notification[];
-  /** Marks rows as read, before the server has been told; with `all` those that are no newer than `until`. */
-  read(ids: readonly string[] | 'all', until?: number): void;
+  apply(snapshot: Snapshot): NotificationRow[];
+  /** Does what the user does, before the server has been told. */
+  readonly edit: (edit: Edit) => void;
   /** The time of the newest row. */
   newest(): number;
-  /** Forgets everything. */
-  clear(): void;
+  /** Forgets everything, and shows so many rows at most. */
+  clear(limit: number): void;
 }
 
+const ARCHIVED = 'archived';
 /** Ids remembered to tell a row that came twice; past that the oldest is forgotten. */
 export const MAX_SEEN = 2_000;
 /** In place of an arrival: listed, but so old that only the stream can say whether it is news. */
@@ -62,25 +79,31 @@ export const MAX_UNCOUNTED = 1_000;
 
 /** An inbox that shows the newest `limit` rows. */
 export function createInbox(limit: number): Inbox {
-  let notifications: readonly Notification[] = [];
+  let notifications: readonly NotificationRow[] = [];
   let counted = 0;
   let isLoaded = false;
+  let hasMore = false;
+  /** The `limit` of the last list. */
+  let listedLimit = 0;
+  /** Rows that are no newer were seen. */
+  let seenUntil = -Infinity;
   let arrivals = 0;
   /** Which of the stream's rows it was, by id; the oldest first. */
   const seen = new Map<string, number>();
   /** The unread ones above the count. */
   const uncounted = new Map<string, number>();
   /** What the stream has said of rows since the last list was asked for, and when. */
-  const changes = new Map<string, { arrival: number; row: Notification | null }>();
+  const changes = new Map<string, { arrival: number; row: NotificationRow | null }>();
 
   const remember = (id: string, arrival: number): void => {
     seen.delete(id);
     seen.set(id, arrival);
     if (seen.size > MAX_SEEN) forgetOldest(seen);
   };
-  const show = (rows: readonly Notification[]): void => {
+  const show = (rows: readonly NotificationRow[]): void => {
     // The sort is stable: of rows of the same instant the last to come is first.
     const next = [...rows].sort((a, b) => time(b) - time(a)).slice(0, limit);
+    hasMore ||= rows.length > limit;
     // What a poll has found unchanged stays the same object, for those who compare.
     const before = new Map(notifications.map((row) => [row.id, row]));
     const same = next.map((row) => {
@@ -92,6 +115,22 @@ export function createInbox(limit: number): Inbox {
     if (!isSame || same.some((row, at) => row !== notifications[at])) notifications = same;
   };
 
+  /** Puts a row in the place of one that is shown, or takes that away; false as {@link Inbox.change} says. */
+  const replace = (id: string, row: NotificationRow | null): boolean => {
+    const shown = notifications.find((other) => other.id === id);
+    const isNowUnread = isUnread(row);
+    const wasUncounted = !isNowUnread && uncounted.delete(id);
+    if (shown === undefined) return wasUncounted;
+    if (!wasUncounted) recount(isUnread(shown), isNowUnread);
+    const isFull = notifications.length >= limit;
+    show(notifications.flatMap((other) => (other === shown ? (row ?? []) : [other])));
+    // What follows the end of a full list takes the place of the row that is gone.
+    return row !== null || !isFull;
+  };
+  const recount = (was: boolean, is: boolean): void => {
+    counted = Math.max(0, counted + Number(is) - Number(was));
+  };
+
   return {
     get notifications() {
       return notifications;
@@ -99,8 +138,25 @@ export function createInbox(limit: number): Inbox {
     get unreadCount() {
       return counted + uncounted.size;
     },
+    get unseenCount() {
+      const unseen = notifications.filter((row) => isUnread(row) && time(row) > seenUntil).length;
+      // Behind the end of a list that is full of them there may be more.
+      return unseen < limit ? unseen : counted + uncounted.size;
+    },
     get isLoaded() {
       return isLoaded;
+    },
+    get hasMore() {
+      return hasMore;
+    },
+    get isFetchingMore() {
+      return isLoaded && limit > listedLimit;
+    },
+    get limit() {
+      return limit;
+    },
+    set limit(next) {
+      limit = next;
     },
     mark: () => arrivals,
 
@@ -109,8 +165,8 @@ export function createInbox(limit: number): Inbox {
       if (known !== UNTOLD) return false;
       const isListed = seen.has(row.id);
       remember(row.id, ++arrivals);
-      if (isListed) return true;
-      if (row.status === 'unread') uncounted.set(row.id, arrivals);
+      if (isListed || row.status === ARCHIVED) return true;
+      if (isUnread(row)) uncounted.set(row.id, arrivals);
       if (uncounted.size > MAX_UNCOUNTED) {
         forgetOldest(uncounted);
         counted += 1;
@@ -119,35 +175,28 @@ export function createInbox(limit: number): Inbox {
       return true;
     },
 
-    change(id, row) {
+    change(id, changed) {
+      const row = changed?.status === ARCHIVED ? null : changed;
       changes.set(id, { arrival: ++arrivals, row });
       if (changes.size > MAX_SEEN) forgetOldest(changes);
-      const shown = notifications.find((other) => other.id === id);
-      const isUnread = row?.status === 'unread';
-      const wasUncounted = !isUnread && uncounted.delete(id);
-      if (shown === undefined) return wasUncounted;
-      const wasUnread = shown.status === 'unread';
-      if (!wasUncounted && wasUnread !== isUnread) counted += isUnread ? 1 : -1;
-      counted = Math.max(0, counted);
-      const isFull = notifications.length >= limit;
-      show(notifications.flatMap((other) => (other === shown ? (row ?? []) : [other])));
-      // What follows the end of a full list takes the place of the row that is gone.
-      return row !== null || !isFull;
+      return replace(id, row);
     },
 
-    apply({ notifications: answered, unreadCount, listMark, countMark }) {
+    apply({ notifications: answered, unreadCount, seenAt, listMark, countMark, ...asked }) {
       counted = unreadCount;
+      listedLimit = asked.limit;
+      hasMore = answered.length >= listedLimit;
+      seenUntil = Math.max(seenUntil, Date.parse(seenAt ?? '') || -Infinity);
       // What the stream has said since is at least as new; the count may know of it.
       const listed = answered.flatMap((given) => {
         // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-conversion -- an app's keys may be numbers, whatever the type says
         const id = String(given.id);
         const row = given.id === id ? given : { ...given, id };
         const change = changes.get(id);
-        if (change === undefined || change.arrival <= listMark) return [row];
-        const isUnread = change.row?.status === 'unread';
-        if (change.arrival > countMark && isUnread !== (row.status === 'unread')) {
-          counted = Math.max(0, counted + (isUnread ? 1 : -1));
+        if (change === undefined || change.arrival <= listMark) {
+          return row.status === ARCHIVED ? [] : [row];
         }
+        if (change.arrival > countMark) recount(isUnread(row), isUnread(change.row));
         return change.row ? [change.row] : [];
       });
       changes.forEach(({ arrival }, id) => {
@@ -155,7 +204,7 @@ export function createInbox(limit: number): Inbox {
       });
       // A row that only moved up, because a newer one was deleted, is no news.
       const newest = notifications[0];
-      const isNews = (row: Notification): boolean =>
+      const isNews = (row: NotificationRow): boolean =>
         isLoaded && !seen.has(row.id) && (newest === undefined || time(row) > time(newest));
       const news = listed.filter(isNews);
       // What the stream brought before the list was asked for and the list does
@@ -176,35 +225,45 @@ export function createInbox(limit: number): Inbox {
       return news;
     },
 
-    read(ids, until = Infinity) {
-      const later = new Set<string>();
-      const isMeant = (id: string): boolean => (ids === 'all' ? !later.has(id) : ids.includes(id));
-      for (const row of notifications) if (time(row) > until) later.add(row.id);
-      notifications = notifications.map((row) => {
-        if (row.status !== 'unread' || !isMeant(row.id)) return row;
-        if (!uncounted.has(row.id)) counted = Math.max(0, counted - 1);
-        return { ...row, status: 'read' };
-      });
-      uncounted.forEach((_, id) => {
-        if (isMeant(id)) uncounted.delete(id);
-      });
+    edit({ action, ids, until }) {
+      if (action === 'markAllAsSeen') {
+        seenUntil = Math.max(seenUntil, until);
+        return;
+      }
+      const isMeant = (row: NotificationRow): boolean =>
+        ids?.includes(row.id) ?? time(row) <= until;
+      const later = new Set(notifications.flatMap((row) => (isMeant(row) ? [] : [row.id])));
+      for (const row of notifications) if (isMeant(row)) replace(row.id, edited(row, action));
+      if (action === 'markAsUnread') return;
       // Those that are not shown are older.
-      const isCounted = ({ id, status }: Notification): boolean =>
-        status === 'unread' && !uncounted.has(id);
-      if (ids === 'all') counted = notifications.filter(isCounted).length;
+      for (const id of ids ?? [...uncounted.keys()]) if (!later.has(id)) uncounted.delete(id);
+      const isCounted = (row: NotificationRow): boolean => isUnread(row) && !uncounted.has(row.id);
+      if (!ids) counted = notifications.filter(isCounted).length;
     },
 
     newest: () => (notifications[0] ? time(notifications[0]) : -Infinity),
 
-    clear() {
+    clear(nextLimit) {
+      limit = nextLimit;
       notifications = [];
-      counted = 0;
-      isLoaded = false;
+      counted = listedLimit = 0;
+      isLoaded = hasMore = false;
+      seenUntil = -Infinity;
       seen.clear();
       uncounted.clear();
       changes.clear();
     },
   };
+}
+
+function edited(row: NotificationRow, action: ActionName): NotificationRow | null {
+  if (action === 'archive' || action === 'remove') return null;
+  const status = action === 'markAsUnread' ? 'unread' : 'read';
+  return row.status === status ? row : { ...row, status };
+}
+
+function isUnread(row: NotificationRow | null): boolean {
+  return row?.status === 'unread';
 }
 
 function forgetOldest(ids: Map<string, unknown>): void {
@@ -213,6 +272,6 @@ function forgetOldest(ids: Map<string, unknown>): void {
 }
 
 /** A time that cannot be read sorts as the oldest. */
-function time({ created_at }: Notification): number {
+function time({ created_at }: NotificationRow): number {
   return Date.parse(created_at) || 0;
 }

@@ -17,7 +17,8 @@
  *            retry(), every few│   ▼
  *                      minutes └─ polling
  */
-import type { Arrival, Notification } from './notification.js';
+import type { ProblemDocument } from './errors.js';
+import type { Arrival, NotificationRow } from './notification.js';
 import type { StreamEvent } from './protocol.js';
 import { isSameUser } from './user.js';
 
@@ -40,7 +41,7 @@ export type Reason =
   | 'disabled'
   /** The gateway's feature flag is off (204). */
   | 'off'
-  /** Ten attempts in a row failed; another is made every few minutes. */
+  /** Ten attempts in a row failed (`maxReconnectAttempts`); another is made every few minutes. */
   | 'failures'
   /** The same, and the last answers say that the set-up is wrong, such as 403 or 404. */
   | 'refused'
@@ -70,6 +71,7 @@ export type Input =
       readonly status: number;
       /** Milliseconds. */
       readonly retryAfter: number;
+      readonly problem?: ProblemDocument | undefined;
     }
   /** The app has no token to give: nobody is logged in. */
   | { readonly type: 'noToken' };
@@ -80,18 +82,22 @@ export type Effect =
   | { readonly type: 'connect'; readonly cursor: string; readonly fresh: boolean }
   | { readonly type: 'close' }
   /** A row is another now, or (`null`) gone. */
-  | { readonly type: 'change'; readonly id: string; readonly row: Notification | null }
+  | { readonly type: 'change'; readonly id: string; readonly row: NotificationRow | null }
   | {
       readonly type: 'deliver';
-      readonly row: Notification;
+      readonly row: NotificationRow;
       readonly arrival: Arrival;
       /** Whether it is to be announced. */
       readonly isNews: boolean;
     }
-  /** The list has to be fetched: the stream cannot tell what was missed. */
-  | { readonly type: 'refetch' }
-  /** For the developer: the server's answer is a mistake in the set-up. */
-  | { readonly type: 'report'; readonly status: number };
+  /** The list has to be fetched: the stream cannot tell what was missed, and why. */
+  | { readonly type: 'refetch'; readonly reason: string }
+  /** For the developer: the server's answer shows a mistake in the set-up, or in a token. */
+  | {
+      readonly type: 'report';
+      readonly status: number;
+      readonly problem: ProblemDocument | undefined;
+    };
 
 /** All the machine remembers. Times are in milliseconds, `Infinity` for never. */
 export interface State {
@@ -103,8 +109,10 @@ export interface State {
   readonly user: string;
   /** Whether the stream was, or will be, asked to go on from a cursor. */
   readonly isResumed: boolean;
-  /** Attempts in a row that brought no stream; counted up to ten. */
+  /** Attempts in a row that brought no stream; counted up to `maxFailures`. */
   readonly failures: number;
+  /** After so many the client polls. */
+  readonly maxFailures: number;
   /** Answers in a row that mean a mistake in the set-up, as the last ones were. */
   readonly refusals: number;
   /** How far the waits have grown. A stream that does not hold leaves them as long as they are. */
@@ -142,7 +150,7 @@ export interface Step {
 
 /** After a shorter interruption, what was missed still counts as live. */
 export const LIVE_MS = 3 * 60 * 1_000;
-/** After so many failures in a row the app's API is polled, and a stream tried only now and then. */
+/** After so many failures in a row, unless the app says another number, the app's API is polled, and a stream tried only now and then. */
 export const MAX_FAILURES = 10;
 /** Time between two such tries, or up to two fifths less. */
 const PROBE_MS = 5 * 60 * 1_000;
@@ -190,6 +198,7 @@ export function initial(
     user,
     isResumed: false,
     failures: 0,
+    maxFailures: MAX_FAILURES,
     refusals: 0,
     waits: 0,
     fresh: false,
@@ -273,7 +282,7 @@ function heard(
     case 'changed':
       return to(state, { type: 'change', id: event.id, row: event.row });
     case 'resync':
-      return to(state, { type: 'refetch' });
+      return to(state, { type: 'refetch', reason: event.reason });
     case 'closing':
       return closing(state, event.reason, now, random);
   }
@@ -308,10 +317,10 @@ function connected(
   };
   // Without a cursor the gateway tells what comes from now on; what was before
   // is in the list.
-  return state.isResumed ? to(open) : to(open, { type: 'refetch' });
+  return state.isResumed ? to(open) : to(open, { type: 'refetch', reason: 'connected' });
 }
 
-function deliver(state: State, row: Notification, now: number): Effect {
+function deliver(state: State, row: NotificationRow, now: number): Effect {
   // The database's clock need not agree with the gateway's: where it is late, a row of the first
   // seconds passes for an older one.
   const live = !(Date.parse(row.created_at) < state.openedAtThere);
@@ -350,22 +359,23 @@ function ended(state: State, now: number, random: number): Step {
 
 function refused(
   state: State,
-  { status, retryAfter }: Extract<Input, { type: 'refused' }>,
+  { status, retryAfter, problem }: Extract<Input, { type: 'refused' }>,
   now: number,
   random: number,
 ): Step {
   if (status === 204) return rest(state, 'polling', 'off');
+  const report: Effect = { type: 'report', status, problem };
   if (status === 401) {
     return state.fresh
-      ? rest(state, 'stopped', 'authentication')
+      ? rest(state, 'stopped', 'authentication', report)
       : connect({ ...state, fresh: true }, now);
   }
-  // Time mends these, and a 200 that is no stream: a captive portal, say.
-  const isPassing = status >= 500 || status < 400 || status === 408 || status === 429;
+  // Time mends these. Anything else, a page of HTML with 200 included, is not the gateway.
+  const isPassing = status >= 500 || status === 408 || status === 429;
   const refusals = isPassing ? 0 : state.refusals + 1;
   const failed = fail({ ...state, refusals }, now, random, Math.min(retryAfter, LONGEST_HOLD_MS));
   if (refusals !== MISTAKE) return failed;
-  return to(failed.state, ...failed.effects, { type: 'report', status });
+  return to(failed.state, ...failed.effects, report);
 }
 
 function tick(state: State, now: number, random: number): Step {
@@ -407,9 +417,10 @@ function connect(state: State, now: number): Step {
 
 /** Counts a failure; `hold` is how long the server asked to be left alone. */
 function fail(state: State, now: number, random: number, hold = 0): Step {
-  const failures = Math.min(state.failures + 1, MAX_FAILURES);
+  const { maxFailures } = state;
+  const failures = Math.min(state.failures + 1, maxFailures);
   const waits = (isSteady(state, now) ? 0 : state.waits) + 1;
-  if (failures < MAX_FAILURES) return pause({ ...state, failures, waits }, now, random, hold);
+  if (failures < maxFailures) return pause({ ...state, failures, waits }, now, random, hold);
   const reason = state.refusals < MISTAKE ? 'failures' : 'refused';
   const wait = Math.max(hold, state.retry, PROBE_MS * (1 - (2 * random) / 5));
   return until(now + wait, rest({ ...state, failures, holdUntil: now + hold }, 'polling', reason));

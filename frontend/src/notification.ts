@@ -1,26 +1,29 @@
-/** What a notification is about; an app may have kinds of its own. */
+/** What a notification is about; an app may have types of its own. */
 export type NotificationType = 'info' | 'success' | 'warning' | 'error' | (string & {});
 
 /** How a notification came. */
 export interface Arrival {
   /**
-   * Whether it was written while the page was connected. What was missed meanwhile, asleep or
-   * away, is not: a hundred of these want no toast each.
+   * Whether it was written while the page was connected. A notification that was missed
+   * meanwhile, asleep or offline, is not live: a hundred of these need no toast each.
    */
   readonly live: boolean;
 }
 
-/** One row of the table, as the stream carries it. */
-export interface Notification {
-  /** The row's key, a number's digits where it is one; what tells rows apart everywhere in this package. */
+/**
+ * One row of the table, as the stream carries it.
+ *
+ * @typeParam Metadata What the app keeps in `metadata`. It is not checked.
+ */
+export interface NotificationRow<Metadata = unknown> {
+  /** The row's key as text. It tells rows apart everywhere in this package. */
   readonly id: string;
   readonly type: NotificationType;
   readonly title: string;
   readonly message: string;
-  /** Only `unread` rows count for the badge. */
-  readonly status: 'unread' | 'read' | (string & {});
-  /** The row's `metadata` column, whatever the app keeps there. */
-  readonly metadata: unknown;
+  /** Only `unread` rows count for the badge; an `archived` one is not listed. */
+  readonly status: 'unread' | 'read' | 'archived' | (string & {});
+  readonly metadata: Metadata;
   /** RFC 3339. */
   readonly created_at: string;
   readonly related_session_id: string | null;

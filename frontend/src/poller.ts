@@ -1,9 +1,10 @@
-import type { NotificationApi } from './api.js';
+import type { ActionName, ApiRequest, CallRequest, NotificationApi, Page } from './api.js';
 import { createClock } from './clock.js';
-import type { Inbox } from './inbox.js';
+import { NotificationClientError } from './errors.js';
+import type { Edit, Inbox, Snapshot } from './inbox.js';
 import { LIVE_MS } from './machine.js';
-import type { Arrival, Notification } from './notification.js';
-import { mayBeCounted, pollDueAt } from './polling.js';
+import type { Arrival, NotificationRow } from './notification.js';
+import { type Schedule, UNSCHEDULED, mayBeCounted, pollDueAt } from './polling.js';
 import { within } from './within.js';
 
 /** A call of the app's API that takes longer has failed: a hanging request must not be the last. */
@@ -13,9 +14,8 @@ interface Options {
   /** Looked up each time: a component's object is another in each render. */
   readonly api: () => NotificationApi | undefined;
   readonly inbox: Inbox;
-  readonly limit: number;
   /** A poll has changed the inbox; `news` are rows that are new in it. */
-  readonly changed: (news: Notification[], arrival: Arrival) => void;
+  readonly changed: (news: NotificationRow[], arrival: Arrival) => void;
   readonly failed: (error: unknown) => void;
   /** A poll has succeeded after one that failed. */
   readonly recovered: () => void;
@@ -32,73 +32,66 @@ export interface Poller {
   /** An attempt to stream failed, or a stream was lost. */
   streamFailed(): void;
   /** The stream brought a row the inbox did not know, or a change; null: of a row that is gone. */
-  arrived(row: Notification | null): void;
+  arrived(row: NotificationRow | null): void;
   /** What the stream brought is not enough to know the count by. */
   doubt(): void;
   /** Asks for a poll that begins no earlier than now. */
   refetch(): void;
-  /** Rows were marked: what a poll under way will say is out of date. */
+  /** Rows were edited: what a poll under way will say is out of date. */
   invalidate(): void;
   /**
-   * Has the API mark rows as read. What a poll says while it does so must not bring
-   * back what has just been marked here.
+   * Has the API do what the user does. What a poll says meanwhile must not bring back what
+   * has just been edited here.
    */
-  mark(
-    ids: readonly string[] | 'all',
-    work: (signal: AbortSignal) => Promise<unknown> | undefined,
-  ): Promise<void>;
+  perform(edit: Edit, api: NotificationApi | undefined): Promise<void>;
 }
 
 /** A poller that has not begun. */
 export function createPoller(options: Options): Poller {
-  const { api, inbox, limit, changed, failed, recovered } = options;
+  const { api, inbox, changed, failed, recovered } = options;
   const clock = createClock();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let isStarted = false;
   let isAwake = true;
-  let isStreaming = false;
   let running: AbortController | null = null;
   /** What the API is being told: a poll that it answers meanwhile need not know of it. */
-  const marking = new Set<() => void>();
+  const pending = new Set<Edit>();
   let failures = 0;
   /** Counts what is done to rows here; a poll across such a change is void. */
   let version = 0;
   let random = 0;
-  let startedAt = 0;
-  let polledAt = -Infinity;
+  let when: Schedule = UNSCHEDULED;
   /** When the last list that was shown was asked for. */
   let foundAt = -Infinity;
   let countedAt = -Infinity;
   let openedAt = -Infinity;
-  let failedAt = -Infinity;
-  let doubtedAt = Infinity;
-  let recountedAt = -Infinity;
-  /** A poll has to begin as soon as one can. */
-  let isWanted = false;
   /** Back to which time the last list shows every row its count has counted. */
   let listedSince = Infinity;
 
-  const schedule = (): void => {
+  /** Looks again when the next poll is due, after something has changed about it. */
+  const schedule = (change: Partial<Schedule> = {}): void => {
+    when = { ...when, ...change };
     clearTimeout(timer);
     const app = api();
     if (!app || !isStarted || !isAwake || running) return;
     const now = clock();
-    const due = pollDueAt(
-      { startedAt, polledAt, isWanted, isStreaming, failedAt, doubtedAt, recountedAt },
-      random,
-    );
-    if (due <= now) void poll(app, now);
-    else timer = setTimeout(schedule, due - now);
+    const left = pollDueAt(when, random) - now;
+    if (left <= 0) void poll(app, now);
+    else timer = setTimeout(schedule, left);
   };
 
   const poll = async (app: NotificationApi, now: number): Promise<void> => {
     const run = new AbortController();
     running = run;
-    polledAt = now;
     random = Math.random();
-    isWanted = false;
-    if (doubtedAt < Infinity) recountedAt = now;
-    doubtedAt = Infinity;
+    const { doubtedAt, recountedAt } = when;
+    when = {
+      ...when,
+      polledAt: now,
+      isWanted: false,
+      doubtedAt: Infinity,
+      recountedAt: doubtedAt < Infinity ? now : recountedAt,
+    };
     const before = version;
     try {
       const apply = await within(CALL_TIMEOUT_MS, (signal) => ask(app, signal), run.signal);
@@ -106,12 +99,12 @@ export function createPoller(options: Options): Poller {
       const hadFailed = failures > 0;
       failures = 0;
       if (before === version) apply();
-      else isWanted = true;
+      else when = { ...when, isWanted: true };
       if (hadFailed) recovered();
     } catch (error) {
       if (run !== running) return;
       failures += 1;
-      if (failures === 1) failedAt = clock();
+      if (failures === 1) when = { ...when, failedAt: clock() };
       failed(error);
     }
     running = null;
@@ -123,25 +116,27 @@ export function createPoller(options: Options): Poller {
    * the count, which is what keeps the stream from counting it again.
    */
   const ask = async (app: NotificationApi, signal: AbortSignal): Promise<() => void> => {
-    const request = { limit, signal };
+    const request: ApiRequest = { limit: inbox.limit, signal };
     const listMark = inbox.mark();
     const listedAt = clock();
-    const list = await app.list(request);
-    const isPage = 'notifications' in list;
-    const notifications = isPage ? list.notifications : list;
+    const answer = await app.list(request);
+    const isPage = 'notifications' in Object(answer);
     const countMark = isPage ? listMark : inbox.mark();
     countedAt = isPage ? listedAt : clock();
-    const unreadCount = isPage
-      ? list.unreadCount
-      : // eslint-disable-next-line @typescript-eslint/no-non-null-assertion -- an array without it is the app's mistake, which it is told as one
-        await app.unreadCount!(request);
+    const page = isPage
+      ? (answer as Page)
+      : {
+          notifications: answer as readonly NotificationRow[],
+          unreadCount: (await app.unreadCount?.(request)) ?? NaN,
+        };
+    const snapshot: Snapshot = { ...page, limit: request.limit, listMark, countMark };
+    check(snapshot);
     return () => {
-      const oldest = notifications.length < limit ? undefined : notifications.at(-1);
+      const { notifications } = page;
+      const oldest = notifications.length < request.limit ? undefined : notifications.at(-1);
       listedSince = !isPage ? Infinity : oldest ? Date.parse(oldest.created_at) : -Infinity;
-      const news = inbox.apply({ notifications, unreadCount, listMark, countMark });
-      marking.forEach((read) => {
-        read();
-      });
+      const news = inbox.apply(snapshot);
+      pending.forEach(inbox.edit);
       changed(news, { live: listedAt - foundAt < LIVE_MS });
       foundAt = listedAt;
     };
@@ -150,12 +145,9 @@ export function createPoller(options: Options): Poller {
   const poller: Poller = {
     start() {
       isStarted = true;
-      startedAt = clock();
-      polledAt = -Infinity;
-      doubtedAt = Infinity;
       failures = 0;
-      marking.clear();
-      schedule();
+      pending.clear();
+      schedule({ startedAt: clock(), polledAt: -Infinity, doubtedAt: Infinity });
     },
     stop() {
       isStarted = false;
@@ -167,15 +159,12 @@ export function createPoller(options: Options): Poller {
       isAwake = is;
       schedule();
     },
-    setStreaming(is) {
-      if (is && !isStreaming) openedAt = clock();
-      isStreaming = is;
-      if (polledAt === -Infinity) isWanted = true;
-      schedule();
+    setStreaming(isStreaming) {
+      if (isStreaming && !when.isStreaming) openedAt = clock();
+      schedule({ isStreaming, isWanted: when.isWanted || when.polledAt === -Infinity });
     },
     streamFailed() {
-      failedAt = clock();
-      schedule();
+      schedule({ failedAt: clock() });
     },
     arrived(row) {
       // List and count are of one instant: what one does not show, the other
@@ -184,31 +173,45 @@ export function createPoller(options: Options): Poller {
       if (mayBeCounted(clock(), countedAt, openedAt)) poller.doubt();
     },
     doubt() {
-      doubtedAt = Math.min(doubtedAt, clock());
-      schedule();
+      schedule({ doubtedAt: Math.min(when.doubtedAt, clock()) });
     },
     refetch() {
-      isWanted = true;
-      schedule();
+      schedule({ isWanted: true });
     },
     invalidate() {
       version += 1;
     },
-    async mark(ids, work) {
-      const newest = inbox.newest();
-      const read = (): void => {
-        inbox.read(ids, newest);
-      };
-      marking.add(read);
+    async perform(edit, app) {
+      pending.add(edit);
       version += 1;
       try {
-        await within(CALL_TIMEOUT_MS, async (signal) => work(signal));
+        await within(CALL_TIMEOUT_MS, async (signal) => call(app, edit, { signal }));
       } finally {
-        marking.delete(read);
+        pending.delete(edit);
         version += 1;
         poller.refetch();
       }
     },
   };
   return poller;
+}
+
+function call(
+  api: NotificationApi | undefined,
+  { action, ids }: Edit,
+  request: CallRequest,
+): Promise<unknown> | undefined {
+  return ids
+    ? api?.[action as Exclude<ActionName, `markAll${string}`>]?.(ids, request)
+    : api?.[action as Extract<ActionName, `markAll${string}`>]?.(request);
+}
+
+/** The app's answer is whatever its server sent. */
+function check({ notifications, unreadCount }: Snapshot): void {
+  const rows: unknown = notifications;
+  const isList =
+    Array.isArray(rows) && rows.every((row: { id?: unknown } | null) => row?.id != null);
+  if (isList && Number.isFinite(unreadCount)) return;
+  const what = isList ? 'a number for unreadCount' : 'a list of rows with an id';
+  throw new NotificationClientError('api_answer', `the api option has to give ${what}`);
 }

@@ -35,6 +35,17 @@ export interface Schedule {
   readonly recountedAt: number;
 }
 
+/** Nothing has happened yet. */
+export const UNSCHEDULED: Schedule = {
+  startedAt: 0,
+  polledAt: -Infinity,
+  isWanted: false,
+  isStreaming: false,
+  failedAt: -Infinity,
+  doubtedAt: Infinity,
+  recountedAt: -Infinity,
+};
+
 /** When the next poll is due. `random` in [0, 1) makes it up to a tenth sooner. */
 export function pollDueAt(schedule: Schedule, random: number): number {
   const { startedAt, polledAt, isWanted, isStreaming, failedAt, doubtedAt, recountedAt } = schedule;

@@ -1,4 +1,4 @@
-import type { Notification } from './notification.js';
+import type { NotificationRow } from './notification.js';
 import type { SseEvent } from './sse.js';
 
 /** What the gateway says, by the name of the event. */
@@ -14,11 +14,11 @@ export type StreamEvent =
       /** Milliseconds between two heartbeats; NaN where it is not said. */
       readonly heartbeat: number;
     }
-  | { readonly name: 'notification'; readonly row: Notification }
+  | { readonly name: 'notification'; readonly row: NotificationRow }
   /** `updated`, or, without a row, `deleted`. */
-  | { readonly name: 'changed'; readonly id: string; readonly row: Notification | null }
-  | { readonly name: 'heartbeat' | 'resync' }
-  | { readonly name: 'closing'; readonly reason: string };
+  | { readonly name: 'changed'; readonly id: string; readonly row: NotificationRow | null }
+  | { readonly name: 'heartbeat' }
+  | { readonly name: 'resync' | 'closing'; readonly reason: string };
 
 /** The names a native `EventSource` has to be told to listen for. */
 export const EVENT_NAMES = [
@@ -39,7 +39,6 @@ export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
   const value = parse(data);
   switch (name) {
     case 'heartbeat':
-    case 'resync':
       return { name };
     case 'connected': {
       // Both times are the gateway's: the difference holds however wrong the
@@ -53,6 +52,7 @@ export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
         heartbeat: Number(value['heartbeat_seconds']) * 1_000,
       };
     }
+    case 'resync':
     case 'closing':
       return { name, reason: String(value['reason']) };
     case 'notification':
@@ -63,7 +63,7 @@ export function toStreamEvent({ name, data }: SseEvent): StreamEvent | null {
       if (!['string', 'number'].includes(typeof value['id'])) return null;
       // Keys are text here, whatever the table's are.
       const id = String(value['id']);
-      const row = { ...value, id } as unknown as Notification;
+      const row = { ...value, id } as unknown as NotificationRow;
       if (name === 'notification') return { name, row };
       return { name: 'changed', id, row: name === 'deleted' ? null : row };
     }

@@ -70,7 +70,7 @@ export function oneStreamPerBrowser(user: string): ShareStream {
 
 /** Tabs whose code speaks of other things, by another number, do not share. */
 function keyOf(url: string, user: string): string {
-  const key = [2, new URL(url, location.href).href, canonical(user)];
+  const key = [3, new URL(url, location.href).href, canonical(user)];
   return `notify-gateway ${JSON.stringify(key)}`;
 }
 

@@ -1,3 +1,4 @@
+import type { ProblemDocument } from './errors.js';
 import type { SseEvent } from './sse.js';
 
 /** What a transport is asked for. */
@@ -17,7 +18,16 @@ export interface StreamSink {
   /** The stream is over, or none came. */
   readonly ended: () => void;
   /** An answer that is no stream. `retryAfter` is in milliseconds. */
-  readonly refused: (answer: { readonly status: number; readonly retryAfter: number }) => void;
+  readonly refused: (answer: Refusal) => void;
+}
+
+/** An answer that is no stream. */
+export interface Refusal {
+  readonly status: number;
+  /** Milliseconds; 0 where the answer says nothing. */
+  readonly retryAfter: number;
+  /** What the gateway says about it. */
+  readonly problem?: ProblemDocument | undefined;
 }
 
 /** A way to open a stream. */
@@ -29,9 +39,12 @@ export interface Transport {
 }
 
 /** Tells the sink about an answer that is no stream, and lets go of its body. */
-export function refuse({ status, headers, body }: Response, sink: StreamSink): void {
-  void body?.cancel();
-  sink.refused({ status, retryAfter: retryAfter(headers.get('retry-after'), Date.now()) });
+export async function refuse(response: Response, sink: StreamSink): Promise<void> {
+  const { status, headers, body } = response;
+  const isProblem = headers.get('content-type')?.startsWith('application/problem+json');
+  const problem = isProblem ? ((await response.json()) as ProblemDocument) : undefined;
+  if (!isProblem) void body?.cancel();
+  sink.refused({ status, retryAfter: retryAfter(headers.get('retry-after'), Date.now()), problem });
 }
 
 /**

@@ -1,62 +1,155 @@
 import { useEffect, useRef, useSyncExternalStore } from 'react';
-import { type ClientState, INITIAL_STATE, type NotificationClient } from '../client.js';
-import type { Arrival, Notification } from '../notification.js';
+import type { NotificationClient } from '../client.js';
+import type { Arrival, NotificationRow } from '../notification.js';
+import type { ClientState } from '../state.js';
 import { useNotificationClient } from './provider.js';
+
+/** Called for a new notification. */
+export type OnNotification<Metadata = unknown> = (
+  notification: NotificationRow<Metadata>,
+  arrival: Arrival,
+) => void;
+
+/** What {@link useNotificationSSE} takes. */
+export interface StreamOptions<Metadata = unknown> {
+  /** `false` closes the stream and leaves polling, as behind a feature flag. */
+  readonly enabled?: boolean | undefined;
+  /** After how many failed attempts in a row the client polls, and streams but now and then. */
+  readonly maxReconnectAttempts?: number | undefined;
+  /** As the provider's: a poll or an action that failed, or a mistake in the set-up. */
+  readonly onError?: ((error: unknown) => void) | undefined;
+  /** Once for each new notification. */
+  readonly onNotification?: OnNotification<Metadata> | undefined;
+}
 
 /** The stream, as {@link useNotificationSSE} gives it. */
 export interface NotificationStream extends Pick<ClientState, 'status' | 'reason' | 'failures'> {
   /** Whether notifications arrive as they are committed. */
   readonly isStreaming: boolean;
+  /** The same. */
+  readonly isConnected: boolean;
+  /** The same as `failures`. */
+  readonly reconnectAttempts: number;
   /** Tries to stream now, however often it has failed. */
   readonly retry: () => void;
+  /** Streams again after `disconnect()`. */
+  readonly connect: () => void;
+  /** Closes the stream and polls. */
+  readonly disconnect: () => void;
 }
 
 /**
- * How the stream is; and what comes in, once for each new notification, where
- * `onNotification` is given.
+ * How the stream is; and what comes in, where a function, or `onNotification` among the
+ * options, is given.
  */
-export function useNotificationSSE(
-  onNotification?: (notification: Notification, arrival: Arrival) => void,
+export function useNotificationSSE<Metadata = unknown>(
+  given?: OnNotification<Metadata> | StreamOptions<Metadata>,
 ): NotificationStream {
-  const client = useNotificationClient();
-  const latest = useRef(onNotification);
+  const options = typeof given === 'function' ? { onNotification: given } : (given ?? {});
+  const { enabled, maxReconnectAttempts } = options as StreamOptions;
+  const client = useNotificationClient<Metadata>();
+  const { retry, connect, disconnect, subscribe, setMaxReconnectAttempts } = client;
+  const latest = useRef<StreamOptions<Metadata>>(options);
   useEffect(() => {
-    latest.current = onNotification;
+    latest.current = options;
   });
+  useEffect(() => {
+    if (enabled === false) disconnect();
+    else if (enabled) connect();
+  }, [enabled, connect, disconnect]);
+  useEffect(() => {
+    if (maxReconnectAttempts !== undefined) setMaxReconnectAttempts(maxReconnectAttempts);
+  }, [maxReconnectAttempts, setMaxReconnectAttempts]);
   useEffect(
     () =>
-      client.subscribe((arrived, arrival) => {
-        if (arrived && arrival) latest.current?.(arrived, arrival);
+      subscribe((event) => {
+        const { onNotification, onError } = latest.current;
+        if (event?.type === 'notification') onNotification?.(event.notification, event.arrival);
+        else if (event) onError?.(event.error);
       }),
-    [client],
+    [subscribe],
   );
   const status = useClientState(client, 'status');
   const reason = useClientState(client, 'reason');
   const failures = useClientState(client, 'failures');
-  return { status, reason, failures, isStreaming: status === 'open', retry: client.retry };
+  const isStreaming = status === 'open';
+  const state = { status, reason, failures, isStreaming };
+  const names = { isConnected: isStreaming, reconnectAttempts: failures };
+  return { ...state, ...names, retry, connect, disconnect };
+}
+
+/**
+ * Calls `onNotification` for each new notification in one tab of the browser only: the one
+ * that leads, which is one that is looked at where there is any. For sounds, desktop
+ * notifications and whatever else is to happen once.
+ *
+ * Tabs that share no stream (no `user`, plain HTTP) each lead.
+ *
+ * @returns whether this tab leads.
+ */
+export function useOncePerBrowser<Metadata = unknown>(
+  onNotification?: OnNotification<Metadata>,
+): boolean {
+  const client = useNotificationClient<Metadata>();
+  useNotificationSSE<Metadata>((notification, arrival) => {
+    if (client.getState().isLeading) onNotification?.(notification, arrival);
+  });
+  return useClientState(client, 'isLeading');
 }
 
 /** The list, as {@link useNotifications} gives it. */
-export interface Notifications
+export interface Notifications<Metadata = unknown>
   extends
-    Pick<ClientState, 'notifications' | 'unreadCount' | 'isLoaded' | 'error'>,
-    Pick<NotificationClient, 'markAsRead' | 'markAllAsRead' | 'refresh'> {
+    Pick<
+      ClientState<Metadata>,
+      | 'notifications'
+      | 'unreadCount'
+      | 'unseenCount'
+      | 'isLoaded'
+      | 'hasMore'
+      | 'isFetchingMore'
+      | 'error'
+    >,
+    Pick<
+      NotificationClient,
+      | 'can'
+      | 'markAsRead'
+      | 'markAsUnread'
+      | 'archive'
+      | 'remove'
+      | 'markAllAsRead'
+      | 'markAllAsSeen'
+      | 'fetchMore'
+      | 'refresh'
+    > {
   /** Whether the first list is on its way. */
   readonly isLoading: boolean;
 }
 
 /** The newest notifications, how many are unread, and what can be done about it. */
-export function useNotifications(): Notifications {
-  const client = useNotificationClient();
-  const { markAsRead, markAllAsRead, refresh } = client;
+export function useNotifications<Metadata = unknown>(): Notifications<Metadata> {
+  const client = useNotificationClient<Metadata>();
+  const { can, markAsRead, markAsUnread, archive, remove } = client;
+  const { markAllAsRead, markAllAsSeen, fetchMore, refresh } = client;
   const notifications = useClientState(client, 'notifications');
   const unreadCount = useClientState(client, 'unreadCount');
+  const unseenCount = useClientState(client, 'unseenCount');
   const isLoaded = useClientState(client, 'isLoaded');
+  const hasMore = useClientState(client, 'hasMore');
+  const isFetchingMore = useClientState(client, 'isFetchingMore');
   const error = useClientState(client, 'error');
   const isResting = useClientState(client, 'status') === 'stopped';
   const isLoading = !isLoaded && error === null && !isResting;
-  const state = { notifications, unreadCount, isLoaded, isLoading, error };
-  return { ...state, markAsRead, markAllAsRead, refresh };
+  const counts = { unreadCount, unseenCount, hasMore };
+  const progress = { isLoaded, isLoading, isFetchingMore, error };
+  const actions = { can, markAsRead, markAsUnread, archive, remove, markAllAsRead, markAllAsSeen };
+  return { notifications, ...counts, ...progress, ...actions, fetchMore, refresh };
+}
+
+/** The list and the stream in one. */
+export function useNotificationContext<Metadata = unknown>(): Notifications<Metadata> &
+  NotificationStream {
+  return { ...useNotifications<Metadata>(), ...useNotificationSSE() };
 }
 
 /** The number on the badge; a component that shows nothing else draws nothing else. */
@@ -65,13 +158,13 @@ export function useUnreadCount(): number {
 }
 
 /** One part of what the client knows. */
-export function useClientState<K extends keyof ClientState>(
-  client: NotificationClient,
+export function useClientState<Metadata, K extends keyof ClientState>(
+  client: NotificationClient<Metadata>,
   name: K,
-): ClientState[K] {
+): ClientState<Metadata>[K] {
   return useSyncExternalStore(
     client.subscribe,
     () => client.getState()[name],
-    () => INITIAL_STATE[name],
+    () => client.getInitialState()[name],
   );
 }

@@ -5,14 +5,20 @@
  *
  * @packageDocumentation
  */
-export { type BellLabels, NotificationBell, type NotificationBellProps } from './bell.js';
+export { NotificationBell, type NotificationBellProps } from './bell.js';
 export {
   type NotificationStream,
   type Notifications,
+  type OnNotification,
+  type StreamOptions,
+  useNotificationContext,
   useNotificationSSE,
   useNotifications,
+  useOncePerBrowser,
   useUnreadCount,
 } from './hooks.js';
+export type { BellLabels } from './labels.js';
+export { NotificationList, type NotificationListProps } from './list.js';
 export {
   NotificationProvider,
   type NotificationProviderProps,
@@ -20,4 +26,4 @@ export {
   useNotificationClient,
 } from './provider.js';
 export type { Placement } from './position.js';
-export type { ToastOptions, Toaster } from './toasts.js';
+export type { ToastMany, ToastOptions, Toaster } from './toasts.js';

@@ -6,17 +6,18 @@ import {
   useEffect,
   useMemo,
   useRef,
+  useState,
 } from 'react';
-import {
-  type ClientOptions,
-  type NotificationClient,
-  createNotificationClient,
-} from '../client.js';
+import { type NotificationClient, createNotificationClient } from '../client.js';
+import type { ClientOptions } from '../options.js';
 import { oneStreamPerBrowser } from '../sharing.js';
-import { type Toaster, useToasts } from './toasts.js';
+import { type ToastMany, type Toaster, useToasts } from './toasts.js';
 
 /** What the provider takes to make its own client. */
-export interface ProviderOptions extends Omit<ClientOptions, 'share' | 'user'> {
+export interface ProviderOptions<Metadata = unknown> extends Omit<
+  ClientOptions<Metadata>,
+  'share' | 'user'
+> {
   /**
    * Who is logged in, as their token names them (`sub`). The user's tabs then share one
    * stream, and one of anybody else is dropped; without it each tab has its own. `null`
@@ -27,19 +28,28 @@ export interface ProviderOptions extends Omit<ClientOptions, 'share' | 'user'> {
 }
 
 /** Options for a client, or a client. */
-export type NotificationProviderProps = (
-  | ProviderOptions
+export type NotificationProviderProps<Metadata = unknown> = (
+  | ProviderOptions<Metadata>
   | {
       /** A client made elsewhere; it is started and stopped here. */
-      readonly client: NotificationClient;
+      readonly client: NotificationClient<Metadata>;
     }
 ) & {
-  /** Shows `success` and `error` notifications, such as sonner's `toast`. */
+  /** Shows `success` and `error` notifications as they come, such as sonner's `toast`. */
   readonly toast?: Toaster | undefined;
+  /** What the one toast says that stands for all but the first three of many; "7 more notifications" by default. */
+  readonly toastMany?: ToastMany | undefined;
   readonly children?: ReactNode;
 };
 
-const ClientContext = createContext<NotificationClient | null>(null);
+/** What the provider gives to those below it. */
+interface Provided {
+  readonly client: NotificationClient;
+  /** Whether toasts are shown, which screen readers then read out. */
+  readonly hasToasts: boolean;
+}
+
+const Provision = createContext<Provided | null>(null);
 
 /**
  * Streams and polls while it is mounted, for every hook and bell below it.
@@ -47,16 +57,29 @@ const ClientContext = createContext<NotificationClient | null>(null);
  * Functions may be other ones in each render. Another `url`, `user`, `enabled`, `stream`,
  * `limit` or `heartbeatInterval` begins anew, with nothing of before; `transport` is looked at then only.
  */
-export function NotificationProvider(props: NotificationProviderProps): ReactElement {
-  const client = useOwnOrGivenClient(props);
+export function NotificationProvider<Metadata = unknown>(
+  props: NotificationProviderProps<Metadata>,
+): ReactElement {
+  // Which type `metadata` has is between the app and its table.
+  const given = props as NotificationProviderProps;
+  const client = useOwnOrGivenClient(given);
   useEffect(() => {
     client.start();
     return () => {
       client.stop();
     };
   }, [client]);
-  useToasts(client, props.toast);
-  return <ClientContext.Provider value={client}>{props.children}</ClientContext.Provider>;
+  useToasts(client, props.toast, props.toastMany);
+  const hasToasts = props.toast !== undefined;
+  const provided = useMemo(() => ({ client, hasToasts }), [client, hasToasts]);
+  return <Provision.Provider value={provided}>{props.children}</Provision.Provider>;
+}
+
+/** What the provider above gives. */
+export function useProvided(): Provided {
+  const provided = useContext(Provision);
+  if (provided === null) throw new Error('there is no <NotificationProvider> above this component');
+  return provided;
 }
 
 /**
@@ -64,10 +87,8 @@ export function NotificationProvider(props: NotificationProviderProps): ReactEle
  *
  * @throws where there is none.
  */
-export function useNotificationClient(): NotificationClient {
-  const client = useContext(ClientContext);
-  if (client === null) throw new Error('there is no <NotificationProvider> above this component');
-  return client;
+export function useNotificationClient<Metadata = unknown>(): NotificationClient<Metadata> {
+  return useProvided().client as NotificationClient<Metadata>;
 }
 
 function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClient {
@@ -77,18 +98,28 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
   useEffect(() => {
     latest.current = options;
   });
-  const { url = '', user, stream, limit, heartbeatInterval } = options;
+  const { url = '', user, stream, limit, maxLimit, heartbeatInterval } = options;
+  const address = typeof url === 'string' ? url : null;
   const enabled = user !== null && options.enabled !== false;
-  return useMemo(() => {
+  // Those of the page's first user; the client shows them to nobody else.
+  const [initialData] = useState(options.initialData);
+  const client = useMemo(() => {
     if (given) return given;
     // Read when they are needed, never while rendering.
     return createNotificationClient({
-      url,
+      get url() {
+        return address ?? ((): string => resolve(latest.current.url));
+      },
       user: user ?? undefined,
       enabled,
       stream,
       limit,
+      maxLimit,
       heartbeatInterval,
+      initialData,
+      get logger() {
+        return latest.current.logger;
+      },
       share: user ? oneStreamPerBrowser(user) : undefined,
       get transport() {
         return latest.current.transport;
@@ -99,14 +130,17 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
       get api() {
         return latest.current.api;
       },
+      get closeWhenHidden() {
+        return latest.current.closeWhenHidden;
+      },
       get onNotification() {
         return latest.current.onNotification;
       },
+      get onResync() {
+        return latest.current.onResync;
+      },
       get onAuthenticationError() {
         return latest.current.onAuthenticationError;
-      },
-      get closeWhenHidden() {
-        return latest.current.closeWhenHidden;
       },
       get onUserChanged() {
         return latest.current.onUserChanged;
@@ -115,5 +149,14 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
         return latest.current.onError;
       },
     });
-  }, [given, url, user, enabled, stream, limit, heartbeatInterval]);
+  }, [given, address, user, enabled, stream, limit, maxLimit, heartbeatInterval, initialData]);
+  const { maxReconnectAttempts } = options;
+  useEffect(() => {
+    if (maxReconnectAttempts !== undefined) client.setMaxReconnectAttempts(maxReconnectAttempts);
+  }, [client, maxReconnectAttempts]);
+  return client;
+}
+
+function resolve(url: ClientOptions['url'] = ''): string {
+  return typeof url === 'function' ? url() : url;
 }

@@ -7,12 +7,12 @@ const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
   ['minute', MINUTE_MS],
 ];
 
-/** "3 minutes ago", in the browser's language or the one given; a date after a week. */
+/** "3 min. ago", in the browser's language or the one given; a date after a week. */
 export function relativeTime(time: Date, now: number, locale?: string): string {
   const past = now - time.getTime();
   if (past >= 7 * 24 * 60 * MINUTE_MS)
     return time.toLocaleDateString(locale, { dateStyle: 'medium' });
-  const words = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
+  const words = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' });
   for (const [unit, length] of UNITS) {
     if (past >= length) return words.format(-Math.floor(past / length), unit);
   }
@@ -20,19 +20,16 @@ export function relativeTime(time: Date, now: number, locale?: string): string {
   return words.format(0, 'second');
 }
 
-/** The time, told anew each minute while it is looked at. */
-export function useMinute(isSeen: boolean): number {
+/** The time, told anew each minute while the component is mounted. */
+export function useMinute(): number {
   const [now, setNow] = useState(Date.now);
   useEffect(() => {
-    if (!isSeen) return undefined;
-    const tell = (): void => {
+    const timer = setInterval(() => {
       setNow(Date.now());
-    };
-    tell();
-    const timer = setInterval(tell, MINUTE_MS);
+    }, MINUTE_MS);
     return () => {
       clearInterval(timer);
     };
-  }, [isSeen]);
+  }, []);
   return now;
 }

@@ -214,7 +214,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     await eventually('four attempts', async () => (await tab.state()).failures >= 4);
     const { errors } = await tab.probe();
     expect(errors).toHaveLength(1);
-    expect(errors[0]).toMatch(/StreamRefusedError: \/api\/nowhere answers 404: .* does the proxy/);
+    expect(errors[0]).toMatch(/NotificationClientError: \/api\/nowhere answers 404 and no stream/);
     await visitor.leave();
   });
 

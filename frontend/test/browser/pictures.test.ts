@@ -72,15 +72,16 @@ async function isWellDrawn(tab: Tab): Promise<void> {
     const [button, panel, item, icon] = [
       box('.ng-bell__button'),
       box('.ng-bell__panel'),
-      box('.ng-bell__item'),
+      box('.ng-bell__entry'),
       box('.ng-bell__icon'),
     ];
     return {
       isRound: Math.abs(button.width - button.height) < 1 && button.width === 40,
       iconIsInside: icon.width > 15 && icon.left > button.left && icon.right < button.right,
       itemIsWide: Math.abs(item.width - (panel.width - 2)) <= 2,
-      padding: style('.ng-bell__item').paddingInlineStart,
-      align: style('.ng-bell__item').textAlign,
+      padding: style('.ng-bell__entry').paddingInlineStart,
+      itemPadding: style('.ng-bell__item').paddingInlineStart,
+      align: style('.ng-bell__content').textAlign,
       border: style('.ng-bell__item').borderTopWidth,
       isBare: style('.ng-bell__all').backgroundColor.endsWith(', 0)'),
       list: style('.ng-bell__list').paddingInlineStart,
@@ -92,6 +93,7 @@ async function isWellDrawn(tab: Tab): Promise<void> {
     iconIsInside: true,
     itemIsWide: true,
     padding: '16px',
+    itemPadding: '0px',
     align: 'start',
     border: '0px',
     isBare: true,

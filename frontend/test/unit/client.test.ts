@@ -2,129 +2,14 @@
  * The shell around the machine, with fake time, a page that is no browser's and
  * a transport that does as it is told. The real ones are in test/browser.
  */
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import {
-  type ClientOptions,
-  type Notification,
-  type NotificationApi,
-  type NotificationClient,
-  type SharingHandlers,
-  type StreamRequest,
-  type StreamSink,
-  createNotificationClient,
+import { describe, expect, test, vi } from 'vitest';
+import type {
+  ClientOptions,
+  NotificationApi,
+  NotificationRow,
+  SharingHandlers,
 } from '../../src/index.js';
-
-class FakeDocument extends EventTarget {
-  hidden = false;
-  look(isSeen: boolean): void {
-    this.hidden = !isSeen;
-    this.dispatchEvent(new Event('visibilitychange'));
-  }
-}
-
-let page: FakeDocument;
-let clients: NotificationClient[];
-beforeEach(() => {
-  vi.useFakeTimers();
-  vi.spyOn(Math, 'random').mockReturnValue(0);
-  page = new FakeDocument();
-  clients = [];
-  vi.stubGlobal('document', page);
-  vi.stubGlobal('window', new EventTarget());
-});
-afterEach(() => {
-  for (const client of clients) client.stop();
-  expect(vi.getTimerCount()).toBe(0);
-  vi.useRealTimers();
-  vi.restoreAllMocks();
-  vi.unstubAllGlobals();
-});
-
-/** Rows are of a time after all streams, unless a test says otherwise. */
-const BEGUN = Date.parse('2100-01-01');
-
-function row(n: number): Notification {
-  return {
-    id: `row ${n}`,
-    type: 'info',
-    title: `title ${n}`,
-    message: '',
-    status: 'unread',
-    metadata: null,
-    created_at: new Date(BEGUN + n * 1_000).toISOString(),
-    related_session_id: null,
-  };
-}
-
-/** One stream that was asked for. */
-interface Stream extends StreamRequest {
-  readonly sink: StreamSink;
-  isClosed: boolean;
-}
-
-function harness(options: Partial<ClientOptions> = {}) {
-  const streams: Stream[] = [];
-  const polls: number[] = [];
-  const table: Notification[] = [];
-  const begun = Date.now();
-  const api: NotificationApi = {
-    list: () => {
-      polls.push(Date.now() - begun);
-      return Promise.resolve({
-        notifications: [...table].reverse(),
-        unreadCount: table.filter(({ status }) => status === 'unread').length,
-      });
-    },
-  };
-  const client = createNotificationClient({
-    url: '/stream',
-    api,
-    transport: {
-      open(request, sink) {
-        const stream = { ...request, sink, isClosed: false };
-        streams.push(stream);
-        return () => {
-          stream.isClosed = true;
-        };
-      },
-    },
-    ...options,
-  });
-  clients.push(client);
-  const last = (): Stream => {
-    const stream = streams.at(-1);
-    if (!stream) throw new Error('no stream');
-    return stream;
-  };
-  return {
-    client,
-    streams,
-    polls,
-    table,
-    last,
-    start: async () => {
-      client.start();
-      await vi.advanceTimersByTimeAsync(0);
-    },
-    connect: async (lifetime = 1e9, user_id?: string, heartbeat_seconds?: number) => {
-      const timestamp = new Date().toISOString();
-      const expires_at = new Date(Date.now() + lifetime).toISOString();
-      last().sink.event({
-        name: 'connected',
-        data: JSON.stringify({ timestamp, expires_at, user_id, heartbeat_seconds }),
-        id: 'c0',
-      });
-      await vi.advanceTimersByTimeAsync(0);
-    },
-    send: (n: number, id = `c${n}`) => {
-      last().sink.event({ name: 'notification', data: JSON.stringify(row(n)), id });
-    },
-    beat: () => {
-      last().sink.event({ name: 'heartbeat', data: '{}', id: '' });
-    },
-  };
-}
-const pass = (milliseconds: number) => vi.advanceTimersByTimeAsync(milliseconds);
+import { harness, page, pass, row } from './support/harness.js';
 
 describe('streaming', () => {
   test('goes through the backoff with real timers, and resumes from the last cursor', async () => {
@@ -166,8 +51,8 @@ describe('streaming', () => {
         throw mine;
       },
     });
-    client.subscribe((arrived) => {
-      if (arrived) heard.push(arrived.id);
+    client.subscribe((event) => {
+      if (event?.type === 'notification') heard.push(event.notification.id);
     });
     await start();
     await connect();
@@ -465,7 +350,7 @@ describe('polling', () => {
   });
 
   test('an answer that comes after stop() changes nothing', async () => {
-    let answer: (rows: Notification[]) => void = () => undefined;
+    let answer: (rows: NotificationRow[]) => void = () => undefined;
     const { client, start } = harness({
       api: {
         list: () => new Promise((resolve) => (answer = resolve)),
@@ -503,7 +388,7 @@ describe('polling', () => {
 describe('the count, with a list and a count that are asked for one after the other', () => {
   /** A table whose reads the test places in time. */
   function slow() {
-    const table: Notification[] = [];
+    const table: NotificationRow[] = [];
     const answers: (() => void)[] = [];
     const read = <T>(value: () => T): Promise<T> =>
       new Promise((resolve) => {
@@ -743,7 +628,7 @@ describe('one user after another', () => {
   });
 
   test('reset() forgets everything, what is on its way included, and begins anew', async () => {
-    const answers: ((rows: Notification[]) => void)[] = [];
+    const answers: ((rows: NotificationRow[]) => void)[] = [];
     const { client, start, connect, send, last, streams } = harness({
       api: {
         list: () => new Promise((resolve) => answers.push(resolve)),
@@ -931,7 +816,7 @@ describe('beside other tabs', () => {
   });
   const REFETCH = {
     type: 'brought',
-    effect: { type: 'refetch' },
+    effect: { type: 'refetch', reason: 'connected' },
     owner: '',
     holdUntil: 0,
   };
@@ -1048,7 +933,8 @@ describe('beside other tabs', () => {
     await connect();
     posted();
     last().sink.event({ name: 'resync', data: '{"reason":"too_far_back"}', id: 'c5' });
-    expect(posted()).toEqual([{ ...REFETCH, cursor: 'c5' }]);
+    const effect = { type: 'refetch', reason: 'too_far_back' };
+    expect(posted()).toEqual([{ ...REFETCH, effect, cursor: 'c5' }]);
     await pass(0);
     const before = polls.length;
     await hear({ ...REFETCH, cursor: 'c5' });
@@ -1056,15 +942,23 @@ describe('beside other tabs', () => {
   });
 
   test('what is marked here is told before the API is, and asked for everywhere after it', async () => {
-    const { client, start, posted } = shared();
+    const { client, start, posted } = shared({
+      api: {
+        list: () => Promise.resolve({ notifications: [], unreadCount: 0 }),
+        markAsRead: () => Promise.resolve(),
+      },
+    });
     await start();
     posted();
     await client.markAsRead('row 1');
-    expect(posted()).toEqual([{ type: 'read', ids: ['row 1'] }, { type: 'refetch' }]);
+    expect(posted()).toMatchObject([
+      { type: 'told', message: { action: 'markAsRead', ids: ['row 1'] } },
+      { type: 'told', message: 'refetch' },
+    ]);
   });
 
   test('what is marked in another tab is not brought back by a poll from before', async () => {
-    let answer: (rows: Notification[]) => void = () => undefined;
+    let answer: (rows: NotificationRow[]) => void = () => undefined;
     const { client, start, hear } = shared({
       api: {
         list: () => new Promise((resolve) => (answer = resolve)),
@@ -1074,7 +968,7 @@ describe('beside other tabs', () => {
     await start();
     await hear({ type: 'link', link: OPEN, cursor: 'c1' });
     await hear({ type: 'brought', effect: brought(1), cursor: 'c1' });
-    await hear({ type: 'read', ids: ['row 1'] });
+    await hear({ type: 'told', message: { action: 'markAsRead', ids: ['row 1'], until: 0 } });
     answer([row(1)]);
     await pass(0);
     expect(client.getState().unreadCount).toBe(0);

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type Inbox, MAX_SEEN, MAX_UNCOUNTED, createInbox } from '../../src/inbox.js';
-import type { Notification } from '../../src/notification.js';
+import type { NotificationRow } from '../../src/notification.js';
 
 /** A row of the second `n`. */
-function row(n: number, status = 'unread'): Notification {
+function row(n: number, status = 'unread'): NotificationRow {
   return {
     id: `row ${n}`,
     type: 'info',
@@ -18,10 +18,24 @@ function row(n: number, status = 'unread'): Notification {
 }
 const ids = (inbox: Inbox): string[] => inbox.notifications.map(({ id }) => id);
 
+function read(inbox: Inbox, rows: string[]): void {
+  inbox.edit({ action: 'markAsRead', ids: rows, until: inbox.newest() });
+}
+
 /** A poll whose list and count are read while nothing else happens. */
-function poll(inbox: Inbox, notifications: Notification[], unreadCount: number): Notification[] {
+function poll(
+  inbox: Inbox,
+  notifications: NotificationRow[],
+  unreadCount: number,
+): NotificationRow[] {
   const mark = inbox.mark();
-  return inbox.apply({ notifications, unreadCount, listMark: mark, countMark: mark });
+  return inbox.apply({
+    notifications,
+    unreadCount,
+    listMark: mark,
+    countMark: mark,
+    limit: inbox.limit,
+  });
 }
 
 describe('rows', () => {
@@ -71,7 +85,7 @@ describe('rows', () => {
   test('that an app does not count take nothing from the count when they are read', () => {
     const inbox = createInbox(20);
     poll(inbox, [row(1)], 0);
-    inbox.read(['row 1']);
+    read(inbox, ['row 1']);
     expect(inbox.unreadCount).toBe(0);
   });
 
@@ -150,7 +164,13 @@ describe('the count', () => {
     const inbox = createInbox(20);
     const mark = inbox.mark();
     inbox.receive(row(1));
-    inbox.apply({ notifications: [], unreadCount: 0, listMark: mark, countMark: mark });
+    inbox.apply({
+      notifications: [],
+      unreadCount: 0,
+      listMark: mark,
+      countMark: mark,
+      limit: inbox.limit,
+    });
     expect(inbox.unreadCount).toBe(1);
     expect(ids(inbox)).toEqual(['row 1']);
   });
@@ -159,7 +179,13 @@ describe('the count', () => {
     const inbox = createInbox(20);
     const mark = inbox.mark();
     inbox.receive(row(1));
-    inbox.apply({ notifications: [row(1)], unreadCount: 1, listMark: mark, countMark: mark });
+    inbox.apply({
+      notifications: [row(1)],
+      unreadCount: 1,
+      listMark: mark,
+      countMark: mark,
+      limit: inbox.limit,
+    });
     expect(inbox.unreadCount).toBe(1);
     expect(ids(inbox)).toEqual(['row 1']);
   });
@@ -178,10 +204,10 @@ describe('marking as read', () => {
     const inbox = createInbox(20);
     poll(inbox, [row(2), row(1, 'read')], 5);
     inbox.receive(row(3));
-    inbox.read(['row 1', 'row 2', 'row 3', 'row of another list']);
+    read(inbox, ['row 1', 'row 2', 'row 3', 'row of another list']);
     expect(inbox.unreadCount).toBe(4);
     expect(inbox.notifications.map(({ status }) => status)).toEqual(['read', 'read', 'read']);
-    inbox.read(['row 2']);
+    read(inbox, ['row 2']);
     expect(inbox.unreadCount).toBe(4);
   });
 
@@ -189,7 +215,7 @@ describe('marking as read', () => {
     const inbox = createInbox(2);
     poll(inbox, [row(3), row(2)], 7);
     inbox.receive(row(4));
-    inbox.read('all');
+    inbox.edit({ action: 'markAllAsRead', until: inbox.newest() });
     expect(inbox.unreadCount).toBe(0);
     inbox.receive(row(5));
     expect(inbox.unreadCount).toBe(1);
@@ -199,8 +225,85 @@ describe('marking as read', () => {
     const inbox = createInbox(1);
     inbox.receive(row(1));
     inbox.receive(row(2));
-    inbox.read(['row 1']);
+    read(inbox, ['row 1']);
     expect(inbox.unreadCount).toBe(1);
+  });
+});
+
+describe('what the user does', () => {
+  const until = Infinity;
+
+  test('marks as unread, and the count goes up', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(2), row(1, 'read')], 1);
+    inbox.edit({ action: 'markAsUnread', ids: ['row 1', 'row 2'], until });
+    expect(inbox.unreadCount).toBe(2);
+    read(inbox, ['row 1']);
+    expect(inbox.unreadCount).toBe(1);
+  });
+
+  test.each(['archive', 'remove'] as const)('%s takes out of the list and the count', (action) => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(2), row(1, 'read')], 4);
+    inbox.receive(row(3));
+    inbox.edit({ action, ids: ['row 3', 'row 2', 'row 1'], until });
+    expect(ids(inbox)).toEqual([]);
+    expect(inbox.unreadCount).toBe(3);
+    expect(inbox.receive(row(3))).toBe(false);
+    expect(poll(inbox, [row(3), row(2)], 4)).toEqual([]);
+  });
+
+  test('what is archived elsewhere is listed no more', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(2), row(1)], 2);
+    inbox.change('row 1', row(1, 'archived'));
+    expect(ids(inbox)).toEqual(['row 2']);
+    expect(inbox.unreadCount).toBe(1);
+    poll(inbox, [row(2), row(1, 'archived')], 1);
+    inbox.receive(row(3, 'archived'));
+    expect(ids(inbox)).toEqual(['row 2']);
+  });
+
+  test('has seen is not unseen any more, and counts as unread all the same', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(2), row(1, 'read')], 1);
+    expect(inbox.unseenCount).toBe(1);
+    inbox.edit({ action: 'markAllAsSeen', until: inbox.newest() });
+    expect(inbox).toMatchObject({ unseenCount: 0, unreadCount: 1 });
+    inbox.receive(row(3));
+    expect(inbox).toMatchObject({ unseenCount: 1, unreadCount: 2 });
+    poll(inbox, [row(3), row(2)], 2);
+    expect(inbox.unseenCount).toBe(1);
+  });
+
+  test('has seen on another device is what the list says', () => {
+    const inbox = createInbox(2);
+    const mark = inbox.mark();
+    const snapshot = { limit: 2, listMark: mark, countMark: mark, unreadCount: 9 };
+    inbox.apply({ ...snapshot, notifications: [row(3), row(2)] });
+    expect(inbox.unseenCount).toBe(9);
+    inbox.apply({ ...snapshot, notifications: [row(3), row(2)], seenAt: row(2).created_at });
+    expect(inbox.unseenCount).toBe(1);
+  });
+
+  test('wants older ones, and a longer list brings them', () => {
+    const inbox = createInbox(2);
+    poll(inbox, [row(4), row(3)], 4);
+    expect(inbox).toMatchObject({ hasMore: true, isFetchingMore: false });
+    inbox.limit = 4;
+    expect(inbox.isFetchingMore).toBe(true);
+    inbox.receive(row(5));
+    expect(poll(inbox, [row(5), row(4), row(3), row(2)], 5)).toEqual([]);
+    expect(inbox).toMatchObject({ hasMore: true, isFetchingMore: false });
+    inbox.limit = 6;
+    poll(inbox, [row(5), row(4), row(3), row(2), row(1)], 5);
+    expect(inbox.hasMore).toBe(false);
+    inbox.clear(2);
+    poll(inbox, [row(1)], 1);
+    inbox.receive(row(6));
+    expect(inbox.hasMore).toBe(false);
+    inbox.receive(row(7));
+    expect(inbox.hasMore).toBe(true);
   });
 });
 
@@ -241,20 +344,20 @@ const events = fc.array(
   { maxLength: 80 },
 );
 
-const unread = (rows: readonly Notification[]): number =>
+const unread = (rows: readonly NotificationRow[]): number =>
   rows.filter(({ status }) => status === 'unread').length;
 
 function play(history: readonly [Event, number][], isOneInstant: boolean, limit: number) {
   const inbox = createInbox(limit);
-  const table: Notification[] = [];
+  const table: NotificationRow[] = [];
   let made = 0;
   /** What the stream has still to bring: of one row in its order, of several in any. */
-  const underway: { id: string; row: Notification | null; isNew: boolean }[] = [];
+  const underway: { id: string; row: NotificationRow | null; isNew: boolean }[] = [];
   let query: {
     step: Event;
     listMark: number;
     countMark: number;
-    list: Notification[];
+    list: NotificationRow[];
     count: number;
   } | null = null;
   /** By how much the count has changed between the two reads of the last answer. */
@@ -303,7 +406,7 @@ function play(history: readonly [Event, number][], isOneInstant: boolean, limit:
       between = changes - changesAtList;
     } else if (event === 'answer' && query?.step === (isOneInstant ? 'readList' : 'readCount')) {
       const { list: notifications, count: unreadCount, listMark, countMark } = query;
-      inbox.apply({ notifications, unreadCount, listMark, countMark });
+      inbox.apply({ notifications, unreadCount, listMark, countMark, limit: inbox.limit });
       query = null;
     }
   };

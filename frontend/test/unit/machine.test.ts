@@ -190,7 +190,11 @@ describe('an open stream', () => {
   });
 
   test('resync has the list fetched and the stream goes on', () => {
-    const run = open().take({ type: 'event', event: { name: 'resync' }, id: 'c5' });
+    const run = open().take({
+      type: 'event',
+      event: { name: 'resync', reason: 'too_far_back' },
+      id: 'c5',
+    });
     expect(run.did).toEqual(['refetch']);
     expect(run.state).toMatchObject({ status: 'open', cursor: 'c5' });
   });
@@ -371,7 +375,7 @@ describe('tokens', () => {
   test('a 401 to a fresh token is an authentication error and the end', () => {
     const run = started().take(refused(401), refused(401));
     expect(run.state).toMatchObject({ status: 'stopped', reason: 'authentication' });
-    expect(run.did).toEqual(['close']);
+    expect(run.did).toEqual(['close', 'report']);
     expect(run.due).toBe(Infinity);
     expect(run.take({ type: 'wake' }, { type: 'online' }, { type: 'tick' }).did).toEqual([]);
   });

@@ -70,9 +70,10 @@ describe('fetch', () => {
 
   test('a refusal is told with its status and when to come back', async () => {
     const headers = { 'retry-after': '3', 'content-type': 'application/problem+json' };
-    const { told, over } = open(new Response('{}', { status: 429, headers }));
+    const { told, over } = open(new Response('{"detail":"slow down"}', { status: 429, headers }));
     await over;
-    expect(told).toEqual([{ status: 429, retryAfter: 3_000 }]);
+    const problem = { detail: 'slow down' };
+    expect(told).toEqual([{ status: 429, retryAfter: 3_000, problem }]);
   });
 
   test('a network that fails is an end', async () => {

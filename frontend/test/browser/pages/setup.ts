@@ -1,7 +1,7 @@
 /** What the pages have in common: their options come in the query, what happens is kept for the tests. */
 import {
   type ClientState,
-  type Notification,
+  type NotificationRow,
   type NotificationApi,
   type NotificationClient,
   type TokenProvider,
@@ -110,13 +110,13 @@ const marks = {
   markAllAsRead: () => get('/read', undefined, 'POST'),
 };
 const separate: NotificationApi = {
-  list: ({ signal }) => get<Notification[]>('', signal),
+  list: ({ signal }) => get<NotificationRow[]>('', signal),
   unreadCount: async ({ signal }) => (await get<{ count: number }>('/unread-count', signal)).count,
   ...marks,
 };
 const together: NotificationApi = {
   list: ({ signal }) =>
-    get<{ notifications: Notification[]; unreadCount: number }>('/page', signal),
+    get<{ notifications: NotificationRow[]; unreadCount: number }>('/page', signal),
   ...marks,
 };
 
@@ -133,7 +133,7 @@ export async function options() {
     token,
     api:
       query.get('api') === 'none' ? undefined : query.get('api') === 'page' ? together : separate,
-    onNotification: ({ id, title }: Notification) => {
+    onNotification: ({ id, title }: NotificationRow) => {
       probe.arrived.push({ id, title, at: Date.now() });
     },
     onAuthenticationError: () => {

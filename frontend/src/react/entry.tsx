@@ -1,0 +1,182 @@
+import {
+  type MouseEvent,
+  type ReactElement,
+  type ReactNode,
+  useEffect,
+  useId,
+  useRef,
+  useState,
+} from 'react';
+import type { NotificationRow } from '../notification.js';
+import { HEARD_ONLY } from './heard-only.js';
+import { ActionIcon, TypeIcon } from './icons.js';
+import type { BellLabels } from './labels.js';
+import { useProvided } from './provider.js';
+
+interface EntryProps {
+  readonly notification: NotificationRow;
+  readonly labels: BellLabels;
+  readonly locale: string | undefined;
+  readonly formatTime: (time: Date) => string;
+  readonly href: string | null | undefined;
+  readonly renderItem: ((notification: NotificationRow) => ReactNode) | undefined;
+  readonly renderActions:
+    ((notification: NotificationRow, standard: ReactNode) => ReactNode) | undefined;
+  readonly onChoose: (notification: NotificationRow, event: MouseEvent) => void;
+}
+
+/**
+ * One notification in a list. Its link or button is stretched over all of it, but holds no more
+ * than the title: so other links and buttons may stand beside and below.
+ */
+export function Entry(props: EntryProps): ReactElement {
+  const { notification, labels, href, renderItem, renderActions } = props;
+  const { title, type, status, id } = notification;
+  const contentId = useId();
+  const actions = <Actions notification={notification} labels={labels} describedBy={contentId} />;
+  const own = renderItem?.(notification);
+  const control = {
+    className: 'ng-bell__item',
+    'data-item': '',
+    'aria-labelledby': contentId,
+    dir: 'auto',
+    onClick: (event: MouseEvent) => {
+      props.onChoose(notification, event);
+    },
+    children: own ? null : title,
+  };
+  const item =
+    typeof href === 'string' ? (
+      <a href={href} {...control} />
+    ) : (
+      <button type="button" {...control} />
+    );
+  return (
+    <li className="ng-bell__entry" data-type={type} data-status={status} data-id={id}>
+      {own ? item : null}
+      <div id={contentId} className="ng-bell__content">
+        {own ?? <Item {...props} item={item} />}
+      </div>
+      <div className="ng-bell__actions">
+        {renderActions ? renderActions(notification, actions) : actions}
+      </div>
+    </li>
+  );
+}
+
+function Item({
+  notification: { type, message, created_at, status },
+  labels,
+  formatTime,
+  locale,
+  item,
+}: EntryProps & { readonly item: ReactElement }): ReactElement {
+  const time = new Date(created_at);
+  return (
+    <>
+      <TypeIcon type={type} label={labels.type(type)} />
+      <div className="ng-bell__text">
+        <div className="ng-bell__head">
+          {item}
+          {status === 'unread' && <span style={HEARD_ONLY}>{labels.unread}</span>}
+          {!Number.isNaN(time.getTime()) && (
+            <time
+              className="ng-bell__item-time"
+              dir="auto"
+              dateTime={created_at}
+              title={time.toLocaleString(locale)}
+              // A server's clock and language are others.
+              suppressHydrationWarning
+            >
+              {formatTime(time)}
+            </time>
+          )}
+          <span className="ng-bell__dot" aria-hidden="true" />
+        </div>
+        {message && <Message text={message} labels={labels} />}
+      </div>
+    </>
+  );
+}
+
+/** A text that is cut off where it is long, and can be read to its end. */
+function Message({
+  text,
+  labels,
+}: {
+  readonly text: string;
+  readonly labels: BellLabels;
+}): ReactElement {
+  const box = useRef<HTMLDivElement>(null);
+  const [isCut, setIsCut] = useState(false);
+  const [isWhole, setIsWhole] = useState(false);
+  useEffect(() => {
+    const { current } = box;
+    if (current && !isWhole) setIsCut(current.scrollHeight > current.clientHeight + 1);
+  }, [text, isWhole]);
+  return (
+    <>
+      <div ref={box} className="ng-bell__item-message" dir="auto" data-whole={isWhole || undefined}>
+        {text}
+      </div>
+      {isCut && (
+        <button
+          type="button"
+          className="ng-bell__expand"
+          aria-expanded={isWhole}
+          onClick={() => {
+            setIsWhole(!isWhole);
+          }}
+        >
+          {isWhole ? labels.showLess : labels.showMore}
+        </button>
+      )}
+    </>
+  );
+}
+
+/** What the app's API can do to this one. */
+function Actions({
+  notification: { id, status },
+  labels,
+  describedBy,
+}: {
+  readonly notification: NotificationRow;
+  readonly labels: BellLabels;
+  readonly describedBy: string;
+}): ReactElement {
+  const { client } = useProvided();
+  const mark = status === 'unread' ? 'markAsRead' : 'markAsUnread';
+  return (
+    <>
+      {([mark, 'archive', 'remove'] as const)
+        .filter((action) => client.can(action))
+        .map((action) => (
+          <button
+            key={action === mark ? 'mark' : action}
+            type="button"
+            className="ng-bell__action"
+            data-action={action}
+            title={labels[action]}
+            aria-label={labels[action]}
+            aria-describedby={describedBy}
+            onClick={({ currentTarget }) => {
+              // The entry goes away with what is done to it; the focus must not go with it.
+              if (action !== mark) focusNeighbour(currentTarget);
+              // One that fails is undone by the next poll, and `onError` has been told.
+              client[action](id).catch(() => undefined);
+            }}
+          >
+            <ActionIcon action={action} />
+          </button>
+        ))}
+    </>
+  );
+}
+
+function focusNeighbour(within: HTMLElement): void {
+  const entry = within.closest('.ng-bell__entry');
+  const neighbour = entry?.nextElementSibling ?? entry?.previousElementSibling;
+  const item = neighbour?.querySelector<HTMLElement>('[data-item]');
+  (item ?? entry?.closest<HTMLElement>('[tabindex]'))?.focus();
+}
