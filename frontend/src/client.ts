@@ -298,7 +298,7 @@ function create(options: ClientOptions): NotificationClient {
         stream.rest('stopped', 'disabled');
         return;
       }
-      if (process.env.NODE_ENV !== 'production' && user === '') {
+      if (process.env.NODE_ENV !== 'production' && user === '' && !options.share) {
         warn(
           options.logger,
           'without the option `user` each tab has a stream of its own, and another login is ' +

@@ -33,12 +33,15 @@ export function Entry(props: EntryProps): ReactElement {
   const { notification, labels, href, renderItem, renderActions } = props;
   const { title, type, status, id } = notification;
   const contentId = useId();
-  const actions = <Actions notification={notification} labels={labels} describedBy={contentId} />;
   const own = renderItem?.(notification);
+  // What the app draws names the entry as a whole; a long message need not be its name.
+  const name = own ? contentId : `${contentId}type ${contentId}head`;
+  const actions = <Actions notification={notification} labels={labels} describedBy={name} />;
   const control = {
     className: 'ng-bell__item',
     'data-item': '',
-    'aria-labelledby': contentId,
+    'aria-labelledby': name,
+    'aria-describedby': own ? undefined : `${contentId}message`,
     dir: 'auto',
     onClick: (event: MouseEvent) => {
       props.onChoose(notification, event);
@@ -55,7 +58,7 @@ export function Entry(props: EntryProps): ReactElement {
     <li className="ng-bell__entry" data-type={type} data-status={status} data-id={id}>
       {own ? item : null}
       <div id={contentId} className="ng-bell__content">
-        {own ?? <Item {...props} item={item} />}
+        {own ?? <Item {...props} id={contentId} item={item} />}
       </div>
       <div className="ng-bell__actions">
         {renderActions ? renderActions(notification, actions) : actions}
@@ -69,14 +72,15 @@ function Item({
   labels,
   formatTime,
   locale,
+  id,
   item,
-}: EntryProps & { readonly item: ReactElement }): ReactElement {
+}: EntryProps & { readonly id: string; readonly item: ReactElement }): ReactElement {
   const time = new Date(created_at);
   return (
     <>
-      <TypeIcon type={type} label={labels.type(type)} />
+      <TypeIcon id={`${id}type`} type={type} label={labels.type(type)} />
       <div className="ng-bell__text">
-        <div className="ng-bell__head">
+        <div id={`${id}head`} className="ng-bell__head">
           {item}
           {status === 'unread' && <span style={HEARD_ONLY}>{labels.unread}</span>}
           {!Number.isNaN(time.getTime()) && (
@@ -93,7 +97,7 @@ function Item({
           )}
           <span className="ng-bell__dot" aria-hidden="true" />
         </div>
-        {message && <Message text={message} labels={labels} />}
+        {message && <Message id={`${id}message`} text={message} labels={labels} />}
       </div>
     </>
   );
@@ -101,9 +105,11 @@ function Item({
 
 /** A text that is cut off where it is long, and can be read to its end. */
 function Message({
+  id,
   text,
   labels,
 }: {
+  readonly id: string;
   readonly text: string;
   readonly labels: BellLabels;
 }): ReactElement {
@@ -116,7 +122,13 @@ function Message({
   }, [text, isWhole]);
   return (
     <>
-      <div ref={box} className="ng-bell__item-message" dir="auto" data-whole={isWhole || undefined}>
+      <div
+        id={id}
+        ref={box}
+        className="ng-bell__item-message"
+        dir="auto"
+        data-whole={isWhole || undefined}
+      >
         {text}
       </div>
       {isCut && (

@@ -16,9 +16,13 @@ const ACTIONS: Partial<Record<ActionName, string>> = {
 };
 
 /** The sign of a notification's type. */
-export function TypeIcon(props: { readonly type: string; readonly label: string }): ReactElement {
+export function TypeIcon(props: {
+  readonly id: string;
+  readonly type: string;
+  readonly label: string;
+}): ReactElement {
   return (
-    <span className="ng-bell__type" role="img" aria-label={props.label}>
+    <span id={props.id} className="ng-bell__type" role="img" aria-label={props.label}>
       <svg viewBox="0 0 24 24" aria-hidden="true">
         <path d={SIGNS[props.type] ?? `${CIRCLE}m0 4.7v.1m0 3.4v5.3`} />
       </svg>

@@ -215,6 +215,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     const { errors } = await tab.probe();
     expect(errors).toHaveLength(1);
     expect(errors[0]).toMatch(/NotificationClientError: \/api\/nowhere answers 404 and no stream/);
+    expect(visitor.warnings.join()).toContain(errors[0]);
     await visitor.leave();
   });
 

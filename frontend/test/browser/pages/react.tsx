@@ -7,6 +7,7 @@ import {
   NotificationProvider,
   useNotificationClient,
   useNotificationSSE,
+  useOncePerBrowser,
   useUnreadCount,
 } from '../../../src/react/index.js';
 import '../../../src/style.css';
@@ -28,10 +29,14 @@ const noted = {
 };
 
 function Status() {
+  const leads = useOncePerBrowser(({ title }) => {
+    probe.rung.push(title);
+  });
   const { status, reason, retry } = useNotificationSSE();
   return (
     <p>
       <output data-testid="status">{status}</output> <span>{reason}</span>
+      <output data-testid="leads">{String(leads)}</output>
       <output data-testid="count">{useUnreadCount()}</output>
       <button onClick={retry}>retry</button>
     </p>
@@ -53,6 +58,28 @@ function App() {
   useEffect(() => {
     probe.setMounted = setMounted;
     probe.setBell = setBell;
+    probe.draw = () => {
+      setBell({
+        renderItem: ({ title }) => (
+          <p>
+            <button onClick={() => probe.told.push(`inner of ${title}`)}>inner</button>
+            drawn: {title}
+          </p>
+        ),
+        renderActions: ({ title }, standard) => (
+          <>
+            <button onClick={() => probe.told.push(`own action of ${title}`)}>own action</button>
+            {standard}
+          </>
+        ),
+        renderHeader: (standard) => (
+          <>
+            {standard}
+            <button onClick={() => probe.told.push('settings')}>settings</button>
+          </>
+        ),
+      });
+    };
     probe.become = (next) => {
       become(next);
       setUser(next);

@@ -19,6 +19,8 @@ export interface Probe {
   /** What `onNotification` was called with. */
   readonly arrived: { id: string; title: string; at: number }[];
   readonly toasts: string[];
+  /** What is to happen once in a browser. */
+  readonly rung: string[];
   readonly authenticationErrors: number[];
   readonly errors: string[];
   /** Each time a token was asked for, and whether a fresh one. */
@@ -31,6 +33,8 @@ export interface Probe {
   became?: (user: string | null) => void;
   /** Gives the bell other props. */
   setBell?: (props: NotificationBellProps) => void;
+  /** Has the bell draw entries of the app's own. */
+  draw?: () => void;
   /** What the bell's functions have to tell. */
   readonly told: string[];
   /** Puts the React tree in the page, or takes it out. */
@@ -48,6 +52,7 @@ export const probe: Probe = (window.probe = {
   statuses: [],
   arrived: [],
   toasts: [],
+  rung: [],
   authenticationErrors: [],
   errors: [],
   tokens: [],
@@ -104,9 +109,10 @@ async function get<T>(
   return (await response.json()) as T;
 }
 
+const post = (path: string) => (ids: readonly string[]) =>
+  get(`${path}?${ids.map((id) => `id=${id}`).join('&')}`, undefined, 'POST');
 const marks = {
-  markAsRead: (ids: readonly string[]) =>
-    get(`/read?${ids.map((id) => `id=${id}`).join('&')}`, undefined, 'POST'),
+  markAsRead: post('/read'),
   markAllAsRead: () => get('/read', undefined, 'POST'),
 };
 const separate: NotificationApi = {
@@ -120,9 +126,20 @@ const together: NotificationApi = {
   ...marks,
 };
 
+const full: NotificationApi = {
+  ...together,
+  list: ({ limit, signal }) =>
+    get<{ notifications: NotificationRow[]; unreadCount: number }>(`/page?limit=${limit}`, signal),
+  markAsUnread: post('/unread'),
+  archive: post('/archive'),
+  remove: post('/delete'),
+};
+const APIS: Record<string, NotificationApi | undefined> = { page: together, full, none: undefined };
+
 /** With a cookie the user has logged in before the page is there. */
 export async function options() {
   if (isCookie) await logIn();
+  const name = query.get('api');
   const transport: Transport = isCookie ? eventSourceTransport() : fetchTransport();
   return {
     url: query.get('url') ?? '',
@@ -131,8 +148,7 @@ export async function options() {
     heartbeatInterval: 2_000,
     transport,
     token,
-    api:
-      query.get('api') === 'none' ? undefined : query.get('api') === 'page' ? together : separate,
+    api: name !== null && name in APIS ? APIS[name] : separate,
     onNotification: ({ id, title }: NotificationRow) => {
       probe.arrived.push({ id, title, at: Date.now() });
     },

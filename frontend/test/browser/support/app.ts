@@ -84,9 +84,11 @@ export class App {
       send(response, 401, {});
       return;
     }
+    const limit = Number(searchParams.get('limit') ?? 20);
+    const ids = searchParams.getAll('id');
     switch (route) {
       case 'GET /api/notifications': {
-        const { rows } = await this.pool.query<object>(LIST, [user]);
+        const { rows } = await this.pool.query<object>(LIST, [user, limit]);
         send(response, 200, rows);
         return;
       }
@@ -96,14 +98,25 @@ export class App {
         return;
       }
       case 'GET /api/notifications/page': {
-        const { rows } = await this.pool.query<object>(PAGE, [user]);
+        const { rows } = await this.pool.query<object>(PAGE, [user, limit]);
         send(response, 200, rows[0]);
         return;
       }
       case 'POST /api/notifications/read': {
-        const ids = searchParams.getAll('id');
         const all = ids.length === 0;
         await this.pool.query(MARK, [user, all, ids]);
+        send(response, 200, {});
+        return;
+      }
+      case 'POST /api/notifications/unread':
+      case 'POST /api/notifications/archive': {
+        const status = route.endsWith('unread') ? 'unread' : 'archived';
+        await this.pool.query(SET, [user, ids, status]);
+        send(response, 200, {});
+        return;
+      }
+      case 'POST /api/notifications/delete': {
+        await this.pool.query(DELETE, [user, ids]);
         send(response, 200, {});
         return;
       }
@@ -123,12 +136,15 @@ export class App {
 }
 
 const COLUMNS = 'id, type, title, message, status, metadata, created_at, related_session_id';
-const NEWEST = `SELECT ${COLUMNS} FROM notifications WHERE user_id = $1 ORDER BY created_at DESC, id LIMIT 20`;
+const NEWEST = `SELECT ${COLUMNS} FROM notifications WHERE user_id = $1 AND status <> 'archived' ORDER BY created_at DESC, id LIMIT $2`;
 const COUNT = `SELECT count(*)::int AS count FROM notifications WHERE user_id = $1 AND status = 'unread'`;
 const LIST = NEWEST;
 const PAGE = `SELECT (${COUNT}) AS "unreadCount",
   coalesce((SELECT json_agg(newest) FROM (${NEWEST}) newest), '[]') AS notifications`;
 const MARK = `UPDATE notifications SET status = 'read' WHERE user_id = $1 AND ($2 OR id = ANY($3::uuid[]))`;
+
+const SET = `UPDATE notifications SET status = $3 WHERE user_id = $1 AND id = ANY($2::uuid[])`;
+const DELETE = `DELETE FROM notifications WHERE user_id = $1 AND id = ANY($2::uuid[])`;
 
 /** The pages' scripts, each in one file, as the app's own bundler would make them. */
 async function bundle(): Promise<Map<string, string>> {

@@ -17,7 +17,7 @@ import { eventually } from './wait.js';
 export interface PageOptions {
   readonly page?: 'core' | 'react19' | 'react18';
   readonly transport?: 'fetch' | 'event-source';
-  readonly api?: 'separate' | 'page' | 'none';
+  readonly api?: 'separate' | 'page' | 'full' | 'none';
   readonly share?: 'no';
   readonly stream?: 'no';
   readonly url?: string;
@@ -86,6 +86,8 @@ export class Visitor {
   readonly user = randomUUID();
   /** What the pages complained about, and no test expects. */
   readonly complaints: string[] = [];
+  /** What the package itself said to the developer. */
+  readonly warnings: string[] = [];
 
   constructor(
     readonly app: string,
@@ -102,7 +104,9 @@ export class Visitor {
       // fail is what the package is for.
       const isNetwork = text.startsWith('Failed to load resource') || text.includes('net::ERR_');
       const isCors = text.includes('has been blocked by CORS policy');
-      if (['error', 'warning'].includes(message.type()) && !isNetwork && !isCors) {
+      if (text.startsWith('notify-gateway: ')) {
+        this.warnings.push(text);
+      } else if (['error', 'warning'].includes(message.type()) && !isNetwork && !isCors) {
         this.complaints.push(`${message.type()}: ${text}`);
       }
     });
@@ -134,8 +138,9 @@ export class Tab {
 
   probe() {
     return this.page.evaluate(() => {
-      const { statuses, arrived, toasts, authenticationErrors, errors, tokens } = window.probe;
-      return { statuses, arrived, toasts, authenticationErrors, errors, tokens };
+      const { statuses, arrived, toasts, rung, authenticationErrors, errors, tokens } =
+        window.probe;
+      return { statuses, arrived, toasts, rung, authenticationErrors, errors, tokens };
     });
   }
 
