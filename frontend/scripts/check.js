@@ -1,9 +1,11 @@
 // What a package must be besides correct: typed (against React 19 and 18 both),
 // resolvable by every tool, and small.
 import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
+import { pack } from './tarball.js';
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 
@@ -14,11 +16,14 @@ function run(command, ...args) {
 }
 
 run('tsc', '-p', 'tsconfig.json');
-execFileSync(process.execPath, ['scripts/build.js'], { stdio: 'inherit' });
-run('tsc', '-p', 'test/react18/tsconfig.json');
-run('publint', '--strict');
-// Style sheets have no types, and there is no CommonJS to resolve.
-run('attw', '--pack', '.', '--profile', 'esm-only', '--exclude-entrypoints', 'style.css');
+const { directory, tarball } = pack();
+try {
+  run('tsc', '-p', 'test/react18/tsconfig.json');
+  run('publint', '--strict', tarball);
+  run('attw', tarball);
+} finally {
+  rmSync(directory, { recursive: true });
+}
 
 console.log('\n── size, minified and gzipped, React not counted');
 const limits = [
@@ -39,6 +44,7 @@ for (const { what, code, limit } of limits) {
     format: 'esm',
     target: 'es2022',
     external: ['react', 'react/jsx-runtime'],
+    define: { 'process.env.NODE_ENV': '"production"' },
     write: false,
     logLevel: 'error',
   });
