@@ -12,7 +12,7 @@ run: ## a throwaway database, the gateway, a demo page
 
 test: deps browser nginx frontend/node_modules ## everything, on a real PostgreSQL and in a real browser
 	$(CARGO) test --locked --workspace
-	@$(call front-end,npm test && npm run test:browser,TESTED)
+	@$(call front-end,npm test && npm run consumers && npm run test:browser,TESTED)
 
 test-browser: deps browser frontend/node_modules ## the front end's package in Chromium, against a gateway that is killed and cut off
 	$(CARGO) build --locked --package notify-gateway

@@ -4,7 +4,9 @@ import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
 export default defineConfig(
-  { ignores: ['dist', 'node_modules', 'test/react18', 'test/browser/.built'] },
+  {
+    ignores: ['dist', 'node_modules', 'test/react18', 'test/browser/.built', 'test/consumers/*/**'],
+  },
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,

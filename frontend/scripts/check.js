@@ -16,7 +16,7 @@ function run(command, ...args) {
 }
 
 run('tsc', '-p', 'tsconfig.json');
-const { directory, tarball } = pack();
+const { directory, tarball } = await pack();
 try {
   run('tsc', '-p', 'test/react18/tsconfig.json');
   run('publint', '--strict', tarball);

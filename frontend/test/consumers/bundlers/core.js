@@ -1,0 +1,4 @@
+// A page that uses the core alone.
+import { createNotificationClient } from '@notify-gateway/client';
+
+globalThis.client = createNotificationClient({ url: '/api/notifications/stream' });

@@ -1,0 +1,1 @@
+exports.NotificationProvider = require('@notify-gateway/client/react').NotificationProvider;
