@@ -5,8 +5,9 @@
 // one module would be two React contexts, and a hook of one would not find the
 // provider of the other. So bundlers (`module` in package.json's exports) and Node
 // from 20.19 and 22.12 (`module-sync`) are given the ESM for require() as well, and
-// have one copy. Two there are only in an older Node, and where Jest is given both
-// by its ESM mode: there everybody has to import, or everybody to require.
+// have one copy. Two remain in an older Node, and in Jest's mode for ES modules: all
+// who share a provider there have to import, or all to require. TypeScript finds the
+// declarations beside each file; `typesVersions` leads those there who know no exports.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -20,6 +20,8 @@ export async function install(name, { tarball, directory }) {
   const cwd = join(directory, name);
   cpSync(join(PROJECTS, name), cwd, { recursive: true });
   const flags = ['--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts'];
+  // Where there is no registry it takes half a minute to say so, not minutes.
+  flags.push('--fetch-retry-maxtimeout', '10000');
   try {
     await run(cwd, 'npm', 'ci', ...flags);
   } catch (error) {
