@@ -35,8 +35,8 @@ for (const [name, { type, options }] of Object.entries(ways)) {
     exactOptionalPropertyTypes: true,
     noUncheckedIndexedAccess: true,
     noUncheckedSideEffectImports: true,
-    // The declarations themselves are looked at, too.
-    skipLibCheck: false,
+    // The declarations themselves are looked at once in each format.
+    skipLibCheck: !name.startsWith('node16'),
     types: [],
     noEmit: true,
   };
