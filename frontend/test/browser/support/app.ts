@@ -70,7 +70,9 @@ export class App {
       return;
     }
     if (pathname.startsWith('/page/')) {
-      response.writeHead(200, { 'content-type': 'text/html' }).end(page(pathname.slice(6)));
+      const name = pathname.slice(6);
+      const html = this.#files.has(`/${name}.js`) ? page(name) : EMPTY;
+      response.writeHead(200, { 'content-type': 'text/html' }).end(html);
       return;
     }
     if (route === 'POST /login') {
@@ -172,6 +174,9 @@ async function bundle(): Promise<Map<string, string>> {
   });
   return files;
 }
+
+/** A page of the app that has nothing of the package. */
+const EMPTY = '<!doctype html><html lang="en"><title>elsewhere</title><body></body></html>';
 
 function page(name: string): string {
   return `<!doctype html><html lang="en"><meta charset="utf-8"><title>${name}</title>
