@@ -1,15 +1,17 @@
-// The tests in a real browser, or a loud word about why there are none.
+// The tests in a real browser, Chromium or the one that TEST_BROWSER names, or a
+// loud word about why there are none.
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { missing } from './support/prerequisites.js';
+import { isFirefox, missing } from './support/prerequisites.js';
 
 const lines = missing();
 if (lines.length > 0) {
   const isRequired = Boolean(process.env['CI_REQUIRE_BROWSER']);
+  const name = isFirefox ? 'FIREFOX' : 'BROWSER';
   const line = '='.repeat(72);
   console.error(line);
   console.error(
-    isRequired ? 'BROWSER TESTS CANNOT RUN' : 'BROWSER TESTS SKIPPED: nothing was tested',
+    isRequired ? `${name} TESTS CANNOT RUN` : `${name} TESTS SKIPPED: nothing was tested`,
   );
   for (const what of lines) console.error(`  missing: ${what}`);
   console.error(line);

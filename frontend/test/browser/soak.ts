@@ -10,9 +10,10 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { App } from './support/app.js';
+import { launch } from './support/browser.js';
 import { Faults } from './support/faults.js';
 import { eventually, median, sleep } from './support/wait.js';
-import { type Tab, TRANSPORTS, Visitor, launch } from './support/world.js';
+import { type Tab, TRANSPORTS, Visitor } from './support/world.js';
 
 const [, amount = '2', unit = 'm'] = /^(\d+)([sm])$/.exec(process.env['DURATION'] ?? '2m') ?? [];
 const DURATION_MS = Number(amount) * (unit === 'm' ? 60_000 : 1_000);

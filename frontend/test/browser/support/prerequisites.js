@@ -18,9 +18,16 @@ export const faultsBinary = resolve(
 
 export const isSoak = Boolean(process.env['SOAK']);
 
+/** Which browser the tests are in; `BROWSER` alone is what desktops set for their own ends. */
+const browser = process.env['TEST_BROWSER'] ?? 'chromium';
+export const isFirefox = browser === 'firefox';
+
 export const chromium =
   process.env['CHROMIUM_BIN'] ??
   ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
+
+export const firefox =
+  process.env['FIREFOX_BIN'] ?? ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync);
 
 /** The directory of PostgreSQL's binaries, server and psql; the newest where there are several. */
 export const postgresBinaries = [
@@ -39,7 +46,13 @@ export function missing() {
   if (!isSoak && !existsSync(gatewayBinary)) {
     lines.push(`the gateway, ${gatewayBinary}: cargo build, or name another by NOTIFY_GATEWAY_BIN`);
   }
-  if (chromium === undefined || !existsSync(chromium)) {
+  if (browser === 'firefox') {
+    if (firefox === undefined || !existsSync(firefox)) {
+      lines.push('Firefox: apt-get install firefox-esr, or name one by FIREFOX_BIN');
+    }
+  } else if (browser !== 'chromium') {
+    lines.push(`the browser of TEST_BROWSER=${browser}: it is chromium or firefox`);
+  } else if (chromium === undefined || !existsSync(chromium)) {
     lines.push('Chromium: apt-get install chromium, or name one by CHROMIUM_BIN');
   }
   if (postgresBinaries === undefined) {

@@ -1,16 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import {
-  type Browser,
-  type BrowserContext,
-  type Page,
-  chromium as launcher,
-} from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { expect } from 'vitest';
 import type {} from '../pages/setup.js';
 import { App } from './app.js';
+import { isFailedRequest, launch } from './browser.js';
 import { Gateway } from './gateway.js';
 import { Postgres } from './postgres.js';
-import { chromium } from './prerequisites.js';
 import { eventually } from './wait.js';
 
 /** How a page is opened: which of the bundles, and what its query says. */
@@ -70,17 +65,6 @@ export class World {
   }
 }
 
-/** A real Chromium, which asks nobody for updates meanwhile. */
-export async function launch(): Promise<Browser> {
-  const flags = '--disable-background-networking --disable-component-update --disable-sync';
-  return launcher.launch({
-    executablePath: chromium ?? '',
-    // Playwright switches the browser's cache of left pages off; people have it.
-    ignoreDefaultArgs: ['--disable-back-forward-cache'],
-    args: [...flags.split(' '), '--no-first-run', '--disable-gpu', '--no-sandbox'],
-  });
-}
-
 /** A user and the browser they sit at. */
 export class Visitor {
   readonly user = randomUUID();
@@ -97,18 +81,16 @@ export class Visitor {
 
   async open(options: PageOptions = {}): Promise<Tab> {
     const page = await this.context.newPage();
-    page.on('pageerror', (error) => this.complaints.push(`uncaught: ${String(error)}`));
+    const complain = (kind: string, text: string): void => {
+      if (!isFailedRequest(text)) this.complaints.push(`${kind}: ${text}`);
+    };
+    page.on('pageerror', (error) => {
+      complain('uncaught', String(error));
+    });
     page.on('console', (message) => {
-      const text = message.text();
-      // The browser itself notes each request that fails; that a stream may
-      // fail is what the package is for.
-      const isNetwork = text.startsWith('Failed to load resource') || text.includes('net::ERR_');
-      const isCors = text.includes('has been blocked by CORS policy');
-      if (text.startsWith('notify-gateway: ')) {
-        this.warnings.push(text);
-      } else if (['error', 'warning'].includes(message.type()) && !isNetwork && !isCors) {
-        this.complaints.push(`${message.type()}: ${text}`);
-      }
+      const [kind, text] = [message.type(), message.text()];
+      if (text.startsWith('notify-gateway: ')) this.warnings.push(text);
+      else if (['error', 'warning'].includes(kind)) complain(kind, text);
     });
     const { page: name = 'core', url = this.streamUrl, ...rest } = options;
     const query = new URLSearchParams({ user: this.user, url, ...rest });
