@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser lint lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
+.PHONY: run test test-browser test-firefox lint lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -10,13 +10,20 @@ help: ## what there is
 run: ## a throwaway database, the gateway, a demo page
 	$(CARGO) run --locked --package notify-gateway -- dev
 
-test: deps browser nginx frontend/node_modules ## everything, on a real PostgreSQL and in a real browser
+# Those that depend most on the browser, in under two minutes; test-firefox has all.
+IN_FIREFOX = tabs users story
+
+test: deps browser nginx frontend/node_modules ## everything, on a real PostgreSQL and in real browsers
 	$(CARGO) test --locked --workspace
-	@$(call front-end,npm test && npm run consumers && npm run test:browser,TESTED)
+	@$(call front-end,npm test && npm run consumers && npm run test:browser && npm run test:firefox -- $(IN_FIREFOX),TESTED)
 
 test-browser: deps browser frontend/node_modules ## the front end's package in Chromium, against a gateway that is killed and cut off
 	$(CARGO) build --locked --package notify-gateway
 	@$(call front-end,npm run test:browser,TESTED)
+
+test-firefox: deps browser frontend/node_modules ## the same in Firefox, but for the bell
+	$(CARGO) build --locked --package notify-gateway
+	@$(call front-end,npm run test:firefox,TESTED)
 
 # $(call front-end,commands,DONE): there, or a word about why not.
 define front-end
@@ -96,8 +103,9 @@ deps: ## what the tests need besides: PostgreSQL, PgBouncer, migration tools
 	@./scripts/ensure-pgbouncer
 	@./scripts/ensure-migration-tools
 
-browser: ## and Chromium, for those of the front end
+browser: ## and Chromium and Firefox, for those of the front end
 	@./scripts/ensure-chromium
+	@./scripts/ensure-firefox
 
 nginx: ## and nginx, for the README's lines for it
 	@./scripts/ensure-nginx
