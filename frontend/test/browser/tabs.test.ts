@@ -1,5 +1,6 @@
 /** One stream per browser, over HTTP/1.1, where the seventh would hang. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { openForHarm } from './support/harm.js';
 import { isFirefox } from './support/prerequisites.js';
 import { eventually, median, sleep } from './support/wait.js';
 import { Tab, TRANSPORTS, type Visitor, World } from './support/world.js';
@@ -96,17 +97,17 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     await eventually('no stream', async () => (await world.gateway.streams()) === 0);
   });
 
-  // Only Chromium's DevTools can crash one page.
-  test.skipIf(isFirefox)('a leader whose page crashes is replaced as well', async () => {
+  test('a leader whose page crashes is replaced as well', async () => {
     const visitor = await world.visitor();
-    const tabs = [await visitor.open({ transport }), await visitor.open({ transport })];
+    const pages = [
+      await openForHarm(visitor, { transport }),
+      await openForHarm(visitor, { transport }),
+    ];
+    const tabs = pages.map(([tab]) => tab);
     for (const tab of tabs) await tab.isReady();
     const leader = await leaderOf(tabs);
     const [other] = tabs.filter((tab) => tab !== leader);
-    const session = await visitor.context.newCDPSession(leader.page);
-    const crash = leader.page.waitForEvent('crash');
-    session.send('Page.crash').catch(() => undefined);
-    await crash;
+    for (const [tab, harm] of pages) if (tab === leader) await harm.crash();
     await world.postgres.insert(visitor.user, 'after the crash');
     await other?.shows(1);
     await visitor.leave();
@@ -182,12 +183,12 @@ test('the back button: a page without a stream is kept as well, and polls when i
   await visitor.leave();
 });
 
-// Only Chromium's DevTools can freeze one page.
-const freezing = test.skipIf(isFirefox);
-freezing('a leader that stands still with the lock in its hand has it taken away', async () => {
+// In Firefox a clock in our hand waits for all pages, for the one that stands still too.
+const withClock = test.skipIf(isFirefox);
+withClock('a leader that stands still with the lock in its hand has it taken away', async () => {
   const visitor = await world.visitor();
   await world.isQuiet();
-  const leader = await visitor.open();
+  const [leader, harm] = await openForHarm(visitor);
   await leader.isReady();
   // Three minutes are to pass at once for this one: its clock is in our hand.
   const page = await visitor.context.newPage();
@@ -197,9 +198,8 @@ freezing('a leader that stands still with the lock in its hand has it taken away
   const other = new Tab(page);
   expect(await leaderOf([leader, other])).toBe(leader);
 
-  // As a tab that iOS has put in the background: nothing runs in it any more. The
-  // browser may let a frozen page go on when another comes or goes, so this one
-  // is mute as well.
+  // Chromium may let a frozen page go on when another comes or goes, so this one is
+  // mute as well.
   const muted = await leader.page.evaluateHandle(() => {
     const proto = BroadcastChannel.prototype;
     const own = Object.getOwnPropertyDescriptor(proto, 'postMessage');
@@ -208,13 +208,12 @@ freezing('a leader that stands still with the lock in its hand has it taken away
       if (own) Object.defineProperty(proto, 'postMessage', own);
     };
   });
-  const devtools = await visitor.context.newCDPSession(leader.page);
-  await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+  await harm.freeze();
   await world.postgres.insert(visitor.user, 'while nobody leads');
   await page.clock.fastForward(181_000);
   await eventually('the lead', () => leads(other));
   await other.shows(1);
-  await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+  await harm.thaw();
   await muted.evaluate((speakAgain) => {
     speakAgain();
   });
@@ -270,6 +269,33 @@ test('a tab that comes into view beside a leader that does not answer leads with
   expect(Date.now() - began).toBeLessThan(4_000);
   await world.postgres.insert(visitor.user, 'a row');
   await follower.shows(1);
+  await visitor.leave();
+});
+
+// Chromium lets a page that its DevTools have frozen go on when a broadcast comes.
+const standing = test.skipIf(!isFirefox);
+standing('a tab that comes into view beside a leader that stands still leads', async () => {
+  const visitor = await world.visitor();
+  await world.isQuiet();
+  const [leader, harm] = await openForHarm(visitor);
+  await leader.isReady();
+  const other = await visitor.open();
+  await other.isReady();
+  await other.look(false);
+  expect(await leads(leader)).toBe(true);
+  await harm.freeze();
+  try {
+    await other.look(true);
+    await eventually('the lead', () => leads(other));
+    await world.postgres.insert(visitor.user, 'meanwhile');
+    await other.shows(1);
+  } finally {
+    // A browser with a page that stands still would not close.
+    await harm.thaw();
+  }
+  await leader.shows(1);
+  expect(await leads(other)).toBe(true);
+  await eventually('one stream', async () => (await world.gateway.streams()) === 1);
   await visitor.leave();
 });
 

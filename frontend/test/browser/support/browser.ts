@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import {
   type Browser,
   chromium as chromiumLauncher,
@@ -21,21 +22,36 @@ function launchChromium(): Promise<Browser> {
   });
 }
 
-/** The session by which Playwright commands a Firefox; none of its types name it. */
-interface BidiSession {
-  send: (method: string, params: unknown) => Promise<unknown>;
+/** What Playwright itself knows of a Firefox; none of its types name it. */
+interface Bidi {
+  readonly _browserSession: { send: (method: string, params: unknown) => Promise<unknown> };
+  readonly _bidiSessionInfo: { readonly capabilities: { readonly 'moz:processID': number } };
 }
+
+function bidi(browser: Browser): Bidi {
+  const { _connection } = browser as unknown as {
+    _connection: { toImpl: (browser: Browser) => Bidi };
+  };
+  return _connection.toImpl(browser);
+}
+
+/** The id of a Firefox's own process, from which those of its pages descend. */
+export function firefoxProcess(browser: Browser): number {
+  return bidi(browser)._bidiSessionInfo.capabilities['moz:processID'];
+}
+
+const START = fileURLToPath(new URL('firefox.sh', import.meta.url));
 
 /** Firefox as it is distributed, driven by WebDriver BiDi; not Playwright's own build of it. */
 async function launchFirefox(): Promise<Browser> {
   const browser = await firefoxLauncher.launch({
     channel: 'moz-firefox',
-    executablePath: firefox ?? '',
+    executablePath: START,
+    env: { ...process.env, FIREFOX_BIN: firefox },
+    // No process is started before there is a page for it: a new one is the new page's.
+    firefoxUserPrefs: { 'dom.ipc.processPrelaunch.enabled': false },
   });
-  const { _connection } = browser as unknown as {
-    _connection: { toImpl: (browser: Browser) => { _browserSession: BidiSession } };
-  };
-  const session = _connection.toImpl(browser)._browserSession;
+  const session = bidi(browser)._browserSession;
   const send = session.send.bind(session);
   // Playwright sets each context's colour scheme, by a command that Firefox does
   // not know: no context could be opened. No test depends on a colour.
