@@ -223,7 +223,8 @@ function create(options: ClientOptions): NotificationClient {
   const report = ({ status, problem }: Extract<Outward, { type: 'report' }>): void => {
     const detail = problem?.detail ?? problem?.title ?? '';
     if (status !== 401) {
-      const address = typeof url === 'function' ? url() : url;
+      // What follows a question mark may be a secret of the app's.
+      const [address = ''] = (typeof url === 'function' ? url() : url).split('?');
       const message = `${address} answers ${status} and no stream: does it reach the gateway? ${detail}`;
       reportError(new NotificationClientError('stream_refused', message, status, problem));
     } else if (process.env.NODE_ENV !== 'production') {

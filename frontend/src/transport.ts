@@ -38,12 +38,17 @@ export interface Transport {
   open(request: StreamRequest, sink: StreamSink): () => void;
 }
 
+/** The gateway's are a few hundred bytes; a longer one is not read. */
+const MAX_PROBLEM_LENGTH = 16 * 1024;
+
 /** Tells the sink about an answer that is no stream, and lets go of its body. */
 export async function refuse(response: Response, sink: StreamSink): Promise<void> {
   const { status, headers, body } = response;
   const isProblem = headers.get('content-type')?.startsWith('application/problem+json');
-  const problem = isProblem ? ((await response.json()) as ProblemDocument) : undefined;
-  if (!isProblem) void body?.cancel();
+  const length = Number(headers.get('content-length'));
+  const isRead = isProblem && length > 0 && length <= MAX_PROBLEM_LENGTH;
+  const problem = isRead ? ((await response.json()) as ProblemDocument) : undefined;
+  if (!isRead) void body?.cancel();
   sink.refused({ status, retryAfter: retryAfter(headers.get('retry-after'), Date.now()), problem });
 }
 

@@ -311,12 +311,15 @@ describe('what the user does', () => {
  * A table, a stream and polls, in any order the network can put them: rows are
  * committed; the stream brings each once, in any order and at any time after; a
  * poll reads the list at one moment and the count at a later one (or both at
- * once), and its answer comes later still.
+ * once), and its answer comes later still. The user does things to the rows that
+ * are shown, and asks for older ones.
  */
 type Event =
   | 'commit'
   | 'touch'
   | 'remove'
+  | 'edit'
+  | 'grow'
   | 'deliver'
   | 'askList'
   | 'readList'
@@ -330,6 +333,8 @@ const events = fc.array(
       'commit',
       'touch',
       'remove',
+      'edit',
+      'grow',
       'deliver',
       'deliver',
       'deliver',
@@ -364,6 +369,21 @@ function play(history: readonly [Event, number][], isOneInstant: boolean, limit:
   let between = 0;
   let changesAtList = 0;
   let changes = 0;
+  /** Shows at once; the API has done it in the same moment, and makes the poll under way void. */
+  const edit = (luck: number): void => {
+    const shown = inbox.notifications[luck % Math.max(1, inbox.notifications.length)];
+    const at = table.findIndex(({ id }) => id === shown?.id);
+    const action = (['markAsRead', 'markAsUnread', 'remove'] as const)[luck % 3] ?? 'remove';
+    const old = table[at];
+    if (!old) return;
+    inbox.edit({ action, ids: [old.id], until: inbox.newest() });
+    query = null;
+    changes += 1;
+    const next = { ...old, status: action === 'markAsRead' ? 'read' : 'unread' };
+    if (action === 'remove') table.splice(at, 1);
+    else table[at] = next;
+    underway.push({ id: old.id, row: action === 'remove' ? null : next, isNew: false });
+  };
   const does = (event: Event, luck: number): void => {
     const at = luck % Math.max(1, table.length);
     const touched = table[at];
@@ -382,6 +402,10 @@ function play(history: readonly [Event, number][], isOneInstant: boolean, limit:
       table.splice(at, 1);
       changes += 1;
       underway.push({ id: touched.id, row: null, isNew: false });
+    } else if (event === 'edit') {
+      edit(luck);
+    } else if (event === 'grow' && query === null) {
+      inbox.limit += 1;
     } else if (event === 'deliver') {
       const any = underway[luck % Math.max(1, underway.length)];
       const first = underway.findIndex(({ id }) => id === any?.id);
@@ -395,7 +419,7 @@ function play(history: readonly [Event, number][], isOneInstant: boolean, limit:
       query = {
         ...query,
         step: 'readList',
-        list: [...table].reverse().slice(0, limit),
+        list: [...table].reverse().slice(0, inbox.limit),
         count: unread(table),
       };
       changesAtList = changes;
@@ -442,7 +466,8 @@ describe('whatever the order in which stream and polls bring rows', () => {
     fc.assert(
       fc.property(events, (history) => {
         // What becomes of rows meanwhile is for the next poll to settle.
-        const arrivals = history.filter(([event]) => event !== 'touch' && event !== 'remove');
+        const others: readonly Event[] = ['touch', 'remove', 'edit'];
+        const arrivals = history.filter(([event]) => !others.includes(event));
         const { table, settle } = play(arrivals, false, 1_000);
         const { unreadCount, between } = settle();
         expect(unreadCount).toBeGreaterThanOrEqual(table.length);
@@ -462,7 +487,7 @@ describe('whatever the order in which stream and polls bring rows', () => {
           const { table, settle, inbox } = play(history, isOneInstant, limit);
           settle();
           expect(inbox.unreadCount).toBe(unread(table));
-          expect(inbox.notifications).toEqual([...table].reverse().slice(0, limit));
+          expect(inbox.notifications).toEqual([...table].reverse().slice(0, inbox.limit));
         },
       ),
       { numRuns: 3_000 },

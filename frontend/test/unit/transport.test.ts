@@ -69,11 +69,22 @@ describe('fetch', () => {
   });
 
   test('a refusal is told with its status and when to come back', async () => {
-    const headers = { 'retry-after': '3', 'content-type': 'application/problem+json' };
+    const headers = {
+      'retry-after': '3',
+      'content-type': 'application/problem+json',
+      'content-length': '22',
+    };
     const { told, over } = open(new Response('{"detail":"slow down"}', { status: 429, headers }));
     await over;
     const problem = { detail: 'slow down' };
     expect(told).toEqual([{ status: 429, retryAfter: 3_000, problem }]);
+  });
+
+  test.each(['', '1000000'])('a body of %j bytes is no problem document', async (length) => {
+    const headers = { 'content-type': 'application/problem+json', 'content-length': length };
+    const { told, over } = open(new Response('{"detail":"no"}', { status: 403, headers }));
+    await over;
+    expect(told).toEqual([{ status: 403, retryAfter: 0 }]);
   });
 
   test('a network that fails is an end', async () => {

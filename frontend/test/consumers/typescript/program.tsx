@@ -1,7 +1,7 @@
 // A program as strict as TypeScript can be; it is compiled, never run.
 import '@notify-gateway/client/style.css';
 import {
-  type Notification,
+  type NotificationRow,
   type NotificationApi,
   StreamRefusedError,
   createNotificationClient,
@@ -29,7 +29,7 @@ export const client = createNotificationClient({
   url: '/api/notifications/stream',
   share: oneStreamPerBrowser('somebody'),
   api,
-  onNotification: (notification: Notification) => notification.title.length,
+  onNotification: (notification: NotificationRow) => notification.title.length,
   onError: (error) => error instanceof StreamRefusedError && error.status,
 });
 

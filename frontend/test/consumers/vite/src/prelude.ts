@@ -1,5 +1,5 @@
 // What the README's example takes for granted: a login, a REST API, a router.
-import type { Notification, NotificationApi } from '@notify-gateway/client';
+import type { NotificationRow, NotificationApi } from '@notify-gateway/client';
 
 const id = new URLSearchParams(location.search).get('user') ?? '';
 export const user = { id };
@@ -25,7 +25,7 @@ async function call(method: string, path: string, signal: AbortSignal): Promise<
 }
 
 interface Page {
-  notifications: Notification[];
+  notifications: NotificationRow[];
   unreadCount: number;
 }
 
@@ -42,6 +42,6 @@ export const router = {
   },
 };
 
-export function linkOf(notification: Notification): string {
+export function linkOf(notification: NotificationRow): string {
   return `/notifications/${notification.id}`;
 }
