@@ -7,7 +7,6 @@ import {
   useRef,
   useState,
 } from 'react';
-import { HEARD_ONLY } from './heard-only.js';
 import { useClientState, useNotificationSSE } from './hooks.js';
 import { BellIcon } from './icons.js';
 import { ENGLISH } from './labels.js';
@@ -132,7 +131,7 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
           </span>
         )}
       </button>
-      <span role="status" style={HEARD_ONLY}>
+      <span role="status" className="ng-bell__heard">
         {words}
       </span>
       {isOpen && (

@@ -8,7 +8,6 @@ import {
   useState,
 } from 'react';
 import type { NotificationRow } from '../notification.js';
-import { HEARD_ONLY } from './heard-only.js';
 import { ActionIcon, TypeIcon } from './icons.js';
 import type { BellLabels } from './labels.js';
 import { useProvided } from './provider.js';
@@ -82,7 +81,7 @@ function Item({
       <div className="ng-bell__text">
         <div id={`${id}head`} className="ng-bell__head">
           {item}
-          {status === 'unread' && <span style={HEARD_ONLY}>{labels.unread}</span>}
+          {status === 'unread' && <span className="ng-bell__heard">{labels.unread}</span>}
           {!Number.isNaN(time.getTime()) && (
             <time
               className="ng-bell__item-time"

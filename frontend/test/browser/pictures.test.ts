@@ -107,6 +107,7 @@ interface Look {
   readonly scheme?: 'light' | 'dark';
   readonly forced?: boolean;
   readonly dir?: 'rtl';
+  readonly density?: 'compact';
   readonly size?: { readonly width: number; readonly height: number };
 }
 
@@ -114,16 +115,18 @@ test.each<[string, Look]>([
   ['light', {}],
   ['dark', { scheme: 'dark' }],
   ['phone', { size: { width: 390, height: 700 } }],
+  ['compact', { density: 'compact' }],
   ['right-to-left', { dir: 'rtl' }],
   ['forced-colours', { forced: true }],
   ['vite-template', { sheet: 'vite-template', scheme: 'dark' }],
   ['tailwind', { sheet: 'tailwind' }],
   ['bootstrap', { sheet: 'bootstrap' }],
   ['all-unset', { sheet: 'all-unset' }],
-])('is well drawn: %s', async (name, { sheet, scheme = 'light', forced, dir, size }) => {
+])('is well drawn: %s', async (name, look) => {
+  const { sheet, scheme = 'light', forced, dir, density, size } = look;
   const visitor = await world.visitor();
   await told(visitor.user);
-  const tab = await visitor.open({ page: 'react19' });
+  const tab = await visitor.open({ page: 'react19', api: 'full' });
   await tab.shows(3);
   await tab.page.setViewportSize(size ?? { width: 720, height: 480 });
   await tab.page.emulateMedia({
@@ -133,24 +136,29 @@ test.each<[string, Look]>([
   });
   // The page's own comes before the package's, as often as after it.
   await tab.page.evaluate(
-    ({ css, direction }) => {
+    ({ css, direction, ...given }) => {
       document.documentElement.dir = direction;
       const style = document.createElement('style');
       style.textContent = `${css}
         .ng-bell { position: absolute; top: 12px; inset-inline-end: 16px; }`;
       document.head.prepend(style);
-      window.probe.setBell?.({ getHref: ({ type }) => (type === 'success' ? '#' : null) });
+      window.probe.setBell?.({
+        getHref: ({ type }) => (type === 'success' ? '#' : null),
+        density: given.density ?? undefined,
+      });
     },
     {
       css: sheet
         ? SHEETS[sheet]
         : `:root { color-scheme: ${scheme} } body { font: 16px system-ui }`,
       direction: dir ?? 'ltr',
+      density: density ?? null,
     },
   );
   await tab.page.getByRole('button', { name: /^Notifications/ }).click();
   await tab.page.getByRole('dialog').waitFor();
   await isWellDrawn(tab);
+  if (density) await tab.page.locator('.ng-bell__entry').nth(1).hover();
   await picture(tab, name);
   await visitor.leave();
 });

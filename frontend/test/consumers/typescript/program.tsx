@@ -3,7 +3,7 @@ import '@notify-gateway/client/style.css';
 import {
   type NotificationRow,
   type NotificationApi,
-  StreamRefusedError,
+  NotificationClientError,
   createNotificationClient,
   oneStreamPerBrowser,
 } from '@notify-gateway/client';
@@ -30,7 +30,7 @@ export const client = createNotificationClient({
   share: oneStreamPerBrowser('somebody'),
   api,
   onNotification: (notification: NotificationRow) => notification.title.length,
-  onError: (error) => error instanceof StreamRefusedError && error.status,
+  onError: (error) => error instanceof NotificationClientError && error.status,
 });
 
 const bell: NotificationBellProps = { onSelect: ({ id }) => id.length };
