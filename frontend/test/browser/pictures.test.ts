@@ -1,4 +1,5 @@
 /** How the bell looks on pages of all kinds; `PICTURES=directory` keeps the pictures. */
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type Tab, World } from './support/world.js';
@@ -10,36 +11,39 @@ beforeAll(async () => {
 afterEach(() => world.clear());
 afterAll(() => world.stop());
 
-/** What other people's style sheets do to a page, in their own words or the gist of them. */
+/** Style sheets that pages really have; those of packages are read where npm has put them. */
 const SHEETS = {
-  'vite-template': `
-    :root { font-family: system-ui, sans-serif; line-height: 1.5; font-weight: 400;
-      color-scheme: light dark; color: rgba(255, 255, 255, 0.87); background-color: #242424; }
+  'vite-template': [
+    '../../test/consumers/vite/src/index.css',
+    '../../test/consumers/vite/src/App.css',
+    // What the template was for years: dark, with buttons of its own.
+    `:root { color-scheme: light dark; color: rgba(255, 255, 255, 0.87); background-color: #242424; }
     body { margin: 0; display: flex; place-items: center; min-width: 320px; min-height: 100vh; }
     #root { max-width: 1280px; margin: 0 auto; padding: 2rem; text-align: center; }
     a { font-weight: 500; color: #646cff; text-decoration: inherit; }
     button { border-radius: 8px; border: 1px solid transparent; padding: 0.6em 1.2em; font-size: 1em;
       font-weight: 500; font-family: inherit; background-color: #1a1a1a; cursor: pointer; }
     button:hover { border-color: #646cff; }`,
-  tailwind: `
-    @layer base { *, ::after, ::before { box-sizing: border-box; margin: 0; padding: 0; border: 0 solid; }
-      a { color: inherit; text-decoration: inherit; } ol, ul, menu { list-style: none; }
-      img, svg, video, canvas { display: block; vertical-align: middle; }
-      button, input { font: inherit; color: inherit; background-color: transparent; border-radius: 0; } }
-    *, ::before, ::after { box-sizing: border-box; border-width: 0; border-style: solid; border-color: #e5e7eb; }
-    blockquote, dl, dd, h1, h2, p, pre { margin: 0; } ol, ul { list-style: none; margin: 0; padding: 0; }
-    button, [type='button'] { background-color: transparent; background-image: none; text-transform: none;
-      font-family: inherit; font-size: 100%; line-height: inherit; color: inherit; margin: 0; padding: 0; }
-    svg { display: block; vertical-align: middle; }`,
-  bootstrap: `
-    *, ::after, ::before { box-sizing: border-box; }
-    body { margin: 0; font: 400 1rem/1.5 system-ui, sans-serif; color: #212529; background: #fff; }
-    p { margin-top: 0; margin-bottom: 1rem; } ol, ul { padding-left: 2rem; margin-bottom: 1rem; }
-    a { color: #0d6efd; text-decoration: underline; } svg { vertical-align: middle; }
-    button { border-radius: 0; margin: 0; font-family: inherit; font-size: inherit; text-transform: none; }
-    [role=button] { cursor: pointer; } button:focus:not(:focus-visible) { outline: 0; }`,
-  'all-unset': 'button { all: unset; } * { margin: 0; } a { all: unset; }',
+  ],
+  tailwind: ['../../node_modules/tailwindcss/preflight.css'],
+  'tailwind-3': ['../../node_modules/@unocss/reset/tailwind.css'],
+  bootstrap: ['../../node_modules/bootstrap/dist/css/bootstrap-reboot.css'],
+  'all-unset': ['button { all: unset; } * { margin: 0; } a { all: unset; }'],
 } as const;
+
+/** What a page hands down, and what is seen behind the panel, is its own affair: the same for all. */
+const HANDED_DOWN = `:root { background: #fff !important } .ng-bell { font: 16px/1.5 sans-serif; letter-spacing: normal; color: #1b1c22;
+  color-scheme: light; text-rendering: auto; word-break: normal; font-synthesis: weight style;
+  -webkit-font-smoothing: auto; font-feature-settings: normal; tab-size: 8; }`;
+
+async function read(sheet: keyof typeof SHEETS): Promise<string> {
+  let css = '';
+  for (const part of SHEETS[sheet]) {
+    const isFile = part.startsWith('../');
+    css += isFile ? await readFile(new URL(part, import.meta.url), 'utf8') : part;
+  }
+  return css;
+}
 
 async function told(user: string): Promise<void> {
   const rows = [
@@ -120,6 +124,7 @@ test.each<[string, Look]>([
   ['forced-colours', { forced: true }],
   ['vite-template', { sheet: 'vite-template', scheme: 'dark' }],
   ['tailwind', { sheet: 'tailwind' }],
+  ['tailwind-3', { sheet: 'tailwind-3' }],
   ['bootstrap', { sheet: 'bootstrap' }],
   ['all-unset', { sheet: 'all-unset' }],
 ])('is well drawn: %s', async (name, look) => {
@@ -149,7 +154,7 @@ test.each<[string, Look]>([
     },
     {
       css: sheet
-        ? SHEETS[sheet]
+        ? await read(sheet)
         : `:root { color-scheme: ${scheme} } body { font: 16px system-ui }`,
       direction: dir ?? 'ltr',
       density: density ?? null,
@@ -162,3 +167,42 @@ test.each<[string, Look]>([
   await picture(tab, name);
   await visitor.leave();
 });
+
+test.each(Object.keys(SHEETS) as (keyof typeof SHEETS)[])(
+  'has not one other pixel on the page of: %s',
+  async (sheet) => {
+    const visitor = await world.visitor();
+    await told(visitor.user);
+    const tab = await visitor.open({ page: 'react19', api: 'full' });
+    await tab.shows(3);
+    await tab.page.setViewportSize({ width: 720, height: 480 });
+    await tab.page.emulateMedia({ reducedMotion: 'reduce' });
+    await tab.page.evaluate(() =>
+      window.probe.setBell?.({
+        getHref: ({ type }) => (type === 'success' ? '#' : null),
+        formatTime: () => 'then',
+        footer: 'All of them',
+      }),
+    );
+    await tab.page.addStyleTag({
+      content: `${HANDED_DOWN} .ng-bell { position: absolute; top: 12px; right: 16px }`,
+    });
+    await tab.page.getByRole('button', { name: /^Notifications/ }).click();
+    const panel = tab.page.getByRole('dialog');
+    const plain = await panel.screenshot();
+    await tab.page.evaluate(
+      (css) => {
+        const style = document.createElement('style');
+        style.textContent = css;
+        document.head.prepend(style);
+      },
+      await read(sheet),
+    );
+    const styled = await panel.screenshot();
+    if (!styled.equals(plain) && process.env['PICTURES']) {
+      await writeFile(join(process.env['PICTURES'], `differs-${sheet}.png`), styled);
+    }
+    expect(styled.equals(plain)).toBe(true);
+    await visitor.leave();
+  },
+);
