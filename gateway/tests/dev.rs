@@ -36,7 +36,7 @@ async fn it_prints_three_lines_that_work_and_leaves_nothing_behind() {
     let page = request(address, "GET", "/", &[]).await;
     assert_eq!(page.status, 200);
     assert!(page.header("content-type").starts_with("text/html"));
-    assert!(page.text().await.contains("EventSource"));
+    assert!(page.text().await.contains("/api/notifications/stream"));
 
     // The curl line.
     let curl = &lines["curl"];
@@ -57,9 +57,14 @@ async fn it_prints_three_lines_that_work_and_leaves_nothing_behind() {
         .as_str()
         .unwrap()
         .to_owned();
-    let list = format!("/demo/notifications?user_id={user}");
-    let list = request(address, "GET", &list, &[]).await.text().await;
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&list).unwrap()[0]["title"], "Hello");
+    let path = format!("/demo/notifications?user_id={user}&limit=5");
+    let list = request(address, "GET", &path, &[]).await.text().await;
+    let list = serde_json::from_str::<serde_json::Value>(&list).unwrap();
+    assert_eq!(list["notifications"][0]["title"], "Hello");
+    assert_eq!(list["unreadCount"], 1);
+    // Whoever is no user of the page has no list.
+    let path = format!("/demo/notifications?user_id={}", uuid::Uuid::new_v4());
+    assert_eq!(request(address, "GET", &path, &[]).await.status, 404);
 
     // Ctrl-C.
     let port = lines["psql"].split('@').nth(1).unwrap().split('/').next().unwrap().to_owned();

@@ -25,6 +25,26 @@ const PAGE: &str = include_str!("page.html");
 /// A form's worth, and what the server reads of a body.
 const MAX_FORM_BYTES: usize = 16 * 1024;
 
+/// As many as the page's list grows to.
+const MAX_LISTED: i64 = 200;
+
+/// The list and the count of one instant.
+const LIST: &str = "
+    SELECT json_build_object(
+        'notifications',
+        (SELECT coalesce(json_agg(newest), '[]')
+           FROM (SELECT * FROM notifications WHERE user_id = $1 AND status <> 'archived'
+                  ORDER BY created_at DESC, id LIMIT $2) newest),
+        'unreadCount',
+        (SELECT count(*) FROM notifications WHERE user_id = $1 AND status = 'unread'))::text";
+const MARK_READ: &str = "UPDATE notifications SET status = 'read'
+    WHERE user_id = $1 AND id = ANY ($2) AND status = 'unread'";
+const MARK_UNREAD: &str = "UPDATE notifications SET status = 'unread'
+    WHERE user_id = $1 AND id = ANY ($2) AND status = 'read'";
+const MARK_ALL_READ: &str = "UPDATE notifications SET status = 'read'
+    WHERE user_id = $1 AND status = 'unread'";
+const DELETE: &str = "DELETE FROM notifications WHERE user_id = $1 AND id = ANY ($2)";
+
 /// A user of the demo, as the page gets it.
 #[derive(Debug, Serialize)]
 pub(super) struct DemoUser {
@@ -93,46 +113,65 @@ impl Application {
             }
             (&Method::GET, "/demo/notifications") => self.list(request.uri().query()).await,
             (&Method::POST, "/demo/notifications") => self.insert(form(request).await?).await,
-            (&Method::POST, "/demo/read") => self.mark_read(form(request).await?).await,
+            (&Method::POST, "/demo/read") => self.change(MARK_READ, form(request).await?).await,
+            (&Method::POST, "/demo/unread") => self.change(MARK_UNREAD, form(request).await?).await,
+            (&Method::POST, "/demo/delete") => self.change(DELETE, form(request).await?).await,
+            (&Method::POST, "/demo/read-all") => self.mark_all_read(form(request).await?).await,
             _ => Err(DemoError(StatusCode::NOT_FOUND, "there is nothing at this path".into())),
         }
     }
 
     async fn list(&self, query: Option<&str>) -> Result<Response<ResponseBody>, DemoError> {
-        let user: Uuid = query
-            .and_then(|query| query.strip_prefix("user_id="))
+        let parameter = |name: &str| {
+            query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        };
+        let user: Uuid = parameter("user_id")
             .and_then(|user| user.parse().ok())
             .ok_or_else(|| DemoError(StatusCode::BAD_REQUEST, "user_id must be a UUID".into()))?;
+        self.know(user)?;
+        let limit: i64 = parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(20);
         let client = self.pool.get().await?;
-        let list = client
-            .query_one(
-                "SELECT coalesce(json_agg(newest), '[]')::text
-                 FROM (SELECT * FROM notifications WHERE user_id = $1
-                       ORDER BY created_at DESC LIMIT 20) newest",
-                &[&user],
-            )
-            .await?;
+        let list = client.query_one(LIST, &[&user, &limit.clamp(1, MAX_LISTED)]).await?;
         let body: String = list.try_get(0)?;
         Ok(response(StatusCode::OK, "application/json", body))
     }
 
     async fn insert(&self, row: NewRow) -> Result<Response<ResponseBody>, DemoError> {
+        self.know(row.user_id)?;
         let client = self.pool.get().await?;
-        client
-            .execute(
-                "INSERT INTO notifications (user_id, type, title, message) VALUES ($1, $2, $3, $4)",
+        let inserted = client
+            .query_one(
+                "INSERT INTO notifications (user_id, type, title, message)
+                 VALUES ($1, $2, $3, $4) RETURNING id",
                 &[&row.user_id, &row.r#type, &row.title, &row.message],
             )
             .await?;
-        Ok(response(StatusCode::CREATED, "application/json", "{}"))
+        let id: Uuid = inserted.try_get(0)?;
+        let body = serde_json::json!({"id": id}).to_string();
+        Ok(response(StatusCode::CREATED, "application/json", body))
     }
 
-    async fn mark_read(&self, user: Reader) -> Result<Response<ResponseBody>, DemoError> {
+    async fn change(&self, sql: &str, rows: Rows) -> Result<Response<ResponseBody>, DemoError> {
+        self.know(rows.user_id)?;
         let client = self.pool.get().await?;
-        let update =
-            "UPDATE notifications SET status = 'read' WHERE user_id = $1 AND status = 'unread'";
-        client.execute(update, &[&user.user_id]).await?;
+        client.execute(sql, &[&rows.user_id, &rows.ids]).await?;
         Ok(response(StatusCode::NO_CONTENT, "application/json", ""))
+    }
+
+    async fn mark_all_read(&self, reader: Reader) -> Result<Response<ResponseBody>, DemoError> {
+        self.know(reader.user_id)?;
+        let client = self.pool.get().await?;
+        client.execute(MARK_ALL_READ, &[&reader.user_id]).await?;
+        Ok(response(StatusCode::NO_CONTENT, "application/json", ""))
+    }
+
+    /// Nobody but the two users of the page: whose a request is, it only says
+    /// itself.
+    fn know(&self, user: Uuid) -> Result<(), DemoError> {
+        if self.users.iter().any(|known| known.user_id == user) {
+            return Ok(());
+        }
+        Err(DemoError(StatusCode::NOT_FOUND, "there is no such user in this demo".into()))
     }
 }
 
@@ -142,6 +181,12 @@ struct NewRow {
     r#type: String,
     title: String,
     message: String,
+}
+
+#[derive(Deserialize)]
+struct Rows {
+    user_id: Uuid,
+    ids: Vec<Uuid>,
 }
 
 #[derive(Deserialize)]
