@@ -16,6 +16,7 @@ function run(command, ...args) {
 }
 
 run('tsc', '-p', 'tsconfig.json');
+execFileSync(process.execPath, ['scripts/demo.js', '--check'], { stdio: 'inherit' });
 const { directory, tarball } = await pack();
 try {
   run('tsc', '-p', 'test/react18/tsconfig.json');
