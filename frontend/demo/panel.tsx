@@ -72,7 +72,12 @@ function Card(props: PanelProps & { readonly watch: Watch }): ReactElement {
           </h2>
           <StreamState name={user.name} watch={watch} />
         </div>
-        <NotificationBell labels={words} locale="en-GB" closeOnSelect={false} />
+        <NotificationBell
+          // Over the page, it is to say whose it is.
+          labels={{ ...words, title: `Notifications of ${user.name}` }}
+          locale="en-GB"
+          closeOnSelect={false}
+        />
       </div>
       <InsertForm user={user} first={first} onInserted={inserted} />
       <div className="inbox">
