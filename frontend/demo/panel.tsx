@@ -7,6 +7,7 @@ import {
   useNotifications,
 } from '../src/react/index.js';
 import { apiOf } from './api.js';
+import { Failure } from './failure.js';
 import { EmptyBell } from './icons.js';
 import { useInsertTime } from './insert-time.js';
 import { InsertForm } from './insert.js';
@@ -81,6 +82,7 @@ function Card(props: PanelProps & { readonly watch: Watch }): ReactElement {
       </div>
       <InsertForm user={user} first={first} onInserted={inserted} />
       <div className="inbox">
+        <Failure />
         <NotificationList labels={words} locale="en-GB" empty={<Empty />} />
       </div>
       <Terminal user={user} />
