@@ -1,15 +1,14 @@
 import { type ReactElement, useState } from 'react';
-import { useNotificationClient, useNotificationSSE } from '../src/react/index.js';
+import { useNotificationSSE } from '../src/react/index.js';
 import { Notice } from './notice.js';
 
 /** What the visitor did to a notification and the application has refused. */
 export function Failure(): ReactElement | null {
-  const client = useNotificationClient();
   const [failure, setFailure] = useState<unknown>(null);
   useNotificationSSE({
-    onError(error) {
+    onError(error, action) {
       // The list itself shows that it cannot be fetched.
-      if (client.getState().error !== error) setFailure(error);
+      if (action) setFailure(error);
     },
   });
   if (failure === null) return null;

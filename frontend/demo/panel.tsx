@@ -54,8 +54,8 @@ function Card(props: PanelProps & { readonly watch: Watch }): ReactElement {
   const nameId = useId();
   const words = wordsOf(user.name, error);
 
-  useNotificationSSE(({ id }) => {
-    ring(root.current, id);
+  useNotificationSSE(() => {
+    ring(root.current);
   });
   useEffect(() => {
     onUnread(user.name, unreadCount);

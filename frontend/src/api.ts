@@ -26,7 +26,8 @@ export interface Page<Metadata = unknown> {
  */
 export interface NotificationApi<Metadata = unknown> {
   /**
-   * The newest `limit` notifications of the user, newest first: an array, or a
+   * The newest `limit` notifications of the user, newest first (by another column where two
+   * are of the same instant, so that they keep their places): an array, or a
    * {@link Page} where one query (or one transaction) gives the count as well.
    * With a page the badge is exact at every moment; with a separate
    * `unreadCount` it can be one too high for about a second.

@@ -26,7 +26,11 @@ export type ClientEvent<Metadata = unknown> =
       readonly arrival: Arrival;
     }
   /** What `onError` is told. */
-  | { readonly type: 'error'; readonly error: unknown };
+  | {
+      readonly type: 'error';
+      readonly error: unknown;
+      readonly action: ActionName | undefined;
+    };
 
 /** Told of a change, or of an event. */
 export type Listener<Metadata = unknown> = (event?: ClientEvent<Metadata>) => void;
@@ -170,7 +174,8 @@ function create(options: ClientOptions): NotificationClient {
       notifications,
       unreadCount,
       unseenCount,
-      isLoaded,
+      // Without an API there is nothing to wait for.
+      isLoaded: isLoaded || !options.api,
       hasMore: hasMore && inbox.limit < maxLimit,
       isFetchingMore: isFetchingMore && pollError === null,
       error: pollError,
@@ -182,13 +187,13 @@ function create(options: ClientOptions): NotificationClient {
     guard(options.onNotification, notification, arrival);
     tell({ type: 'notification', notification, arrival });
   };
-  function reportError(error: unknown): void {
+  function reportError(error: unknown, action?: ActionName): void {
     if (process.env.NODE_ENV !== 'production') {
       const isMistake = error instanceof NotificationClientError;
       if (isMistake || !options.onError) warn(options.logger, String(error));
     }
-    guard(options.onError, error);
-    tell({ type: 'error', error });
+    guard(options.onError, error, action);
+    tell({ type: 'error', error, action });
   }
 
   function forget(): void {
@@ -252,7 +257,7 @@ function create(options: ClientOptions): NotificationClient {
     try {
       await poller.perform(edit, options.api);
     } catch (error) {
-      reportError(error);
+      reportError(error, action);
       throw error;
     } finally {
       stream.post('refetch');

@@ -1,4 +1,4 @@
-import type { NotificationApi, Page } from './api.js';
+import type { ActionName, NotificationApi, Page } from './api.js';
 import type { TokenProvider } from './connection.js';
 import type { Arrival, NotificationRow } from './notification.js';
 import type { ShareStream } from './sharing.js';
@@ -83,10 +83,10 @@ export interface ClientOptions<Metadata = unknown> {
    */
   readonly onUserChanged?: (() => void) | undefined;
   /**
-   * A poll or an action that failed, with what the app's API rejected with; a
-   * `NotificationClientError` where the set-up is wrong.
+   * A poll that failed, or, where `action` says so, what the user did: with what the app's API
+   * rejected with. A `NotificationClientError` where the set-up is wrong.
    */
-  readonly onError?: ((error: unknown) => void) | undefined;
+  readonly onError?: ((error: unknown, action?: ActionName) => void) | undefined;
   /** Where warnings (in development) and what the stream does are written; warnings go to the console by default. */
   readonly logger?: Logger | undefined;
 }

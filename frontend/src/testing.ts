@@ -28,7 +28,7 @@ export interface FakeClient<Metadata = unknown> extends NotificationClient<Metad
     arrival?: Partial<Arrival>,
   ) => void;
   /** Something has failed, as `onError` is told. */
-  readonly fail: (error: unknown) => void;
+  readonly fail: (error: unknown, action?: ActionName) => void;
 }
 
 const STATE: ClientState<never> = {
@@ -93,8 +93,8 @@ export function createFakeClient<Metadata = unknown>(
       });
       tell({ type: 'notification', notification, arrival: { live: true, ...arrival } });
     },
-    fail(error) {
-      tell({ type: 'error', error });
+    fail(error, action) {
+      tell({ type: 'error', error, action });
     },
     start: nothing,
     stop: nothing,

@@ -14,6 +14,8 @@ import { useProvided } from './provider.js';
 
 interface EntryProps {
   readonly notification: NotificationRow;
+  /** Whether it has just come. */
+  readonly isNew: boolean;
   readonly labels: BellLabels;
   readonly locale: string | undefined;
   readonly formatTime: (time: Date) => string;
@@ -45,7 +47,7 @@ export function Entry(props: EntryProps): ReactElement {
     onClick: (event: MouseEvent) => {
       props.onChoose(notification, event);
     },
-    children: own ? null : title,
+    children: own ? null : title.trim() || labels.untitled,
   };
   const item =
     typeof href === 'string' ? (
@@ -54,7 +56,13 @@ export function Entry(props: EntryProps): ReactElement {
       <button type="button" {...control} />
     );
   return (
-    <li className="ng-bell__entry" data-type={type} data-status={status} data-id={id}>
+    <li
+      className="ng-bell__entry"
+      data-type={type}
+      data-status={status}
+      data-id={id}
+      data-new={props.isNew || undefined}
+    >
       {own ? item : null}
       <div id={contentId} className="ng-bell__content">
         {own ?? <Item {...props} id={contentId} item={item} />}
@@ -66,8 +74,9 @@ export function Entry(props: EntryProps): ReactElement {
   );
 }
 
+/** What an entry shows, unless the app draws it: cut off where it is long, and to be read to its end. */
 function Item({
-  notification: { type, message, created_at, status },
+  notification: { type, title, message, created_at, status },
   labels,
   formatTime,
   locale,
@@ -75,16 +84,24 @@ function Item({
   item,
 }: EntryProps & { readonly id: string; readonly item: ReactElement }): ReactElement {
   const time = new Date(created_at);
+  const box = useRef<HTMLDivElement>(null);
+  const [isCut, setIsCut] = useState(false);
+  const [isWhole, setIsWhole] = useState(false);
+  useEffect(() => {
+    const parts = [...(box.current?.querySelectorAll('.ng-bell__item, .ng-bell__message') ?? [])];
+    if (isWhole) return;
+    setIsCut(parts.some(({ scrollHeight, clientHeight }) => scrollHeight > clientHeight + 1));
+  }, [title, message, isWhole]);
   return (
     <>
       <TypeIcon id={`${id}type`} type={type} label={labels.type(type)} />
-      <div className="ng-bell__text">
+      <div ref={box} className="ng-bell__text" data-whole={isWhole || undefined}>
         <div id={`${id}head`} className="ng-bell__head">
           {item}
           {status === 'unread' && <span className="ng-bell__heard">{labels.unread}</span>}
           {!Number.isNaN(time.getTime()) && (
             <time
-              className="ng-bell__item-time"
+              className="ng-bell__time"
               dir="auto"
               dateTime={created_at}
               title={time.toLocaleString(locale)}
@@ -96,52 +113,24 @@ function Item({
           )}
           <span className="ng-bell__dot" aria-hidden="true" />
         </div>
-        {message && <Message id={`${id}message`} text={message} labels={labels} />}
+        {message && (
+          <div id={`${id}message`} className="ng-bell__message" dir="auto">
+            {message}
+          </div>
+        )}
+        {isCut && (
+          <button
+            type="button"
+            className="ng-bell__expand"
+            aria-expanded={isWhole}
+            onClick={() => {
+              setIsWhole(!isWhole);
+            }}
+          >
+            {isWhole ? labels.showLess : labels.showMore}
+          </button>
+        )}
       </div>
-    </>
-  );
-}
-
-/** A text that is cut off where it is long, and can be read to its end. */
-function Message({
-  id,
-  text,
-  labels,
-}: {
-  readonly id: string;
-  readonly text: string;
-  readonly labels: BellLabels;
-}): ReactElement {
-  const box = useRef<HTMLDivElement>(null);
-  const [isCut, setIsCut] = useState(false);
-  const [isWhole, setIsWhole] = useState(false);
-  useEffect(() => {
-    const { current } = box;
-    if (current && !isWhole) setIsCut(current.scrollHeight > current.clientHeight + 1);
-  }, [text, isWhole]);
-  return (
-    <>
-      <div
-        id={id}
-        ref={box}
-        className="ng-bell__item-message"
-        dir="auto"
-        data-whole={isWhole || undefined}
-      >
-        {text}
-      </div>
-      {isCut && (
-        <button
-          type="button"
-          className="ng-bell__expand"
-          aria-expanded={isWhole}
-          onClick={() => {
-            setIsWhole(!isWhole);
-          }}
-        >
-          {isWhole ? labels.showLess : labels.showMore}
-        </button>
-      )}
     </>
   );
 }

@@ -1,4 +1,5 @@
 import { useEffect, useRef, useSyncExternalStore } from 'react';
+import type { ActionName } from '../api.js';
 import type { NotificationClient } from '../client.js';
 import type { Arrival, NotificationRow } from '../notification.js';
 import type { ClientState } from '../state.js';
@@ -17,7 +18,7 @@ export interface StreamOptions<Metadata = unknown> {
   /** After how many failed attempts in a row the client polls, and streams but now and then. */
   readonly maxReconnectAttempts?: number | undefined;
   /** As the provider's: a poll or an action that failed, or a mistake in the set-up. */
-  readonly onError?: ((error: unknown) => void) | undefined;
+  readonly onError?: ((error: unknown, action?: ActionName) => void) | undefined;
   /** Once for each new notification. */
   readonly onNotification?: OnNotification<Metadata> | undefined;
 }
@@ -65,7 +66,7 @@ export function useNotificationSSE<Metadata = unknown>(
       subscribe((event) => {
         const { onNotification, onError } = latest.current;
         if (event?.type === 'notification') onNotification?.(event.notification, event.arrival);
-        else if (event) onError?.(event.error);
+        else if (event) onError?.(event.error, event.action);
       }),
     [subscribe],
   );
@@ -129,21 +130,10 @@ export interface Notifications<Metadata = unknown>
 /** The newest notifications, how many are unread, and what can be done about it. */
 export function useNotifications<Metadata = unknown>(): Notifications<Metadata> {
   const client = useNotificationClient<Metadata>();
-  const { can, markAsRead, markAsUnread, archive, remove } = client;
-  const { markAllAsRead, markAllAsSeen, fetchMore, refresh } = client;
-  const notifications = useClientState(client, 'notifications');
-  const unreadCount = useClientState(client, 'unreadCount');
-  const unseenCount = useClientState(client, 'unseenCount');
-  const isLoaded = useClientState(client, 'isLoaded');
-  const hasMore = useClientState(client, 'hasMore');
-  const isFetchingMore = useClientState(client, 'isFetchingMore');
-  const error = useClientState(client, 'error');
-  const isResting = useClientState(client, 'status') === 'stopped';
-  const isLoading = !isLoaded && error === null && !isResting;
-  const counts = { unreadCount, unseenCount, hasMore };
-  const progress = { isLoaded, isLoading, isFetchingMore, error };
-  const actions = { can, markAsRead, markAsUnread, archive, remove, markAllAsRead, markAllAsSeen };
-  return { notifications, ...counts, ...progress, ...actions, fetchMore, refresh };
+  const state = useSyncExternalStore(client.subscribe, client.getState, client.getInitialState);
+  const { isLoaded, error, status } = state;
+  const isLoading = !isLoaded && error === null && status !== 'stopped';
+  return { ...client, ...state, isLoading };
 }
 
 /** The list and the stream in one. */

@@ -13,6 +13,8 @@ export interface BellLabels {
   readonly markAsUnread: string;
   readonly archive: string;
   readonly remove: string;
+  /** In place of a title without a letter. */
+  readonly untitled: string;
   readonly empty: string;
   /** While the list, or more of it, is on its way. */
   readonly loading: string;
@@ -23,7 +25,7 @@ export interface BellLabels {
   readonly older: string;
   /** The button that leads to what has come above the part of the list that is seen. */
   readonly newAbove: (count: number) => string;
-  /** Shows the whole of a long message, and takes it back. */
+  /** Shows the whole of a long text, and takes it back. */
   readonly showMore: string;
   readonly showLess: string;
   /** Of an entry, for screen readers; the dot is only seen. */
@@ -46,6 +48,7 @@ export const ENGLISH: BellLabels = {
   markAsUnread: 'Mark as unread',
   archive: 'Archive',
   remove: 'Delete',
+  untitled: 'Untitled',
   empty: 'Nothing new',
   loading: 'Loading …',
   error: 'The notifications cannot be loaded.',

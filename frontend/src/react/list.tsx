@@ -18,6 +18,9 @@ import { warn } from '../warn.js';
 /** Bundlers put the mode in its place. */
 declare const process: { readonly env: { readonly NODE_ENV?: string } };
 
+/** More than are seen to come at once. */
+const MAX_ARRIVED = 100;
+
 /** What can be changed about a list. */
 export interface NotificationListProps {
   readonly className?: string | undefined;
@@ -57,10 +60,11 @@ export function NotificationList(props: NotificationListProps): ReactElement {
   const { className = '', density = 'comfortable', locale, onSelect } = props;
   const labels = { ...ENGLISH, ...props.labels };
   const { client } = useProvided();
-  const { notifications, isLoading, hasMore, isFetchingMore, error, ...act } = useNotifications();
+  const { notifications, isLoaded, isLoading, hasMore, isFetchingMore, error, ...act } =
+    useNotifications();
   const root = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLUListElement>(null);
-  const above = useNewAbove(list);
+  const come = useArrivals(list, notifications);
   const now = useMinute();
   const formatTime = props.formatTime ?? ((time: Date): string => relativeTime(time, now, locale));
 
@@ -112,19 +116,26 @@ export function NotificationList(props: NotificationListProps): ReactElement {
       )}
       {notifications.length === 0 && error === null && (
         <div className="ng-bell__empty">
-          {isLoading ? labels.loading : (props.empty ?? labels.empty)}
+          {isLoading && labels.loading}
+          {isLoaded && (props.empty ?? labels.empty)}
         </div>
       )}
-      {above.count > 0 && (
-        <button type="button" className="ng-bell__new" onClick={above.show}>
-          {labels.newAbove(above.count)}
+      {come.above > 0 && (
+        <button type="button" className="ng-bell__new" onClick={come.show}>
+          {labels.newAbove(come.above)}
         </button>
       )}
-      <ul ref={list} className="ng-bell__list" onScroll={above.look}>
+      <ul
+        ref={list}
+        className="ng-bell__list"
+        hidden={notifications.length === 0}
+        onScroll={come.look}
+      >
         {notifications.map((notification) => (
           <Entry
             key={notification.id}
             notification={notification}
+            isNew={come.isNew(notification)}
             labels={labels}
             locale={locale}
             formatTime={formatTime}
@@ -179,21 +190,30 @@ function Header({
   );
 }
 
-/** How many have come above the part of the list that is seen. */
-function useNewAbove(list: { readonly current: HTMLUListElement | null }): {
-  readonly count: number;
+/** Which have come while the list was there, and how many of them above the part that is seen. */
+function useArrivals(
+  list: { readonly current: HTMLUListElement | null },
+  notifications: readonly NotificationRow[],
+): {
+  readonly isNew: (notification: NotificationRow) => boolean;
+  readonly above: number;
   readonly look: () => void;
   readonly show: () => void;
 } {
-  const [count, setCount] = useState(0);
+  const [arrived, setArrived] = useState<readonly string[]>([]);
+  const [unlooked, setUnlooked] = useState<readonly string[]>([]);
   const isAtTop = (): boolean => (list.current?.scrollTop ?? 0) < 8;
-  useNotificationSSE(() => {
-    if (!isAtTop()) setCount((before) => before + 1);
+  useNotificationSSE(({ id }) => {
+    const add = (ids: readonly string[]): string[] => [...ids, id].slice(-MAX_ARRIVED);
+    setArrived(add);
+    if (!isAtTop()) setUnlooked(add);
   });
   return {
-    count,
+    isNew: ({ id }) => arrived.includes(id),
+    // What was deleted since is no longer there.
+    above: notifications.filter(({ id }) => unlooked.includes(id)).length,
     look: () => {
-      if (isAtTop()) setCount(0);
+      if (isAtTop()) setUnlooked([]);
     },
     show: () => {
       list.current?.scrollTo({ top: 0 });

@@ -117,7 +117,7 @@ describe('an entry', () => {
     const tab = await opened(visitor);
     await tab.shows(2);
     expect(await entry(tab, 'short').getByRole('button', { name: 'Show more' }).count()).toBe(0);
-    const text = entry(tab, 'long').locator('.ng-bell__item-message');
+    const text = entry(tab, 'long').locator('.ng-bell__message');
     const height = async (): Promise<number> => (await text.boundingBox())?.height ?? 0;
     const before = await height();
     await entry(tab, 'long').getByRole('button', { name: 'Show more' }).click();

@@ -531,7 +531,7 @@ describe('marking as read', () => {
     expect(client.getState().unreadCount).toBe(0);
     await expect(marking).rejects.toBe(failure);
     await pass(0);
-    expect(onError).toHaveBeenCalledWith(failure);
+    expect(onError).toHaveBeenCalledWith(failure, 'markAllAsRead');
     expect(client.getState().unreadCount).toBe(2);
   });
 
