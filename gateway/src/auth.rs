@@ -210,6 +210,24 @@ fn part(parts: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
 }
 
+/// What an unverified token says of its key and its times, for those who hold it and wonder: ` (alg
+/// RS256, kid "a", exp 2026-01-01T00:00:00Z)`. Nothing else of it.
+pub fn described(token: &str) -> String {
+    let Some(head) = part(token) else { return String::new() };
+    let claims = token.split_once('.').and_then(|(_, rest)| part(rest)).unwrap_or_default();
+    let of_key =
+        ["alg", "kid"].into_iter().filter_map(|name| Some((name, head.get(name)?.to_string())));
+    let times = ["iat", "nbf", "exp"].into_iter().filter_map(|name| {
+        // What is later than the year 9999 has no such form.
+        let seconds = claims.get(name)?.as_u64().filter(|seconds| *seconds < 253_402_300_800)?;
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        Some((name, humantime::format_rfc3339_seconds(at).to_string()))
+    });
+    let parts: Vec<_> =
+        of_key.chain(times).map(|(name, value)| format!("{name} {value}")).collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
 /// Why a token does not open a stream. The names of claims in it are those of
 /// the settings, never the token's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The subcommands, and what the process says when it ends.
 
 mod apply;
+mod check;
 mod dev;
 mod schema;
 mod serve;
@@ -37,6 +38,8 @@ enum Command {
     Schema(schema::Arguments),
     /// Print, or run, the SQL that has a table watched
     Watch(Box<watch::Arguments>),
+    /// Find out what is wrong between a row and the browser, and what mends it
+    Check(Box<check::Arguments>),
     /// Print a token, for trying the gateway out by hand
     Token(Box<token::Arguments>),
     /// Run all of it on this machine: a throwaway database, the gateway, a demo page
@@ -75,6 +78,11 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
+        Command::Check(arguments) => match check::run(*arguments) {
+            // What is wrong has been printed.
+            Ok(false) => return ExitCode::FAILURE,
+            outcome => outcome.map(drop),
+        },
         Command::Token(arguments) => token::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
     };

@@ -62,6 +62,8 @@ pub mod gateway;
 // `serve`.
 pub mod schema;
 pub mod throwaway;
+// What can be wrong with any of it.
+pub mod doctor;
 // For `fuzz/`, and its properties for the tests.
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

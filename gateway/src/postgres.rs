@@ -2,5 +2,5 @@
 
 pub mod connector;
 pub mod listen;
-mod pooler;
+pub mod pooler;
 pub mod store;

@@ -18,6 +18,7 @@ mod attacks;
 mod backup;
 mod browser;
 mod changes;
+mod check;
 mod connecting;
 mod connections;
 mod cors;

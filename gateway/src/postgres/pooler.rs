@@ -34,6 +34,16 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const SEARCHERS: usize = 8;
 const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Whether a connection of `connector` brings what another one notifies.
+///
+/// # Errors
+///
+/// No connection, and as [`brings_notifications`].
+pub async fn round_trip(connector: &Connector, store: &PostgresStore) -> Result<bool, ListenError> {
+    let (client, mut connection) = connector.connect().await?;
+    brings_notifications(&client, &mut connection, connector, store).await
+}
+
 /// Whether this connection brings what another one notifies. The LISTEN by which
 /// it is tried is taken back.
 ///

@@ -1,0 +1,251 @@
+//! `notify-gateway check`: what is broken is found, and what it prints mends it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{
+    Database, PgBouncer, SECRET, connect, default_schema, eventually, own_server, token_for,
+};
+
+/// What `check --json` prints, and its exit code.
+async fn check(url: &str, flags: &[&str]) -> (i32, Vec<Value>) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_notify-gateway"))
+        .env_clear()
+        .args(["check", "--json", "--database-url", url, "--jwt-secret", SECRET])
+        // The tests' tokens have no audience, and to require none is a warning.
+        .args(["--jwt-required-claims", "sub"].iter().filter(|_| !flags.contains(&"--token")))
+        .args(flags)
+        .output()
+        .await
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let findings = serde_json::from_str(&printed)
+        .unwrap_or_else(|_| panic!("{printed}{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), findings)
+}
+
+/// Those that are not as they should be.
+fn wrong(findings: &[Value]) -> Vec<&Value> {
+    findings
+        .iter()
+        .filter(|finding| ["warning", "wrong"].contains(&finding["verdict"].as_str().unwrap()))
+        .collect()
+}
+
+async fn is_healthy(url: &str) {
+    let (code, findings) = check(url, &[]).await;
+    assert_eq!(wrong(&findings), [&Value::Null; 0], "of a healthy set-up");
+    assert_eq!(code, 0);
+    for about in ["open_files", "keys", "reach", "schema", "role", "table", "queue", "listen"] {
+        assert!(findings.iter().any(|finding| finding["about"] == about), "nothing about {about}");
+    }
+}
+
+/// The one thing that is wrong, which is about `about` and says `words`.
+async fn finds(url: &str, flags: &[&str], about: &str, words: &str) -> Value {
+    let (code, findings) = check(url, flags).await;
+    let wrong = wrong(&findings);
+    let finding = wrong.iter().find(|finding| {
+        finding["about"] == about && finding["what"].as_str().unwrap().contains(words)
+    });
+    let Some(finding) = finding else { panic!("no {about}: {words} in {wrong:#?}") };
+    assert_eq!(code, i32::from(wrong.iter().any(|finding| finding["verdict"] == "wrong")));
+    (*finding).clone()
+}
+
+/// Does what the finding says, word for word.
+async fn mend(database: &Database, finding: &Value) {
+    for line in finding["mend"].as_array().unwrap() {
+        let line = line.as_str().unwrap();
+        if line.starts_with("notify-gateway schema --apply") {
+            database.client.batch_execute(&default_schema()).await.unwrap();
+        } else {
+            database.client.batch_execute(line).await.unwrap_or_else(|e| panic!("{line}: {e:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_broken_in_the_database_is_found_and_mended_by_what_is_printed() {
+    let database = Database::new().await;
+    is_healthy(&database.url).await;
+    let trigger = r#"TRIGGER "00_notify_gateway""#;
+    let cases = [
+        (format!("ALTER TABLE notifications DISABLE {trigger}"), "table", "disabled"),
+        (format!("ALTER TABLE notifications ENABLE {trigger}"), "table", "logical replication"),
+        (format!("ALTER TABLE notifications ENABLE REPLICA {trigger}"), "table", "replicated rows"),
+        (format!("DROP {trigger} ON notifications"), "table", "its trigger is gone"),
+        (
+            "ALTER TABLE notifications ALTER COLUMN title TYPE varchar(9)".to_owned(),
+            "table",
+            "title got another type",
+        ),
+        ("DROP INDEX notify_gateway.event_user".to_owned(), "index", "event_user"),
+        (
+            "UPDATE pg_index SET indisvalid = false
+             WHERE indexrelid = 'notify_gateway.event_row'::regclass"
+                .to_owned(),
+            "index",
+            "event_row",
+        ),
+        (
+            "REVOKE SELECT ON notify_gateway.event FROM notify_gateway".to_owned(),
+            "role",
+            "SELECT on event",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION notify_gateway.canonical(given text) RETURNS text
+             LANGUAGE sql AS 'SELECT given'"
+                .to_owned(),
+            "schema",
+            "canonical",
+        ),
+        (
+            // What a row could not be made of.
+            "INSERT INTO notify_gateway.problem (watch, sqlstate) SELECT id, '22012'
+             FROM notify_gateway.watch_entry"
+                .to_owned(),
+            "table",
+            "22012",
+        ),
+        ("DROP SCHEMA notify_gateway CASCADE".to_owned(), "schema", "no schema"),
+    ];
+    for (damage, about, words) in cases {
+        database.client.batch_execute(&damage).await.unwrap_or_else(|e| panic!("{damage}: {e:?}"));
+        let finding = finds(&database.url, &[], about, words).await;
+        mend(&database, &finding).await;
+        is_healthy(&database.url).await;
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_and_a_column_that_is_gone_are_named() {
+    let database = Database::new().await;
+    let alerts = r#"CREATE SCHEMA "App"; CREATE TABLE "App"."Alerts" (id int, who int, "it's" text);
+        SELECT notify_gateway.watch('"App"."Alerts"', user_id => 'who',
+            data => '{"id": "id", "title": "\"it''s\""}', "when" => 'who > 0')"#;
+    database.client.batch_execute(alerts).await.unwrap();
+    is_healthy(&database.url).await;
+    database.psql(r#"ALTER TABLE "App"."Alerts" RENAME "it's" TO subject"#).await;
+    let finding = finds(&database.url, &[], "table", r#"it has no "it's" any more"#).await;
+    let call = finding["mend"][0].as_str().unwrap().replace(r#"\\"it''s\\""#, "subject");
+    database.client.batch_execute(&call).await.unwrap();
+    is_healthy(&database.url).await;
+    database.psql(r#"DROP TABLE "App"."Alerts""#).await;
+    let finding = finds(&database.url, &[], "table", "no such table").await;
+    mend(&database, &finding).await;
+    is_healthy(&database.url).await;
+    database.psql("SELECT notify_gateway.unwatch('notifications')").await;
+    finds(&database.url, &[], "table", "no table is watched").await;
+}
+
+#[tokio::test]
+async fn a_role_without_rights_and_a_backup_that_would_fail_are_found() {
+    let server = own_server(&["fsync=off"]).await;
+    let database = Database::new_on(&server).await;
+    let roles = "CREATE ROLE loner LOGIN PASSWORD 'loner'; CREATE ROLE nightly_backup LOGIN";
+    database.client.batch_execute(roles).await.unwrap();
+    let url = database.url.replace("bell:bell", "loner:loner");
+    let finding = finds(&url, &[], "role", "loner may not").await;
+    mend(&database, &finding).await;
+    let finding = finds(&url, &[], "backup", "nightly_backup fails").await;
+    mend(&database, &finding).await;
+    is_healthy(&url).await;
+}
+
+#[tokio::test]
+async fn who_holds_the_gateway_up_is_named() {
+    let server = own_server(&["fsync=off", "max_prepared_transactions=2"]).await;
+    let database = Database::new_on(&server).await;
+    database.psql("GRANT pg_read_all_stats TO bell").await;
+    let idler = connect(&database.owner_url).await;
+    idler.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let finding = finds(
+        &database.url,
+        &["--long-transaction", "0s"],
+        "transactions",
+        "has had a transaction open",
+    )
+    .await;
+    mend(&database, &finding).await;
+    eventually("it is gone", async || idler.is_closed()).await;
+    database.client.batch_execute("BEGIN; SELECT 1; PREPARE TRANSACTION 'it''s'").await.unwrap();
+    let flags = ["--long-transaction", "0s"];
+    let finding =
+        finds(&database.url, &flags, "transactions", "prepared transaction 'it''s'").await;
+    mend(&database, &finding).await;
+    // Its own transaction is as old as it is.
+    is_healthy(&database.url).await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_explained_and_no_password_is_shown() {
+    let database = Database::new().await;
+    let (url, place) = (&database.url, database.url.rsplit_once('@').unwrap().1);
+    let (address, name) = place.split_once('/').unwrap();
+    let cases = [
+        (url.replace(address, "127.0.0.1:1"), "nothing listens there"),
+        (url.replace(address, "no-such-host.invalid:5432"), "the host's name is not known"),
+        (url.replace(name, "nowhere"), "no such database"),
+        (url.replace("bell:bell", "bell:S3cret"), "refuses the password"),
+        (url.replace("bell:bell", "nobody:S3cret"), "refuses the password"),
+    ];
+    for (url, words) in cases {
+        let finding = finds(&url, &[], "reach", words).await;
+        assert!(!finding.to_string().contains("S3cret"), "{finding}");
+    }
+}
+
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_is_found_and_left_as_it_was() {
+    let database = Database::new().await;
+    let Some(pooler) = PgBouncer::start(&database.url, "transaction", 3).await else {
+        return;
+    };
+    let url = pooler.url(&database.url);
+    let finding = finds(&url, &[], "listen", "a pooler in transaction mode").await;
+    assert!(finding["mend"][0].as_str().unwrap().starts_with("LISTEN_DATABASE_URL="));
+    let (code, findings) = check(&url, &["--listen-database-url", &database.url]).await;
+    assert_eq!((code, wrong(&findings)), (0, vec![]));
+}
+
+#[tokio::test]
+async fn a_token_is_told_what_is_the_matter_with_it() {
+    let database = Database::new().await;
+    let user = uuid::Uuid::new_v4();
+    let token = token_for(user, Duration::from_secs(3600));
+    let (_, findings) = check(&database.url, &["--token", &token]).await;
+    let found = findings.iter().find(|finding| finding["about"] == "token").unwrap();
+    assert!(found["what"].as_str().unwrap().contains(&user.to_string()), "{found}");
+
+    let expired = token_for(user, Duration::ZERO);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let finding = finds(
+        &database.url,
+        &["--token", &expired, "--jwt-leeway", "0s"],
+        "token",
+        "the token has expired",
+    )
+    .await;
+    assert!(finding["what"].as_str().unwrap().contains("exp 20"), "{finding}");
+    assert!(!finding.to_string().contains(&expired));
+    let audience = ["--token", &token, "--jwt-audience", "app"];
+    finds(&database.url, &audience, "token", "no audience").await;
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    let forged = format!("{head}.{}", signature.chars().rev().collect::<String>());
+    finds(&database.url, &["--token", &forged], "token", "another key has signed it").await;
+    finds(&database.url, &["--token", "rubbish"], "token", "not a JWT").await;
+}
+
+#[tokio::test]
+async fn a_setting_that_is_wrong_is_a_usage_error() {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_notify-gateway"))
+        .env_clear()
+        .args(["check", "--jwt-secret", SECRET])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--database-url"));
+}
