@@ -8,11 +8,13 @@ mod host;
 mod reach;
 mod round_trip;
 mod schema;
+mod stream;
 mod tables;
 mod token;
 
 use std::{sync::Arc, time::Duration};
 
+use http::Uri;
 use serde::Serialize;
 
 use crate::{config::Config, postgres::connector::Connector};
@@ -61,6 +63,8 @@ impl Finding {
 pub struct Questions<'a> {
     /// A token that is to be let in.
     pub token: Option<&'a str>,
+    /// Where browsers ask for the stream.
+    pub url: Option<&'a Uri>,
     /// How long a transaction may be open before it is told of.
     pub long_transaction: Duration,
 }
@@ -77,6 +81,9 @@ pub async fn examine(config: &Config, questions: Questions<'_>) -> Vec<Finding> 
             findings.extend(round_trip::examine(config, connector).await);
         }
         Err(finding) => findings.push(finding),
+    }
+    if let Some(url) = questions.url {
+        findings.push(stream::examine(url, questions.token, config.heartbeat).await);
     }
     findings
 }

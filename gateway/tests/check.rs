@@ -1,11 +1,16 @@
 //! `notify-gateway check`: what is broken is found, and what it prints mends it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{
-    Database, PgBouncer, SECRET, connect, default_schema, eventually, own_server, token_for,
+    Database, Nginx, PgBouncer, SECRET, TestGateway, connect, default_schema, eventually,
+    own_server, token_for,
 };
 
 /// What `check --json` prints, and its exit code.
@@ -15,6 +20,7 @@ async fn check(url: &str, flags: &[&str]) -> (i32, Vec<Value>) {
         .args(["check", "--json", "--database-url", url, "--jwt-secret", SECRET])
         // The tests' tokens have no audience, and to require none is a warning.
         .args(["--jwt-required-claims", "sub"].iter().filter(|_| !flags.contains(&"--token")))
+        .args(["--heartbeat", "2s"])
         .args(flags)
         .output()
         .await
@@ -236,6 +242,71 @@ async fn a_token_is_told_what_is_the_matter_with_it() {
     let forged = format!("{head}.{}", signature.chars().rev().collect::<String>());
     finds(&database.url, &["--token", &forged], "token", "another key has signed it").await;
     finds(&database.url, &["--token", "rubbish"], "token", "not a JWT").await;
+}
+
+/// A proxy that passes on what comes first, in so many reads, and keeps the rest.
+async fn holding_back(to: SocketAddr, reads: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut upstream = TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 16 * 1024];
+                let asked = client.read(&mut bytes).await.unwrap();
+                upstream.write_all(&bytes[..asked]).await.unwrap();
+                for _ in 0..reads {
+                    // The head and the first event come in one or two packets.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    let read = upstream.read(&mut bytes).await.unwrap();
+                    client.write_all(&bytes[..read]).await.unwrap();
+                }
+                // Until the client has had enough.
+                let _closed = client.read(&mut bytes).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_proxy_that_holds_the_stream_back_is_found() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &["--heartbeat", "2s"]).await;
+    let token = token_for(uuid::Uuid::new_v4(), Duration::from_secs(3600));
+    let page = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let stream = |address| format!("http://{address}/api/notifications/stream");
+    let Some(nginx) = Nginx::start(gateway.address, page).await else { return };
+    let url = stream(nginx.address);
+    let (_, findings) = check(&database.url, &["--token", &token, "--url", &url]).await;
+    let found = findings.iter().find(|finding| finding["about"] == "stream").unwrap();
+    assert!(found["what"].as_str().unwrap().contains("streams: the head"), "{found}");
+    // Without a token, and elsewhere.
+    let (code, findings) = check(&database.url, &["--url", &url]).await;
+    assert_eq!((code, wrong(&findings)), (0, vec![]));
+    let elsewhere = format!("{url}/nowhere");
+    finds(&database.url, &["--token", &token, "--url", &elsewhere], "stream", "not reach").await;
+
+    let compress = |config: &str| {
+        let gzip = "proxy_buffering off; gzip on; gzip_types text/event-stream; gzip_min_length 0; \
+                    gzip_proxied any;";
+        config.replace("proxy_buffering off;", gzip)
+    };
+    let Some(nginx) = Nginx::start_but(gateway.address, page, compress).await else { return };
+    let url = stream(nginx.address);
+    finds(&database.url, &["--token", &token, "--url", &url], "stream", "gzip").await;
+
+    for (bytes, words) in [(0, "gives no answer"), (1, "is silent for")] {
+        let url = stream(holding_back(gateway.address, bytes).await);
+        finds(&database.url, &["--token", &token, "--url", &url], "stream", words).await;
+    }
+    let address = gateway.address;
+    gateway.stop();
+    gateway.ended().await.unwrap();
+    let Some(nginx) = Nginx::start(address, page).await else { return };
+    let url = stream(nginx.address);
+    finds(&database.url, &["--token", &token, "--url", &url], "stream", "stands in").await;
 }
 
 #[tokio::test]

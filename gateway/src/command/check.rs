@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use anyhow::Context as _;
+use http::Uri;
 use notify_gateway::{
     config::Settings,
     doctor::{self, Finding, Questions, Verdict},
@@ -15,6 +16,10 @@ pub(super) struct Arguments {
     /// A token that should open a stream: whether it does, and if not, why
     #[arg(long, env = "CHECK_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
+    /// Where browsers ask for the stream, through the proxy: whether it comes through as it is
+    /// sent (with --token)
+    #[arg(long, value_name = "URL")]
+    url: Option<Uri>,
     /// A transaction that is open for longer is told of: it holds replays up
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration,
           value_name = "DURATION")]
@@ -31,6 +36,7 @@ pub(super) fn run(arguments: Arguments) -> Result<bool, Failure> {
     let config = arguments.settings.into_config()?;
     let questions = Questions {
         token: arguments.token.as_deref(),
+        url: arguments.url.as_ref(),
         long_transaction: arguments.long_transaction,
     };
     let findings = serve::runtime(1)?.block_on(doctor::examine(&config, questions));

@@ -25,6 +25,15 @@ impl Nginx {
     /// None where there is no nginx, which is said loudly; an error where
     /// `REQUIRE_NGINX` or `CI` is set.
     pub(crate) async fn start(gateway: SocketAddr, page: SocketAddr) -> Option<Self> {
+        Self::start_but(gateway, page, str::to_owned).await
+    }
+
+    /// The same, with other lines than the README's.
+    pub(crate) async fn start_but(
+        gateway: SocketAddr,
+        page: SocketAddr,
+        change: impl Fn(&str) -> String,
+    ) -> Option<Self> {
         let Some(nginx) = find() else {
             let missing = "SKIPPED: no nginx (Debian: apt-get install nginx-light)";
             let is_required =
@@ -37,7 +46,7 @@ impl Nginx {
         let address = free.local_addr().unwrap();
         drop(free);
         let directory = tempfile::tempdir().unwrap();
-        let config = config(address, gateway, page);
+        let config = change(&config(address, gateway, page));
         fs::write(directory.path().join("nginx.conf"), config).unwrap();
         let mut command = Command::new(nginx);
         command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
