@@ -22,4 +22,11 @@ export default defineConfig(
       '@typescript-eslint/dot-notation': 'off',
     },
   },
+  {
+    // What they import is not installed here: their types are checked where it is, by
+    // `npm run consumers`.
+    files: ['examples/**'],
+    extends: [tseslint.configs.disableTypeChecked],
+    languageOptions: { parserOptions: { projectService: false } },
+  },
 );

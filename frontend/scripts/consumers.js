@@ -1,7 +1,9 @@
 // The package as it is published, in projects as its users have them: in Node, in
-// bundlers, in Jest, in TypeScript however it finds packages, and in a new Vite app.
+// bundlers, in Jest, in TypeScript however it finds packages, in a new Vite app, and in
+// the recipes of examples/.
 import { rmSync } from 'node:fs';
 import { NoRegistryError, install } from '../test/consumers/consumer.js';
+import { checkExamples } from '../test/consumers/examples.js';
 import { buildNewcomer } from '../test/consumers/newcomer.js';
 import { run } from './run.js';
 import { pack } from './tarball.js';
@@ -16,6 +18,9 @@ try {
   console.time('vite, by the README');
   await buildNewcomer(packed);
   console.timeEnd('vite, by the README');
+  console.time('examples');
+  await checkExamples(packed);
+  console.timeEnd('examples');
 } catch (error) {
   if (!(error instanceof NoRegistryError)) throw error;
   const isRequired = Boolean(process.env['CI_REQUIRE_BROWSER']);
