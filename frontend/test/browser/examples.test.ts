@@ -1,5 +1,7 @@
 /** The recipes of examples/ with the package as it is published, and what their READMEs promise. */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,18 +11,23 @@ import { pack } from '../../scripts/tarball.js';
 import { NoRegistryError } from '../consumers/consumer.js';
 import { buildExamples } from '../consumers/examples.js';
 import { isFailedRequest } from './support/browser.js';
+import { SECRET } from './support/gateway.js';
+import { freePort } from './support/postgres.js';
 import { Site } from './support/site.js';
 import { eventually } from './support/wait.js';
 import { World } from './support/world.js';
 
+const NOT_BUILT = "npm's registry is not there";
+
 let world: World;
 let packed: Awaited<ReturnType<typeof pack>>;
 /** Null where nothing can be installed. */
-let pages: string | null;
+let built: Awaited<ReturnType<typeof buildExamples>> | null;
 beforeAll(async () => {
   packed = await pack();
-  [world, pages] = await Promise.all([World.start(), builtPages()]);
-});
+  [world, built] = await Promise.all([World.start(), buildAll()]);
+  // Next.js alone takes a minute to build on a machine that is busy.
+}, 300_000);
 afterEach(() => world.clear());
 afterAll(async () => {
   await world.stop();
@@ -29,19 +36,15 @@ afterAll(async () => {
 
 describe.each(['tanstack-query', 'redux', 'plain-html', 'vue', 'svelte'])('%s', (name) => {
   test('a row counts, a read one does not, and the next user sees none', async ({ skip }) => {
-    const directory = pages ?? skip("npm's registry is not there");
+    const { pages } = built ?? skip(NOT_BUILT);
     await using site = await Site.ofFiles(world, (path) =>
-      readFile(join(directory, path.replace(/\/$/, '/index.html'))),
+      readFile(join(pages, path.replace(/\/$/, '/index.html'))),
     );
     const { user, context, complaints } = await world.visitor();
     const next = randomUUID();
     await world.postgres.insert(next, "the next one's");
     const page = await context.newPage();
-    page.on('pageerror', (error) => complaints.push(String(error)));
-    page.on('console', (message) => {
-      const text = message.text();
-      if (message.type() === 'error' && !isFailedRequest(text)) complaints.push(text);
-    });
+    listen(page, complaints);
     await page.goto(`${site.origin}/${name}/`);
 
     await logIn(page, user);
@@ -75,6 +78,55 @@ describe.each(['tanstack-query', 'redux', 'plain-html', 'vue', 'svelte'])('%s', 
   });
 });
 
+test('nextjs: the server has rendered the number, and the stream begins there', async ({
+  skip,
+}) => {
+  const { next } = built ?? skip(NOT_BUILT);
+  await using server = await NextServer.start(next, world);
+  await using site = await Site.before(world, server.origin);
+  const { user, context, complaints } = await world.visitor();
+  const other = randomUUID();
+  const become = (name: string) => context.request.post(`${site.origin}/login?user=${name}`);
+  await world.postgres.insert(user, 'the first');
+  await world.postgres.insert(other, "the other one's", 'and another', 'and a third');
+
+  await become(user);
+  const html = await (await context.request.get(site.origin)).text();
+  expect(html).toContain('Notifications, 1 unread');
+  const page = await context.newPage();
+  listen(page, complaints);
+  const stream = page.waitForRequest(/\/stream/);
+  await page.goto(site.origin);
+  expect((await stream).url()).toContain('last_event_id=');
+  await world.postgres.insert(user, 'the second');
+  await page.getByRole('button', { name: 'Notifications, 2 unread' }).click();
+  await page.getByRole('button', { name: /the second/ }).click();
+  await eventually(
+    'a row that is read',
+    async () => (await world.postgres.unreadCount(user)) === 1,
+  );
+
+  // Another tab logs in, and the page hears of it when its stream is another.
+  await become(other);
+  const late = await context.request.get(`${site.origin}/api/notifications?user=${user}`);
+  expect(late.status()).toBe(409);
+  await watch(page, "the other one's", ['the first', 'the second']);
+  await world.gateway.kill();
+  await world.gateway.run();
+  await page.getByRole('button', { name: 'Notifications, 3 unread' }).click();
+  await page.getByRole('button', { name: /the other one's/ }).waitFor();
+  expect(await leaked(page)).toEqual([]);
+  expect(complaints).toEqual([]);
+});
+
+function listen(page: Page, complaints: string[]): void {
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('console', (message) => {
+    const text = message.text();
+    if (message.type() === 'error' && !isFailedRequest(text)) complaints.push(text);
+  });
+}
+
 async function logIn(page: Page, user: string): Promise<void> {
   await page.getByLabel('User').fill(user);
   await page.getByRole('button', { name: 'Log in' }).click();
@@ -105,8 +157,36 @@ function leaked(page: Page): Promise<string[]> {
   return page.evaluate(() => (window as unknown as { leaks: string[] }).leaks);
 }
 
+/** What `next start` starts. */
+class NextServer {
+  private constructor(
+    readonly process: ChildProcess,
+    readonly origin: string,
+  ) {}
+
+  static async start(directory: string, { postgres }: World): Promise<NextServer> {
+    const port = await freePort();
+    const binary = join(directory, '../node_modules/next/dist/bin/next');
+    const env = { ...process.env, DATABASE_URL: postgres.url, JWT_SECRET: SECRET };
+    const flags = ['--hostname', '127.0.0.1', '--port', String(port)];
+    const server = spawn(process.execPath, [binary, 'start', directory, ...flags], {
+      env: { ...env, NODE_ENV: 'production', NEXT_TELEMETRY_DISABLED: '1' },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const origin = `http://127.0.0.1:${port}`;
+    await eventually('Next.js', async () => (await fetch(origin)).ok);
+    return new NextServer(server, origin);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const exit = once(this.process, 'exit');
+    this.process.kill('SIGKILL');
+    await exit;
+  }
+}
+
 /** Skipped where nothing can be installed, loudly; or failing, where that must not be. */
-async function builtPages(): Promise<string | null> {
+async function buildAll(): Promise<typeof built> {
   try {
     return await buildExamples(packed);
   } catch (error) {

@@ -20,17 +20,19 @@ async function installExamples(packed) {
 }
 
 /**
- * Builds those that are pages; gives the directory of them, each in a folder of its own.
+ * Builds them; gives the directory of those that are pages, each in a folder of its own, and
+ * that of the app in Next.js.
  *
  * @param {{ readonly tarball: string, readonly directory: string }} packed
  */
 export async function buildExamples(packed) {
   const cwd = await installExamples(packed);
   await run(cwd, 'npm', 'run', 'build');
+  await run(cwd, 'npm', 'run', 'build:next');
   const pages = join(cwd, 'dist');
   cpSync(join(cwd, 'plain-html'), join(pages, 'plain-html'), { recursive: true });
   cpSync(join(cwd, BUNDLE), join(pages, 'plain-html/notify-gateway.min.js'));
-  return pages;
+  return { pages, next: join(cwd, 'nextjs') };
 }
 
 /**
