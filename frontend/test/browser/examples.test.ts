@@ -25,7 +25,8 @@ let packed: Awaited<ReturnType<typeof pack>>;
 let built: Awaited<ReturnType<typeof buildExamples>> | null;
 beforeAll(async () => {
   packed = await pack();
-  [world, built] = await Promise.all([World.start(), buildAll()]);
+  world = await World.start();
+  built = await buildAll();
   // Next.js alone takes a minute to build on a machine that is busy.
 }, 300_000);
 afterEach(() => world.clear());
