@@ -25,6 +25,12 @@ export type ClientEvent<Metadata = unknown> =
       readonly notification: NotificationRow<Metadata>;
       readonly arrival: Arrival;
     }
+  /** A row is another now, or (`null`) gone, whether it is listed or not. */
+  | {
+      readonly type: 'change';
+      readonly id: string;
+      readonly notification: NotificationRow<Metadata> | null;
+    }
   /** What `onError` is told. */
   | {
       readonly type: 'error';
@@ -216,6 +222,7 @@ function create(options: ClientOptions): NotificationClient {
         if (!inbox.change(effect.id, effect.row)) poller.doubt();
         poller.arrived(effect.row);
         publish();
+        tell({ type: 'change', id: effect.id, notification: effect.row });
         break;
       case 'refetch':
         poller.refetch();

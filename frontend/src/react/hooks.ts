@@ -66,7 +66,7 @@ export function useNotificationSSE<Metadata = unknown>(
       subscribe((event) => {
         const { onNotification, onError } = latest.current;
         if (event?.type === 'notification') onNotification?.(event.notification, event.arrival);
-        else if (event) onError?.(event.error, event.action);
+        else if (event?.type === 'error') onError?.(event.error, event.action);
       }),
     [subscribe],
   );

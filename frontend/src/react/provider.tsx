@@ -101,8 +101,9 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
   const { url = '', user, stream, limit, maxLimit, heartbeatInterval } = options;
   const address = typeof url === 'string' ? url : null;
   const enabled = user !== null && options.enabled !== false;
-  // Those of the page's first user; the client shows them to nobody else.
-  const [initialData] = useState(options.initialData);
+  // Those of each user once: an object that is another in each render is no other list.
+  const [initialData, setInitialData] = useState(options.initialData);
+  if (initialData?.user !== options.initialData?.user) setInitialData(options.initialData);
   const client = useMemo(() => {
     if (given) return given;
     // Read when they are needed, never while rendering.

@@ -110,6 +110,20 @@ describe('an app that keeps its own list', () => {
   });
 });
 
+test('what becomes of a row is told, whether it is listed or not', async () => {
+  const { client, start, connect, last } = harness({ user: 'ada' });
+  const events: (ClientEvent | undefined)[] = [];
+  client.subscribe((event) => events.push(event));
+  await start();
+  await connect();
+  last().sink.event({ name: 'updated', data: JSON.stringify(row(7)), id: 'c7' });
+  last().sink.event({ name: 'deleted', data: '{"id":"row 8"}', id: 'c8' });
+  expect(events.filter((event) => event?.type === 'change')).toEqual([
+    { type: 'change', id: 'row 7', notification: row(7) },
+    { type: 'change', id: 'row 8', notification: null },
+  ]);
+});
+
 describe('a list that the server has put into the page', () => {
   const initialData = { user: 'ada', notifications: [row(1)], unreadCount: 3, cursor: 'c9' };
 
