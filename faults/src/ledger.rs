@@ -71,6 +71,8 @@ pub(crate) struct Books {
     pub(crate) counts: BTreeMap<String, u64>,
     /// The rows that change.
     pub(crate) states: States,
+    /// When each of them was changed once more, at the end.
+    pub(crate) touched: Option<At>,
     by_id: HashMap<Uuid, RowNo>,
     by_user: Vec<Vec<RowNo>>,
 }
@@ -326,7 +328,11 @@ impl Books {
         table: &'a Table,
     ) -> impl Iterator<Item = (LineageNo, Difference)> + 'a {
         let lineages = self.lineages.iter().enumerate();
-        lineages.filter(|(_, lineage)| lineage.ended.is_none()).flat_map(|(number, lineage)| {
+        // One that has begun since need not have heard of all rows.
+        let is_due = |lineage: &Lineage| {
+            lineage.ended.is_none() && self.touched.is_none_or(|touched| lineage.began < touched)
+        };
+        lineages.filter(move |(_, lineage)| is_due(lineage)).flat_map(|(number, lineage)| {
             let user = self.users[lineage.user];
             let differences = self.states.differences(&lineage.view, user, table);
             differences.map(move |difference| (number, difference))

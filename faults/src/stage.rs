@@ -190,6 +190,7 @@ impl Stage {
             }
             sleep(Duration::from_millis(100)).await;
         }
+        self.ledger.books().touched = Some(self.ledger.now());
         changer::touch(&client).await?;
         let states = "SELECT id, user_id, title FROM notifications WHERE title LIKE 'state %'";
         let states = client.query(states, &[]).await?;

@@ -28,14 +28,14 @@ try {
 
 console.log('\n── size, minified and gzipped, React not counted');
 const limits = [
-  { what: 'core', code: "export { createNotificationClient } from './index.js'", limit: 8.25 },
-  { what: 'core, all of it', code: "export * from './index.js'", limit: 9.25 },
+  { what: 'core', code: "export { createNotificationClient } from './index.js'", limit: 8.5 },
+  { what: 'core, all of it', code: "export * from './index.js'", limit: 9.5 },
   {
     what: 'react without the bell',
     code: "export { NotificationProvider, useNotificationSSE, useNotifications, useUnreadCount } from './react/index.js'",
-    limit: 10.25,
+    limit: 10.5,
   },
-  { what: 'react with the bell', code: "export * from './react/index.js'", limit: 14 },
+  { what: 'react with the bell', code: "export * from './react/index.js'", limit: 15 },
 ];
 for (const { what, code, limit } of limits) {
   const { outputFiles } = await build({

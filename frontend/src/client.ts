@@ -97,7 +97,9 @@ export const createNotificationClient = create as <Metadata = unknown>(
 ) => NotificationClient<Metadata>;
 
 function create(options: ClientOptions): NotificationClient {
-  const { url, user = '', limit = 20, maxLimit = 200, initialData } = options;
+  const { url, limit = 20, maxLimit = 200, initialData } = options;
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-conversion -- an app's keys may be numbers, whatever the type says
+  const user = String(options.user ?? '');
   const inbox = createInbox(limit);
   let session = ++sessions;
   let pollError: unknown = null;
@@ -107,6 +109,7 @@ function create(options: ClientOptions): NotificationClient {
   let unlisten: (() => void) | null = null;
   /** A page that is out of view has closed its stream. */
   let isAway = false;
+  let wasOpen = false;
 
   const own = initialData && isSameUser(initialData.user, user) ? initialData : null;
   if (own) inbox.apply({ ...own, limit, listMark: 0, countMark: 0 });
@@ -124,6 +127,7 @@ function create(options: ClientOptions): NotificationClient {
       options.logger?.debug?.(
         `stream: ${reason ?? status}${failures ? `, ${failures} failures` : ''}`,
       );
+      wasOpen ||= status === 'open';
       if (status === 'stopped') {
         poller.stop();
       } else {
@@ -139,7 +143,15 @@ function create(options: ClientOptions): NotificationClient {
       publish();
     },
     brought: take,
+    failed: reportError,
     userChanged() {
+      if (process.env.NODE_ENV !== 'production' && user !== '' && !wasOpen) {
+        warn(
+          options.logger,
+          'the gateway says that the stream is of somebody else than the option `user`: give ' +
+            'the id of the user as the token names it (`sub`).',
+        );
+      }
       forget();
       stream.rest('stopped', 'user_changed');
     },
@@ -175,15 +187,16 @@ function create(options: ClientOptions): NotificationClient {
 
   const { publish, tell, ...store } = createStore<ClientState, ClientEvent>(() => {
     const { notifications, unreadCount, unseenCount, isLoaded, hasMore, isFetchingMore } = inbox;
+    const hasApi = options.api !== undefined;
     return {
       ...stream.link,
       notifications,
       unreadCount,
       unseenCount,
       // Without an API there is nothing to wait for.
-      isLoaded: isLoaded || !options.api,
-      hasMore: hasMore && inbox.limit < maxLimit,
-      isFetchingMore: isFetchingMore && pollError === null,
+      isLoaded: isLoaded || !hasApi,
+      hasMore: hasMore && inbox.limit < maxLimit && hasApi,
+      isFetchingMore: isFetchingMore && pollError === null && hasApi,
       error: pollError,
       isLeading: unlisten !== null && stream.isLeading,
       session,
@@ -213,6 +226,7 @@ function create(options: ClientOptions): NotificationClient {
   function take(effect: Outward): void {
     switch (effect.type) {
       case 'deliver':
+        if (inbox.hasChanged(effect.row.id)) poller.doubt();
         if (!inbox.receive(effect.row)) return;
         poller.arrived(effect.row);
         publish();
@@ -257,6 +271,7 @@ function create(options: ClientOptions): NotificationClient {
   const act = async (action: ActionName, ids?: string | readonly string[]): Promise<void> => {
     const list = typeof ids === 'string' ? [ids] : ids;
     const edit: Edit = { action, ids: list, until: inbox.newest() };
+    const of = session;
     inbox.edit(edit);
     publish();
     stream.post(edit);
@@ -264,10 +279,11 @@ function create(options: ClientOptions): NotificationClient {
     try {
       await poller.perform(edit, options.api);
     } catch (error) {
-      reportError(error, action);
+      // What a former user did is no concern of the next one's.
+      if (unlisten && of === session) reportError(error, action);
       throw error;
     } finally {
-      stream.post('refetch');
+      if (action !== 'markAllAsSeen') stream.post('refetch');
     }
   };
 
@@ -281,7 +297,7 @@ function create(options: ClientOptions): NotificationClient {
         isAway = false;
       },
       away() {
-        isAway = options.closeWhenHidden === true;
+        isAway = options.closeWhenHidden === true && stream.link.status !== 'stopped';
         if (isAway) stream.leave();
       },
       online() {
@@ -293,7 +309,7 @@ function create(options: ClientOptions): NotificationClient {
       left: stream.leave,
       restored() {
         poller.refetch();
-        if (stream.link.reason !== 'user_changed') join();
+        if (stream.link.status !== 'stopped') join();
       },
     });
 

@@ -34,13 +34,12 @@ async function stream(
   signal: AbortSignal,
   sink: StreamSink,
 ): Promise<void> {
+  const sent = new Headers(typeof headers === 'function' ? headers() : headers);
+  sent.set('accept', 'text/event-stream');
+  if (token) sent.set('authorization', `Bearer ${token}`);
+  if (cursor) sent.set('last-event-id', cursor);
   const response = await fetch(url, {
-    headers: {
-      ...(typeof headers === 'function' ? headers() : headers),
-      accept: 'text/event-stream',
-      ...(token && { authorization: `Bearer ${token}` }),
-      ...(cursor && { 'last-event-id': cursor }),
-    },
+    headers: sent,
     ...(credentials && { credentials }),
     cache: 'no-store',
     signal,

@@ -52,7 +52,9 @@ export interface Inbox {
   limit: number;
   /** How many rows the stream has brought: a moment in its course. */
   mark(): number;
-  /** Takes a row of the stream; false when it has been told of already. */
+  /** Whether the stream has said what became of a row, and no list has been asked for since. */
+  hasChanged(id: string): boolean;
+  /** Takes a row of the stream; false when it has been told of already, or is not to be listed. */
   receive(row: NotificationRow): boolean;
   /**
    * Takes what the stream says has become of a row, null: that it is gone. False where
@@ -85,6 +87,8 @@ export function createInbox(limit: number): Inbox {
   let hasMore = false;
   /** The `limit` of the last list. */
   let listedLimit = 0;
+  /** The time of the newest row that was ever shown. */
+  let newestAt = -Infinity;
   /** Rows that are no newer were seen. */
   let seenUntil = -Infinity;
   let arrivals = 0;
@@ -111,6 +115,7 @@ export function createInbox(limit: number): Inbox {
       const isCopy = old && old !== row && JSON.stringify(old) === JSON.stringify(row);
       return isCopy ? old : row;
     });
+    newestAt = Math.max(newestAt, ...next.map(time));
     const isSame = same.length === notifications.length;
     if (!isSame || same.some((row, at) => row !== notifications[at])) notifications = same;
   };
@@ -159,13 +164,18 @@ export function createInbox(limit: number): Inbox {
       limit = next;
     },
     mark: () => arrivals,
+    hasChanged: (id) => changes.has(id),
 
-    receive(row) {
+    receive(given) {
+      // What became of a row is newer than the row, in whatever order they come.
+      const change = changes.get(given.id);
+      const row = change?.row ?? given;
       const known = seen.get(row.id) ?? UNTOLD;
       if (known !== UNTOLD) return false;
       const isListed = seen.has(row.id);
       remember(row.id, ++arrivals);
-      if (isListed || row.status === ARCHIVED) return true;
+      if (change?.row === null || row.status === ARCHIVED) return false;
+      if (isListed) return true;
       if (isUnread(row)) uncounted.set(row.id, arrivals);
       if (uncounted.size > MAX_UNCOUNTED) {
         forgetOldest(uncounted);
@@ -202,10 +212,9 @@ export function createInbox(limit: number): Inbox {
       changes.forEach(({ arrival }, id) => {
         if (arrival <= listMark) changes.delete(id);
       });
-      // A row that only moved up, because a newer one was deleted, is no news.
-      const newest = notifications[0];
+      // A row that only moved up, because newer ones were deleted, is no news.
       const isNews = (row: NotificationRow): boolean =>
-        isLoaded && !seen.has(row.id) && (newest === undefined || time(row) > time(newest));
+        isLoaded && !seen.has(row.id) && time(row) > newestAt;
       const news = listed.filter(isNews);
       // What the stream brought before the list was asked for and the list does
       // not show has been deleted, or is too old for it.
@@ -216,6 +225,11 @@ export function createInbox(limit: number): Inbox {
       uncounted.forEach((arrival, id) => {
         if (arrival <= countMark || isListed.has(id)) uncounted.delete(id);
       });
+      // Read when it came and unread since, it was counted in the count of before.
+      for (const row of later) {
+        const arrival = seen.get(row.id) ?? 0;
+        if (isUnread(row) && arrival > countMark) uncounted.set(row.id, arrival);
+      }
       for (const row of listed) {
         const isUntold = isLoaded && (seen.get(row.id) ?? UNTOLD) === UNTOLD;
         remember(row.id, isUntold && !news.includes(row) ? UNTOLD : 0);
@@ -248,7 +262,7 @@ export function createInbox(limit: number): Inbox {
       notifications = [];
       counted = listedLimit = 0;
       isLoaded = hasMore = false;
-      seenUntil = -Infinity;
+      seenUntil = newestAt = -Infinity;
       seen.clear();
       uncounted.clear();
       changes.clear();

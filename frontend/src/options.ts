@@ -73,13 +73,13 @@ export interface ClientOptions<Metadata = unknown> {
   readonly onResync?: ((reason: string) => void) | undefined;
   /**
    * The gateway refused even a fresh token, or there was none: show the login.
-   * Nothing happens any more until `retry()` or `start()`.
+   * Nothing happens any more until `retry()`.
    */
   readonly onAuthenticationError?: (() => void) | undefined;
   /**
    * The stream is not that of `user`, or of the user of before: somebody else has logged in,
    * in another tab perhaps. All that was known is forgotten, in every tab that shares the stream, and
-   * nothing happens any more until `reset()` or `retry()`.
+   * nothing happens any more until `retry()`, or `reset()`.
    */
   readonly onUserChanged?: (() => void) | undefined;
   /**

@@ -54,6 +54,8 @@ export function createPoller(options: Options): Poller {
   let isStarted = false;
   let isAwake = true;
   let running: AbortController | null = null;
+  /** Ends what the API is being told, when there is nobody left who wants to know. */
+  let ending = new AbortController();
   /** What the API is being told: a poll that it answers meanwhile need not know of it. */
   const pending = new Set<Edit>();
   let failures = 0;
@@ -145,12 +147,14 @@ export function createPoller(options: Options): Poller {
   const poller: Poller = {
     start() {
       isStarted = true;
+      ending = new AbortController();
       failures = 0;
       pending.clear();
       schedule({ startedAt: clock(), polledAt: -Infinity, doubtedAt: Infinity });
     },
     stop() {
       isStarted = false;
+      ending.abort();
       running?.abort();
       running = null;
       clearTimeout(timer);
@@ -182,10 +186,17 @@ export function createPoller(options: Options): Poller {
       version += 1;
     },
     async perform(edit, app) {
+      const work = (signal: AbortSignal): Promise<unknown> =>
+        Promise.resolve(call(app, edit, { signal }));
+      // That the list was seen changes nothing in it.
+      if (edit.action === 'markAllAsSeen') {
+        await within(CALL_TIMEOUT_MS, work, ending.signal);
+        return;
+      }
       pending.add(edit);
       version += 1;
       try {
-        await within(CALL_TIMEOUT_MS, async (signal) => call(app, edit, { signal }));
+        await within(CALL_TIMEOUT_MS, work, ending.signal);
       } finally {
         pending.delete(edit);
         version += 1;

@@ -41,6 +41,8 @@ interface Options {
   changed(): void;
   /** What the stream has brought, here or in the tab that has it. */
   brought(effect: Outward): void;
+  /** Tabs cannot share: the address is none. */
+  failed(error: unknown): void;
   /** Somebody else has logged in; the stream has been left. */
   userChanged(): void;
   /** Another tab's {@link Stream.post}. */
@@ -210,7 +212,11 @@ export function createStream(options: Options): Stream {
   const join = (): void => {
     leave();
     const handlers = { lead, demoted: unlead, message: hear as (message: unknown) => void };
-    sharing = options.share?.(options.url(), handlers) ?? null;
+    try {
+      sharing = options.share?.(options.url(), handlers) ?? null;
+    } catch (error) {
+      options.failed(error);
+    }
     if (sharing) post({ type: 'hello' });
     else lead();
   };

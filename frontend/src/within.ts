@@ -17,7 +17,7 @@ export async function within<T>(
     });
   });
   const timer = setTimeout(() => {
-    ending.abort(new DOMException('', 'TimeoutError'));
+    ending.abort(new DOMException('it took too long', 'TimeoutError'));
   }, milliseconds);
   const end = (): void => {
     ending.abort(until?.reason);

@@ -1,12 +1,4 @@
-import {
-  type KeyboardEvent,
-  type ReactElement,
-  type ReactNode,
-  useEffect,
-  useId,
-  useRef,
-  useState,
-} from 'react';
+import { type ReactElement, type ReactNode, useEffect, useId, useRef, useState } from 'react';
 import { useClientState, useNotificationSSE } from './hooks.js';
 import { BellIcon } from './icons.js';
 import { ENGLISH } from './labels.js';
@@ -14,6 +6,16 @@ import { NotificationList, type NotificationListProps } from './list.js';
 import { type Placement, usePosition } from './position.js';
 import { useProvided } from './provider.js';
 import { isToasted } from './toasts.js';
+
+/** What was said, to those who hear it: each is an element of its own, so that no two are one. */
+interface Announcement {
+  readonly key: number;
+  /** In which session. */
+  readonly of: number;
+  readonly words: string;
+}
+
+const MAX_ANNOUNCED = 10;
 
 /** What can be changed about the bell, and about the list behind it. */
 export interface NotificationBellProps extends NotificationListProps {
@@ -48,10 +50,9 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
   const unreadCount = useClientState(client, 'unreadCount');
   const isUnseen = count === 'unseen';
   const shownCount = isUnseen ? unseenCount : unreadCount;
-  const [announced, setAnnounced] = useState<{ of: number; words: string } | null>(null);
+  const [announced, setAnnounced] = useState<readonly Announcement[]>([]);
   const [openedIn, setOpenedIn] = useState<number | null>(null);
   const isOpen = open ?? openedIn === session;
-  const words = announced?.of === session ? announced.words : null;
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
@@ -61,7 +62,10 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
     if (hasToasts && isToasted(client, arrived, arrival)) return;
     // As it is now: words that changed with the count would be said again.
     const words = labels.announcement(arrived, client.getState().unreadCount);
-    setAnnounced({ of: session, words });
+    setAnnounced((before) => {
+      const key = (before.at(-1)?.key ?? 0) + 1;
+      return [...before.slice(1 - MAX_ANNOUNCED), { key, of: session, words }];
+    });
   });
   const setIsOpen = (is: boolean): void => {
     setOpenedIn(is ? session : null);
@@ -73,21 +77,26 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
   });
   usePosition(button, panel, isOpen, placement);
   useEffect(() => {
-    if (isOpen && unseenCount > 0) client.markAllAsSeen().catch(() => undefined);
-  }, [client, isOpen, unseenCount]);
-
-  useEffect(() => {
-    if (!isOpen) return;
+    const anchor = root.current;
+    if (!isOpen || !anchor) return;
     panel.current?.querySelector<HTMLElement>('.ng-list')?.focus({ preventScroll: true });
     const closeOutside = (event: Event): void => {
       // Through shadow roots too.
-      if (root.current && !event.composedPath().includes(root.current)) {
-        latestSetIsOpen.current(false);
-      }
+      if (!event.composedPath().includes(anchor)) latestSetIsOpen.current(false);
     };
+    const closeByKey = (event: KeyboardEvent): void => {
+      // The focus is on the page itself where what had it is gone.
+      const isHere = event.target === document.body || event.composedPath().includes(anchor);
+      if (event.key !== 'Escape' || !isHere) return;
+      event.stopPropagation();
+      latestSetIsOpen.current(false);
+      button.current?.focus();
+    };
+    document.addEventListener('keydown', closeByKey, true);
     document.addEventListener('pointerdown', closeOutside);
     document.addEventListener('focusin', closeOutside);
     return () => {
+      document.removeEventListener('keydown', closeByKey, true);
       document.removeEventListener('pointerdown', closeOutside);
       document.removeEventListener('focusin', closeOutside);
     };
@@ -97,18 +106,12 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
     setIsOpen(false);
     button.current?.focus();
   };
-  const onKeyDown = (event: KeyboardEvent): void => {
-    if (!isOpen || event.key !== 'Escape') return;
-    event.stopPropagation();
-    close();
-  };
 
   return (
     <div
       ref={root}
       className={`ng-bell ${className}`.trim()}
       data-state={isOpen ? 'open' : 'closed'}
-      onKeyDown={onKeyDown}
     >
       <button
         ref={button}
@@ -131,8 +134,8 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
           </span>
         )}
       </button>
-      <span role="status" className="ng-bell__heard">
-        {words}
+      <span role="status" aria-atomic="false" className="ng-bell__heard">
+        {announced.map(({ key, of, words }) => of === session && <span key={key}>{words} </span>)}
       </span>
       {isOpen && (
         <div

@@ -17,8 +17,8 @@ interface EntryProps {
   /** Whether it has just come. */
   readonly isNew: boolean;
   readonly labels: BellLabels;
-  readonly locale: string | undefined;
-  readonly formatTime: (time: Date) => string;
+  readonly fullTime: (time: Date) => string | undefined;
+  readonly formatTime: (time: Date, created_at: string) => string;
   readonly href: string | null | undefined;
   readonly renderItem: ((notification: NotificationRow) => ReactNode) | undefined;
   readonly renderActions:
@@ -34,7 +34,8 @@ export function Entry(props: EntryProps): ReactElement {
   const { notification, labels, href, renderItem, renderActions } = props;
   const { title, type, status, id } = notification;
   const contentId = useId();
-  const own = renderItem?.(notification);
+  // eslint-disable-next-line @typescript-eslint/prefer-nullish-coalescing -- `false` and `''` draw nothing either
+  const own = renderItem?.(notification) || null;
   // What the app draws names the entry as a whole; a long message need not be its name.
   const name = own ? contentId : `${contentId}type ${contentId}head`;
   const actions = <Actions notification={notification} labels={labels} describedBy={name} />;
@@ -63,7 +64,7 @@ export function Entry(props: EntryProps): ReactElement {
       data-id={id}
       data-new={props.isNew || undefined}
     >
-      {own ? item : null}
+      {own && item}
       <div id={contentId} className="ng-bell__content">
         {own ?? <Item {...props} id={contentId} item={item} />}
       </div>
@@ -79,7 +80,7 @@ function Item({
   notification: { type, title, message, created_at, status },
   labels,
   formatTime,
-  locale,
+  fullTime,
   id,
   item,
 }: EntryProps & { readonly id: string; readonly item: ReactElement }): ReactElement {
@@ -100,15 +101,8 @@ function Item({
           {item}
           {status === 'unread' && <span className="ng-bell__heard">{labels.unread}</span>}
           {!Number.isNaN(time.getTime()) && (
-            <time
-              className="ng-bell__time"
-              dir="auto"
-              dateTime={created_at}
-              title={time.toLocaleString(locale)}
-              // A server's clock and language are others.
-              suppressHydrationWarning
-            >
-              {formatTime(time)}
+            <time className="ng-bell__time" dir="auto" dateTime={created_at} title={fullTime(time)}>
+              {formatTime(time, created_at)}
             </time>
           )}
           <span className="ng-bell__dot" aria-hidden="true" />

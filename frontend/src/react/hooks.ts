@@ -55,8 +55,9 @@ export function useNotificationSSE<Metadata = unknown>(
     latest.current = options;
   });
   useEffect(() => {
-    if (enabled === false) disconnect();
-    else if (enabled) connect();
+    if (enabled !== false) return undefined;
+    disconnect();
+    return connect;
   }, [enabled, connect, disconnect]);
   useEffect(() => {
     if (maxReconnectAttempts !== undefined) setMaxReconnectAttempts(maxReconnectAttempts);

@@ -21,6 +21,8 @@ export interface BellLabels {
   /** Where the list cannot be fetched. */
   readonly error: string;
   readonly tryAgain: string;
+  /** Something that the user did to an entry has failed, and is taken back. */
+  readonly actionFailed: string;
   /** The button that fetches older notifications. */
   readonly older: string;
   /** The button that leads to what has come above the part of the list that is seen. */
@@ -53,6 +55,7 @@ export const ENGLISH: BellLabels = {
   loading: 'Loading …',
   error: 'The notifications cannot be loaded.',
   tryAgain: 'Try again',
+  actionFailed: 'That did not work.',
   older: 'Show older',
   newAbove: (count) => `${count} new`,
   showMore: 'Show more',

@@ -12,12 +12,14 @@ import { Entry } from './entry.js';
 import { useNotificationSSE, useNotifications } from './hooks.js';
 import { type BellLabels, ENGLISH } from './labels.js';
 import { useProvided } from './provider.js';
-import { relativeTime, useMinute } from './time.js';
+import { knownLocale, relativeTime, useIsHydrated, useMinute } from './time.js';
 import { warn } from '../warn.js';
 
 /** Bundlers put the mode in its place. */
 declare const process: { readonly env: { readonly NODE_ENV?: string } };
 
+/** How long a failure is told. */
+const FAILED_MS = 8_000;
 /** More than are seen to come at once. */
 const MAX_ARRIVED = 100;
 
@@ -57,7 +59,8 @@ export interface NotificationListProps {
  * Looks are those of `@notify-gateway/client/style.css`, which it needs.
  */
 export function NotificationList(props: NotificationListProps): ReactElement {
-  const { className = '', density = 'comfortable', locale, onSelect } = props;
+  const { className = '', density = 'comfortable', onSelect } = props;
+  const locale = knownLocale(props.locale);
   const labels = { ...ENGLISH, ...props.labels };
   const { client } = useProvided();
   const { notifications, isLoaded, isLoading, hasMore, isFetchingMore, error, ...act } =
@@ -65,11 +68,29 @@ export function NotificationList(props: NotificationListProps): ReactElement {
   const root = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLUListElement>(null);
   const come = useArrivals(list, notifications);
+  const failed = useFailed();
   const now = useMinute();
-  const formatTime = props.formatTime ?? ((time: Date): string => relativeTime(time, now, locale));
+  const isHydrated = useIsHydrated();
+  const formatTime = (time: Date, created_at: string): string => {
+    if (!isHydrated) return created_at.slice(0, 10);
+    return props.formatTime?.(time) ?? relativeTime(time, now, locale);
+  };
+  const { unseenCount } = act;
+  useEffect(() => {
+    if (unseenCount === 0 || document.hidden) return undefined;
+    // A burst of them is one call.
+    const timer = setTimeout(() => {
+      client.markAllAsSeen().catch(() => undefined);
+    }, 300);
+    return () => {
+      clearTimeout(timer);
+    };
+  }, [client, unseenCount]);
 
   useEffect(() => {
-    if (process.env.NODE_ENV === 'production' || !root.current) return;
+    // A test's DOM knows nothing of style sheets.
+    if (process.env.NODE_ENV === 'production' || typeof CSS === 'undefined') return;
+    if (!root.current) return;
     if (getComputedStyle(root.current).getPropertyValue('--ng-surface') === '') {
       warn(undefined, "the style sheet is missing: import '@notify-gateway/client/style.css'");
     }
@@ -106,6 +127,11 @@ export function NotificationList(props: NotificationListProps): ReactElement {
       }}
     >
       <div className="ng-bell__header">{props.renderHeader?.(standard) ?? standard}</div>
+      {failed && (
+        <p className="ng-bell__error" role="alert">
+          {labels.actionFailed}
+        </p>
+      )}
       {error !== null && (
         <p className="ng-bell__error" role="alert">
           {labels.error}{' '}
@@ -116,8 +142,7 @@ export function NotificationList(props: NotificationListProps): ReactElement {
       )}
       {notifications.length === 0 && error === null && (
         <div className="ng-bell__empty">
-          {isLoading && labels.loading}
-          {isLoaded && (props.empty ?? labels.empty)}
+          {isLoaded ? (props.empty ?? labels.empty) : isLoading ? labels.loading : labels.error}
         </div>
       )}
       {come.above > 0 && (
@@ -127,6 +152,8 @@ export function NotificationList(props: NotificationListProps): ReactElement {
       )}
       <ul
         ref={list}
+        // Safari takes a list without marks for none.
+        role="list"
         className="ng-bell__list"
         hidden={notifications.length === 0}
         onScroll={come.look}
@@ -137,7 +164,7 @@ export function NotificationList(props: NotificationListProps): ReactElement {
             notification={notification}
             isNew={come.isNew(notification)}
             labels={labels}
-            locale={locale}
+            fullTime={(time) => (isHydrated ? time.toLocaleString(locale) : undefined)}
             formatTime={formatTime}
             href={props.getHref?.(notification)}
             renderItem={props.renderItem}
@@ -173,7 +200,7 @@ function Header({
   const { unreadCount, can } = useNotifications();
   return (
     <>
-      <span className="ng-bell__title">
+      <span className="ng-bell__title" role="heading" aria-level={2}>
         {labels.title}
         {unreadCount > 0 && (
           <span className="ng-bell__count" aria-hidden="true">
@@ -188,6 +215,23 @@ function Header({
       )}
     </>
   );
+}
+
+/** Whether something that the user did has failed just now. */
+function useFailed(): boolean {
+  const [failed, setFailed] = useState(0);
+  useNotificationSSE({
+    onError(_, action) {
+      if (action) setFailed((before) => before + 1);
+    },
+  });
+  useEffect(() => {
+    const timer = setTimeout(setFailed, FAILED_MS, 0);
+    return () => {
+      clearTimeout(timer);
+    };
+  }, [failed]);
+  return failed > 0;
 }
 
 /** Which have come while the list was there, and how many of them above the part that is seen. */

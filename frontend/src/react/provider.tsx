@@ -54,8 +54,8 @@ const Provision = createContext<Provided | null>(null);
 /**
  * Streams and polls while it is mounted, for every hook and bell below it.
  *
- * Functions may be other ones in each render. Another `url`, `user`, `enabled`, `stream`,
- * `limit` or `heartbeatInterval` begins anew, with nothing of before; `transport` is looked at then only.
+ * Functions may be other ones in each render. Another `url`, `user`, `enabled`, `limit`,
+ * `maxLimit` or `heartbeatInterval` begins anew, with nothing of before; `transport` is looked at then only.
  */
 export function NotificationProvider<Metadata = unknown>(
   props: NotificationProviderProps<Metadata>,
@@ -69,6 +69,7 @@ export function NotificationProvider<Metadata = unknown>(
       client.stop();
     };
   }, [client]);
+  useChanges(client, given.client === undefined ? given : {});
   useToasts(client, props.toast, props.toastMany);
   const hasToasts = props.toast !== undefined;
   const provided = useMemo(() => ({ client, hasToasts }), [client, hasToasts]);
@@ -98,7 +99,7 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
   useEffect(() => {
     latest.current = options;
   });
-  const { url = '', user, stream, limit, maxLimit, heartbeatInterval } = options;
+  const { url = '', user, limit, maxLimit, heartbeatInterval } = options;
   const address = typeof url === 'string' ? url : null;
   const enabled = user !== null && options.enabled !== false;
   // Those of each user once: an object that is another in each render is no other list.
@@ -106,22 +107,25 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
   if (initialData?.user !== options.initialData?.user) setInitialData(options.initialData);
   const client = useMemo(() => {
     if (given) return given;
-    // Read when they are needed, never while rendering.
+    // Functions are read when they are needed.
     return createNotificationClient({
       get url() {
         return address ?? ((): string => resolve(latest.current.url));
       },
       user: user ?? undefined,
       enabled,
-      stream,
       limit,
       maxLimit,
       heartbeatInterval,
       initialData,
+      get stream() {
+        return latest.current.stream;
+      },
       get logger() {
         return latest.current.logger;
       },
-      share: user ? oneStreamPerBrowser(user) : undefined,
+      // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-conversion -- likewise a number, perhaps
+      share: user ? oneStreamPerBrowser(String(user)) : undefined,
       get transport() {
         return latest.current.transport;
       },
@@ -150,12 +154,28 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
         return latest.current.onError;
       },
     });
-  }, [given, address, user, enabled, stream, limit, maxLimit, heartbeatInterval, initialData]);
-  const { maxReconnectAttempts } = options;
+  }, [given, address, user, enabled, limit, maxLimit, heartbeatInterval, initialData]);
+  return client;
+}
+
+/** What may change while a client goes on. */
+function useChanges(client: NotificationClient, options: Partial<ProviderOptions>): void {
+  const { stream, maxReconnectAttempts } = options;
+  useEffect(() => {
+    if (stream !== false) return undefined;
+    client.disconnect();
+    return client.connect;
+  }, [client, stream]);
   useEffect(() => {
     if (maxReconnectAttempts !== undefined) client.setMaxReconnectAttempts(maxReconnectAttempts);
   }, [client, maxReconnectAttempts]);
-  return client;
+  const hasApi = options.api !== undefined;
+  const hadApi = useRef(hasApi);
+  useEffect(() => {
+    // One that is given later is asked at once.
+    if (hasApi && !hadApi.current) client.refresh();
+    hadApi.current = hasApi;
+  }, [client, hasApi]);
 }
 
 function resolve(url: ClientOptions['url'] = ''): string {

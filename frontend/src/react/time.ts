@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'react';
+import { useEffect, useState, useSyncExternalStore } from 'react';
 
 const MINUTE_MS = 60_000;
 const UNITS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
@@ -18,6 +18,25 @@ export function relativeTime(time: Date, now: number, locale?: string): string {
   }
   // A moment ago, or ahead: clocks differ.
   return words.format(0, 'second');
+}
+
+/** The browser's own in the place of one that is none, such as `de_CH`. */
+export function knownLocale(locale: string | undefined): string | undefined {
+  try {
+    Intl.getCanonicalLocales(locale);
+    return locale;
+  } catch {
+    return undefined;
+  }
+}
+
+/** False on a server and while its page is taken over: a server's clock and language are others. */
+export function useIsHydrated(): boolean {
+  return useSyncExternalStore(
+    () => () => undefined,
+    () => true,
+    () => false,
+  );
 }
 
 /** The time, told anew each minute while the component is mounted. */

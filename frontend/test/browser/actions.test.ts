@@ -212,7 +212,7 @@ describe('once in a browser, not once in a tab', () => {
     expect(toasts.at(-1)).toBe('success: 5 more notifications');
     const leading = tabs[probes.findIndex(({ rung }) => rung.length > 0)];
     const region = leading?.page.locator('.ng-bell').getByRole('status');
-    expect(await region?.textContent()).toBe('row 1. 1 unread');
+    expect((await region?.textContent())?.trim()).toBe('row 1. 1 unread');
     await visitor.leave();
   });
 

@@ -265,8 +265,13 @@ describe('the bell', () => {
     await world.postgres.insert(visitor.user, 'Export ready');
     await eventually(
       'the words',
-      async () => (await region.textContent()) === 'Export ready. 1 unread',
+      async () => (await region.textContent())?.trim() === 'Export ready. 1 unread',
     );
+    // The same words again are another element: else nobody would hear them.
+    await world.postgres.psql(`DELETE FROM notifications WHERE user_id = '${visitor.user}'`);
+    await tab.shows(0);
+    await world.postgres.insert(visitor.user, 'Export ready');
+    await eventually('another', async () => (await region.locator('span').count()) === 2);
     await visitor.leave();
   });
 

@@ -210,7 +210,9 @@ async function isRight(pool: pg.Pool, one: Watched, faults: Faults): Promise<voi
       // Not to be forgiven, however long one waits.
       if (new Set(shown.arrived).size < shown.arrived.length) return giveUp('a row came twice');
       if (shown.arrived.some((id) => !written.has(id))) return giveUp('a row that never was');
-      wrong = difference(shown, table, each === tab, isPromoted());
+      // What was before a resync is in the list, as far as that goes, and is not announced.
+      const isWhole = each === tab && shown.resyncs.every((reason) => reason === 'connected');
+      wrong = difference(shown, table, isWhole, isPromoted());
       if (wrong !== '') return false;
     }
     return true;
@@ -253,6 +255,7 @@ async function look(tab: Tab) {
       newest: notifications.map(({ created_at }) => Date.parse(created_at)),
       statuses: notifications.map(({ id, status }) => [id, status] as const),
       arrived: window.probe.arrived.map(({ id }) => id),
+      resyncs: window.probe.resyncs,
     };
   });
 }

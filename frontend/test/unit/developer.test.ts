@@ -7,7 +7,7 @@ import {
   type NotificationRow,
   createNotificationClient,
 } from '../../src/index.js';
-import { harness, pass, row } from './support/harness.js';
+import { harness, page, pass, row } from './support/harness.js';
 
 const nothing = { list: () => Promise.resolve({ notifications: [], unreadCount: 0 }) };
 
@@ -85,6 +85,15 @@ describe('what is wrong', () => {
     await harness({ logger: { warn }, api: nothing, user: 'ada' }).start();
     const about = warn.mock.calls.flat().filter((words) => words.includes('option `user`'));
     expect(about.length).toBeLessThan(2);
+  });
+
+  test('a user that is not the token’s is warned of', async () => {
+    const warn = vi.fn<(message: string) => void>();
+    const { start, connect, client } = harness({ logger: { warn }, user: 'me@example.com' });
+    await start();
+    await connect(1e9, '7f3e');
+    expect(client.getState()).toMatchObject({ status: 'stopped', reason: 'user_changed' });
+    expect(warn.mock.calls.flat().join()).toMatch(/somebody else than the option `user`/);
   });
 
   test('what the stream does is written where it is wanted', async () => {
@@ -191,6 +200,50 @@ describe('what the user does', () => {
     expect(client.getState().unreadCount).toBe(0);
   });
 
+  test('and fails is told to nobody where another user is there by then', async () => {
+    const onError = vi.fn();
+    let fail = (): void => undefined;
+    const { client, start, connect } = harness({
+      user: 'ada',
+      onError,
+      api: {
+        ...nothing,
+        markAsRead: () =>
+          new Promise((_, reject) => {
+            fail = () => {
+              reject(new Error('a secret of ada'));
+            };
+          }),
+      },
+    });
+    await start();
+    await connect();
+    for (const end of [client.reset, client.stop]) {
+      const marking = client.markAsRead('row 1').catch(String);
+      end();
+      fail();
+      await marking;
+    }
+    expect(onError).not.toHaveBeenCalled();
+  });
+
+  test('has seen, under traffic, asks for no list', async () => {
+    const markAllAsSeen = vi.fn(() => Promise.resolve());
+    const { client, start, connect, polls, send } = harness({ user: 'ada' });
+    const own = harness({ user: 'ada', api: { ...nothing, markAllAsSeen } });
+    await start();
+    await own.start();
+    await own.connect();
+    await connect();
+    send(1);
+    const before = polls.length;
+    await client.markAllAsSeen();
+    await own.client.markAllAsSeen();
+    expect(markAllAsSeen).toHaveBeenCalledOnce();
+    expect(client.getState().unseenCount).toBe(0);
+    expect(polls).toHaveLength(before);
+  });
+
   test('older notifications come as many at a time as are kept, up to the limit', async () => {
     const table = [9, 8, 7, 6, 5, 4, 3, 2, 1].map((n) => row(n));
     const limits: number[] = [];
@@ -222,6 +275,20 @@ describe('what the user does', () => {
     await pass(500);
     expect(limits.at(-1)).toBe(2);
   });
+});
+
+test('a stopped client stays so, whoever looks at the page, with closeWhenHidden too', async () => {
+  const onUserChanged = vi.fn();
+  const options = { user: 'ada', closeWhenHidden: true, onUserChanged };
+  const { start, connect, streams } = harness(options);
+  await start();
+  await connect(1e9, 'bob');
+  page.look(false);
+  await pass(31_000);
+  page.look(true);
+  await pass(0);
+  expect(streams).toHaveLength(1);
+  expect(onUserChanged).toHaveBeenCalledOnce();
 });
 
 describe('connecting and disconnecting', () => {

@@ -199,6 +199,31 @@ describe('the count', () => {
   });
 });
 
+describe('what becomes of a row', () => {
+  test('may come before the row itself', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [], 0);
+    inbox.change('row 1', null);
+    expect(inbox.receive(row(1))).toBe(false);
+    inbox.change('row 2', row(2, 'read'));
+    expect(inbox.receive(row(2))).toBe(true);
+    expect(ids(inbox)).toEqual(['row 2']);
+    expect(inbox.unreadCount).toBe(0);
+  });
+
+  test('while a poll is under way counts, though the poll knows nothing of the row', () => {
+    const inbox = createInbox(20);
+    poll(inbox, [row(1)], 1);
+    const mark = inbox.mark();
+    inbox.receive(row(2));
+    inbox.change('row 2', row(2, 'read'));
+    inbox.change('row 2', row(2));
+    const snapshot = { notifications: [row(1)], unreadCount: 1, limit: inbox.limit };
+    inbox.apply({ ...snapshot, listMark: mark, countMark: mark });
+    expect(inbox.unreadCount).toBe(2);
+  });
+});
+
 describe('marking as read', () => {
   test('counts down by the rows that were unread', () => {
     const inbox = createInbox(20);
@@ -233,6 +258,14 @@ describe('marking as read', () => {
 describe('what the user does', () => {
   const until = Infinity;
 
+  test('takes all that is shown away, and older rows that move up are no news', () => {
+    const inbox = createInbox(3);
+    poll(inbox, [row(6), row(5), row(4)], 6);
+    inbox.edit({ action: 'archive', ids: ['row 6', 'row 5', 'row 4'], until });
+    expect(poll(inbox, [row(3), row(2), row(1)], 3)).toEqual([]);
+    expect(poll(inbox, [row(7), row(3), row(2)], 4)).toEqual([row(7)]);
+  });
+
   test('marks as unread, and the count goes up', () => {
     const inbox = createInbox(20);
     poll(inbox, [row(2), row(1, 'read')], 1);
@@ -260,7 +293,7 @@ describe('what the user does', () => {
     expect(ids(inbox)).toEqual(['row 2']);
     expect(inbox.unreadCount).toBe(1);
     poll(inbox, [row(2), row(1, 'archived')], 1);
-    inbox.receive(row(3, 'archived'));
+    expect(inbox.receive(row(3, 'archived'))).toBe(false);
     expect(ids(inbox)).toEqual(['row 2']);
   });
 

@@ -19,6 +19,8 @@ export interface Probe {
   /** What `onNotification` was called with. */
   readonly arrived: { id: string; title: string; at: number }[];
   readonly toasts: string[];
+  /** Why the stream could not tell what was missed; `connected` is the beginning. */
+  readonly resyncs: string[];
   /** What is to happen once in a browser. */
   readonly rung: string[];
   readonly authenticationErrors: number[];
@@ -53,6 +55,7 @@ export const probe: Probe = (window.probe = {
   arrived: [],
   toasts: [],
   rung: [],
+  resyncs: [],
   authenticationErrors: [],
   errors: [],
   tokens: [],
@@ -151,6 +154,9 @@ export async function options() {
     api: name !== null && name in APIS ? APIS[name] : separate,
     onNotification: ({ id, title }: NotificationRow) => {
       probe.arrived.push({ id, title, at: Date.now() });
+    },
+    onResync: (reason: string) => {
+      probe.resyncs.push(reason);
     },
     onAuthenticationError: () => {
       probe.authenticationErrors.push(Date.now());
