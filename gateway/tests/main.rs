@@ -35,6 +35,7 @@ mod log;
 mod metrics;
 mod migration_tools;
 mod neighbours;
+mod observability;
 mod outage;
 mod plans;
 mod pooler;
