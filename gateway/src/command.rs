@@ -3,6 +3,7 @@
 mod apply;
 mod check;
 mod dev;
+mod health;
 mod schema;
 mod serve;
 mod token;
@@ -40,6 +41,8 @@ enum Command {
     Watch(Box<watch::Arguments>),
     /// Find out what is wrong between a row and the browser, and what mends it
     Check(Box<check::Arguments>),
+    /// Ask a gateway on this machine whether it lives: for a container's health check
+    Health(health::Arguments),
     /// Print a token, for trying the gateway out by hand
     Token(Box<token::Arguments>),
     /// Run all of it on this machine: a throwaway database, the gateway, a demo page
@@ -83,6 +86,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             outcome => outcome.map(drop),
         },
+        Command::Health(arguments) => health::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
     };

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Database, Nginx, PgBouncer, SECRET, TestGateway, connect, default_schema, eventually,
+    Database, Nginx, PgBouncer, SECRET, TestGateway, command, connect, default_schema, eventually,
     own_server, token_for,
 };
 
@@ -307,6 +307,22 @@ async fn a_proxy_that_holds_the_stream_back_is_found() {
     let Some(nginx) = Nginx::start(address, page).await else { return };
     let url = stream(nginx.address);
     finds(&database.url, &["--token", &token, "--url", &url], "stream", "stands in").await;
+}
+
+#[tokio::test]
+async fn a_container_can_ask_whether_the_gateway_lives() {
+    let database = Database::new().await;
+    let gateway = TestGateway::start(&database.url, &[]).await;
+    let asked = gateway.admin.to_string();
+    let ask = || {
+        let asked = asked.clone();
+        tokio::task::spawn_blocking(move || command(&["health", "--admin-bind", &asked]))
+    };
+    assert_eq!(ask().await.unwrap(), (0, String::new()));
+    gateway.stop();
+    gateway.ended().await.unwrap();
+    let (code, said) = ask().await.unwrap();
+    assert!(code == 1 && said.contains("does not answer"), "{code}: {said}");
 }
 
 #[tokio::test]
