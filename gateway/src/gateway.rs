@@ -14,7 +14,7 @@ use crate::{
     health::Health,
     http::Routes,
     hub::{Hub, HubLimits},
-    limits::{self, Capacity, Wanted},
+    limits::{self, Capacity},
     listen::ListenError,
     metrics::Metrics,
     postgres::connector::Connector,
@@ -253,13 +253,7 @@ fn bounds(config: &Config, metrics: &Metrics) -> (Bounds, Bounds) {
 }
 
 fn capacity(config: &Config) -> Capacity {
-    let wanted = Wanted {
-        streams: config.max_streams,
-        streams_per_user: config.max_streams_per_user,
-        connections: config.max_connections,
-        pool_size: config.pool_size,
-    };
-    Capacity::new(limits::open_files().unwrap_or(u64::MAX), wanted)
+    Capacity::new(limits::open_files().unwrap_or(u64::MAX), config.into())
 }
 
 /// Why a gateway that has its ports could not run.

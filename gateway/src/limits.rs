@@ -2,6 +2,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::config::Config;
+
 /// How many files this process may have open.
 ///
 /// # Errors
@@ -48,6 +50,17 @@ pub struct Wanted {
     pub connections: Option<usize>,
     /// `--pool-size`.
     pub pool_size: usize,
+}
+
+impl From<&Config> for Wanted {
+    fn from(config: &Config) -> Self {
+        Self {
+            streams: config.max_streams,
+            streams_per_user: config.max_streams_per_user,
+            connections: config.max_connections,
+            pool_size: config.pool_size,
+        }
+    }
 }
 
 /// How much the gateway takes.

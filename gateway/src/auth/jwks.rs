@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use jsonwebtoken::jwk::Jwk;
 use parking_lot::Mutex;
@@ -90,11 +90,7 @@ pub type Fetched = Result<usize, FetchError>;
 
 impl KeySet {
     pub(super) fn new(source: JwksSource) -> Self {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(ClientConfig::clone(&source.tls))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(source.connector);
+        let connector = source.connector.with_tls(ClientConfig::clone(&source.tls));
         // One request in ten minutes: a connection kept would only be a dead one.
         let mut client = Client::builder(TokioExecutor::new());
         Self {

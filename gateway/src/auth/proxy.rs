@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::{
         legacy::connect::{HttpConnector, proxy::Tunnel},
@@ -18,6 +19,7 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -39,6 +41,15 @@ impl ProxiedConnector {
     /// The proxy of the environment is of a kind that is not supported.
     pub fn from_env(destination: &Uri) -> Result<Self, ProxyError> {
         Self::new(destination, &Matcher::from_env())
+    }
+
+    /// The same way, with TLS on it where the URL says https.
+    pub fn with_tls(self, tls: ClientConfig) -> HttpsConnector<Self> {
+        HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(self)
     }
 
     fn new(destination: &Uri, proxies: &Matcher) -> Result<Self, ProxyError> {

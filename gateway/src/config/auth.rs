@@ -16,7 +16,7 @@ use crate::{
         parse_key_set,
     },
     secret::{Secret, SigningSecret},
-    tls::{self, Roots, Trust},
+    tls::{self, Trust},
 };
 
 const SECRET: &str = "--jwt-secret (JWT_SECRET, JWT_SECRET_FILE)";
@@ -143,10 +143,7 @@ impl AuthSettings {
     fn jwks(&self) -> Result<Option<JwksSource>, ConfigError> {
         let Some(url) = self.jwt_jwks_url.clone() else { return Ok(None) };
         let wrong = |source| ConfigError::Jwks { setting: JWKS_URL, source };
-        let is_https = url.scheme_str() == Some("https");
-        let trust =
-            if is_https { Trust::Name(Roots::system().map_err(wrong)?) } else { Trust::Anybody };
-        let tls = tls::client_config(trust, None).map_err(wrong)?;
+        let tls = tls::client_config(Trust::of(&url).map_err(wrong)?, None).map_err(wrong)?;
         let connector = ProxiedConnector::from_env(&url)
             .map_err(|source| ConfigError::Proxy { setting: JWKS_URL, source })?;
         Ok(Some(JwksSource { url, tls: Arc::new(tls), connector }))

@@ -19,6 +19,11 @@ pub(super) async fn examine(
     dumps(client, findings).await
 }
 
+/// The SQL for what was `long` before now.
+fn long_ago(long: Duration) -> String {
+    format!("clock_timestamp() - {} * interval '1 second'", long.as_secs_f64())
+}
+
 async fn queue(client: &Reading, findings: &mut Vec<Finding>) -> Result<(), Error> {
     let rows = client.rows("SELECT pg_notification_queue_usage()").await?;
     let used: f64 = rows.first().and_then(|row| row[0].as_deref()?.parse().ok()).unwrap_or(0.0);
@@ -44,13 +49,13 @@ async fn transactions(
     long: Duration,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
-    let seconds = long.as_secs_f64();
+    let began = long_ago(long);
     let rows = client
         .rows(&format!(
             "SELECT a.pid, a.usename, a.application_name, a.state, \
                     date_trunc('second', clock_timestamp() - a.xact_start) \
                FROM pg_stat_activity AS a \
-              WHERE a.datname = current_database() AND a.xact_start < clock_timestamp() - {seconds} * interval '1 second' \
+              WHERE a.datname = current_database() AND a.xact_start < {began} \
                 AND a.backend_type = 'client backend' ORDER BY a.xact_start LIMIT 5"
         ))
         .await?;
@@ -94,11 +99,11 @@ async fn prepared(
     long: Duration,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Error> {
-    let seconds = long.as_secs_f64();
+    let began = long_ago(long);
     let rows = client
         .rows(&format!(
             "SELECT format('%L', x.gid), x.owner FROM pg_prepared_xacts AS x \
-              WHERE x.database = current_database() AND x.prepared < clock_timestamp() - {seconds} * interval '1 second' \
+              WHERE x.database = current_database() AND x.prepared < {began} \
               ORDER BY x.prepared LIMIT 5"
         ))
         .await?;

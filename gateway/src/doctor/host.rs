@@ -1,23 +1,15 @@
 //! What the machine lets the gateway have.
 
-use nix::sys::resource::{Resource, getrlimit};
-
 use super::{Finding, Verdict};
 use crate::{
     config::Config,
-    limits::{Capacity, Wanted},
+    limits::{self, Capacity},
 };
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
-    // The gateway raises the soft limit to the hard one when it starts.
-    let Ok((_, files)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Vec::new() };
-    let wanted = Wanted {
-        streams: config.max_streams,
-        streams_per_user: config.max_streams_per_user,
-        connections: config.max_connections,
-        pool_size: config.pool_size,
-    };
-    let streams = Capacity::new(files, wanted).streams;
+    // As the gateway does when it starts; it holds for this process only.
+    let Ok(files) = limits::raise_open_files() else { return Vec::new() };
+    let streams = Capacity::new(files, config.into()).streams;
     if streams >= config.max_streams {
         let what = format!("{files} open files are enough for {streams} streams");
         return vec![Finding::new("open_files", Verdict::Ok, what)];

@@ -7,13 +7,6 @@ use tokio_postgres::Error;
 use super::{Finding, Verdict, reach::Reading};
 use crate::schema;
 
-/// What the gateway's role does to the tables of the schema.
-const PRIVILEGES: &str = "VALUES
-    ('SELECT', 'event'), ('DELETE', 'event'), ('SELECT', 'watch_entry'), ('SELECT', 'watched'),
-    ('SELECT', 'problem'), ('DELETE', 'problem'), ('SELECT', 'checkpoint'),
-    ('INSERT', 'checkpoint'), ('DELETE', 'checkpoint'), ('SELECT', 'state'), ('UPDATE', 'state'),
-    ('SELECT', 'epoch'), ('INSERT', 'epoch'), ('DELETE', 'epoch'), ('SELECT', 'revocation')";
-
 const APPLY: &str =
     "notify-gateway schema --apply --database-url postgres://the-owner:…@host/database";
 
@@ -54,7 +47,7 @@ pub(super) async fn examine(
         );
         findings.push(wrong("schema", &what).mended_by(APPLY));
     }
-    let is_usable = role(client, findings).await?;
+    let is_usable = role(client, &source, findings).await?;
     if is_usable {
         indexes(client, &source, findings).await?;
     }
@@ -75,14 +68,23 @@ fn bodies(source: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-async fn role(client: &Reading, findings: &mut Vec<Finding>) -> Result<bool, Error> {
+/// What `schema.sql` lets the gateway's role do to tables: pairs of privilege and table, as the
+/// lists of a VALUES.
+fn privileges(source: &str) -> &str {
+    let (before, _) = source.split_once(") AS t (privilege, relation)").unwrap_or_default();
+    before.rsplit_once("(VALUES ").map_or("", |(_, pairs)| pairs)
+}
+
+async fn role(client: &Reading, source: &str, findings: &mut Vec<Finding>) -> Result<bool, Error> {
+    let privileges = privileges(source);
     let lacking = client
         .rows(&format!(
             "SELECT quote_ident(current_user), r.oid IS NULL, \
                     r.oid IS NOT NULL AND pg_has_role(r.oid, 'USAGE'), \
-                    (SELECT string_agg(g.privilege || ' on ' || g.relation, ', ') \
-                       FROM ({PRIVILEGES}) AS g (privilege, relation) \
-                       LEFT JOIN pg_class AS c ON c.relname = g.relation AND c.relnamespace = n.oid \
+                    (SELECT string_agg(g.privilege || ' on ' || split_part(g.relation, '.', 2), ', ') \
+                       FROM (VALUES {privileges}) AS g (privilege, relation) \
+                       LEFT JOIN pg_class AS c ON c.relnamespace = n.oid \
+                                              AND c.relname = split_part(g.relation, '.', 2) \
                       WHERE c.oid IS NULL OR NOT has_table_privilege(c.oid, g.privilege) \
                          OR NOT has_schema_privilege(n.oid, 'USAGE')) \
                FROM pg_namespace AS n LEFT JOIN pg_roles AS r ON r.rolname = 'notify_gateway' \
@@ -149,6 +151,8 @@ mod tests {
         let source = schema::sql("notifications");
         let found: Vec<_> = bodies(&source).collect();
         assert_eq!(found.len() * 2, source.matches("$function$").count());
+        assert!(privileges(&source).starts_with("('SELECT', 'notify_gateway.event')"));
+        assert!(privileges(&source).ends_with("('SELECT', 'notify_gateway.revocation')"));
         assert!(found.iter().any(|(name, body)| *name == "cursor" && !body.is_empty()));
     }
 }

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -18,7 +17,7 @@ use super::{Finding, Verdict};
 use crate::{
     auth::ProxiedConnector,
     error::chain,
-    tls::{self, Roots, Trust},
+    tls::{self, Trust},
 };
 
 /// For the head of the answer, and then for the first event.
@@ -49,13 +48,8 @@ async fn look(
     token: Option<&str>,
     heartbeat: Duration,
 ) -> Result<Finding, Box<dyn Error + Send + Sync>> {
-    let is_https = url.scheme_str() == Some("https");
-    let trust = if is_https { Trust::Name(Roots::system()?) } else { Trust::Anybody };
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls::client_config(trust, None)?)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(ProxiedConnector::from_env(url)?);
+    let tls = tls::client_config(Trust::of(url)?, None)?;
+    let connector = ProxiedConnector::from_env(url)?.with_tls(tls);
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
     let mut request = Request::get(url.clone())
         .header(header::ACCEPT, "text/event-stream")

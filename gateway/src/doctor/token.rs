@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Finding, Verdict};
 use crate::{
-    auth::{self, AuthConfig, TokenError, Verifier},
+    auth::{self, AuthConfig, Identity, TokenError, Verifier},
     config::warnings,
     error::chain,
 };
@@ -29,11 +29,7 @@ pub(super) async fn examine(config: &AuthConfig, token: Option<&str>) -> Vec<Fin
         findings.push(Finding::new("keys", Verdict::Ok, "there are keys that verify tokens"));
     }
     if let Some(token) = token {
-        let outcome = verifier.verify(token).await;
-        findings.push(told(
-            token,
-            outcome.as_ref().map(|identity| (&identity.user, identity.expires_at)),
-        ));
+        findings.push(told(token, verifier.verify(token).await));
     }
     drop(fetching);
     findings
@@ -52,26 +48,26 @@ async fn fetch(verifier: &Verifier, findings: &mut Vec<Finding>) -> Option<Abort
             })
             .await;
     }));
-    let what = match timeout(FETCH_PATIENCE, reported.recv()).await {
-        Ok(Some(Ok(keys))) => {
-            let what = format!("the key set was fetched: {keys} keys");
-            findings.push(Finding::new("key_set", Verdict::Ok, what));
-            return Some(fetching);
-        }
-        Ok(Some(Err(error))) => error,
-        Ok(None) | Err(_) => "no answer".to_owned(),
+    let fetched = match timeout(FETCH_PATIENCE, reported.recv()).await {
+        Ok(Some(fetched)) => fetched,
+        Ok(None) | Err(_) => Err("no answer".to_owned()),
     };
-    let what = format!("the key set cannot be fetched (--jwks-url, JWKS_URL): {what}");
-    findings.push(Finding::new("key_set", Verdict::Wrong, what));
+    findings.push(match fetched {
+        Ok(keys) => {
+            let what = format!("the key set was fetched: {keys} keys");
+            Finding::new("key_set", Verdict::Ok, what)
+        }
+        Err(why) => {
+            let what = format!("the key set cannot be fetched (--jwks-url, JWKS_URL): {why}");
+            Finding::new("key_set", Verdict::Wrong, what)
+        }
+    });
     Some(fetching)
 }
 
-fn told(
-    token: &str,
-    outcome: Result<(&crate::notification::UserId, SystemTime), &TokenError>,
-) -> Finding {
+fn told(token: &str, outcome: Result<Identity, TokenError>) -> Finding {
     match outcome {
-        Ok((user, expires_at)) => {
+        Ok(Identity { user, expires_at, .. }) => {
             let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
             let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
             let what = format!("the token opens the streams of user {user}, for {left} from now");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Uri;
 use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme, WantsVerifier,
     client::{
@@ -28,6 +29,19 @@ pub enum Trust {
     Issuer(Roots),
     /// The same, where the certificate is in the name that was asked for.
     Name(Roots),
+}
+
+impl Trust {
+    /// For requests to `url`: https is checked by the authorities of the operating system, and
+    /// there is nothing to check without it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Roots::system`].
+    pub fn of(url: &Uri) -> Result<Self, TlsError> {
+        let is_https = url.scheme_str() == Some("https");
+        Ok(if is_https { Self::Name(Roots::system()?) } else { Self::Anybody })
+    }
 }
 
 /// A client of TLS 1.2 and 1.3 that believes `trust`, and shows `identity` if
