@@ -97,7 +97,8 @@ export const createNotificationClient = create as <Metadata = unknown>(
 ) => NotificationClient<Metadata>;
 
 function create(options: ClientOptions): NotificationClient {
-  const { url, limit = 20, maxLimit = 200, initialData } = options;
+  const { url: given, limit = 20, maxLimit = 200, initialData } = options;
+  const url = typeof given === 'function' ? given : (): string => given;
   // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-conversion -- an app's keys may be numbers, whatever the type says
   const user = String(options.user ?? '');
   const inbox = createInbox(limit);
@@ -115,7 +116,7 @@ function create(options: ClientOptions): NotificationClient {
   if (own) inbox.apply({ ...own, limit, listMark: 0, countMark: 0 });
 
   const stream = createStream({
-    url: typeof url === 'function' ? url : () => url,
+    url,
     token: () => options.token,
     transport: () => options.transport ?? fetchTransport(),
     maxFailures: () => maxFailures,
@@ -250,7 +251,7 @@ function create(options: ClientOptions): NotificationClient {
     const detail = problem?.detail ?? problem?.title ?? '';
     if (status !== 401) {
       // What follows a question mark may be a secret of the app's.
-      const [address = ''] = (typeof url === 'function' ? url() : url).split('?');
+      const [address = ''] = url().split('?');
       const message = `${address} answers ${status} and no stream: does it reach the gateway? ${detail}`;
       reportError(new NotificationClientError('stream_refused', message, status, problem));
     } else if (process.env.NODE_ENV !== 'production') {

@@ -13,8 +13,8 @@ export class NotificationClientError extends Error {
 
   constructor(
     /**
-     * `stream_refused`: the stream's address has answered three times in a row with
-     * something that is no stream. `api_answer`: what the app's API gave is no list or no count.
+     * `stream_refused`: three times in a row, the stream's address has answered with
+     * something other than a stream. `api_answer`: the app's API did not give a list or a count.
      */
     readonly kind: 'stream_refused' | 'api_answer',
     message: string,

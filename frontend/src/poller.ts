@@ -54,7 +54,7 @@ export function createPoller(options: Options): Poller {
   let isStarted = false;
   let isAwake = true;
   let running: AbortController | null = null;
-  /** Ends what the API is being told, when there is nobody left who wants to know. */
+  /** Aborts the user's actions that the API has not answered when polling stops. */
   let ending = new AbortController();
   /** What the API is being told: a poll that it answers meanwhile need not know of it. */
   const pending = new Set<Edit>();

@@ -35,13 +35,13 @@ interface Options {
   readonly user: string;
   /** Milliseconds. */
   readonly heartbeat: number;
-  /** Told before {@link Options.changed}. */
+  /** The link is another now. */
   linked(link: Link, before: Link): void;
-  /** The link is another now, or whether this tab leads. */
+  /** Whether this tab leads may be another now. */
   changed(): void;
   /** What the stream has brought, here or in the tab that has it. */
   brought(effect: Outward): void;
-  /** Tabs cannot share: the address is none. */
+  /** The tabs cannot share a stream, since its address is not valid. */
   failed(error: unknown): void;
   /** Somebody else has logged in; the stream has been left. */
   userChanged(): void;
@@ -114,7 +114,6 @@ export function createStream(options: Options): Stream {
     if (isSame && next.failures <= before.failures) return false;
     link = next;
     options.linked(next, before);
-    options.changed();
     return true;
   };
 

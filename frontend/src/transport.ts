@@ -17,11 +17,11 @@ export interface StreamSink {
   readonly retry: (milliseconds: number) => void;
   /** The stream is over, or none came. */
   readonly ended: () => void;
-  /** An answer that is no stream. `retryAfter` is in milliseconds. */
+  /** The answer is something other than a stream. `retryAfter` is in milliseconds. */
   readonly refused: (answer: Refusal) => void;
 }
 
-/** An answer that is no stream. */
+/** An answer other than a stream. */
 export interface Refusal {
   readonly status: number;
   /** Milliseconds; 0 where the answer says nothing. */
@@ -41,7 +41,7 @@ export interface Transport {
 /** The gateway's are a few hundred bytes; a longer one is not read. */
 const MAX_PROBLEM_LENGTH = 16 * 1024;
 
-/** Tells the sink about an answer that is no stream, and lets go of its body. */
+/** Tells the sink that the answer is not a stream, and lets go of its body. */
 export async function refuse(response: Response, sink: StreamSink): Promise<void> {
   const { status, headers, body } = response;
   const isProblem = headers.get('content-type')?.startsWith('application/problem+json');

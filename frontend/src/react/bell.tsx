@@ -1,5 +1,5 @@
 import { type ReactElement, type ReactNode, useEffect, useId, useRef, useState } from 'react';
-import { useClientState, useNotificationSSE } from './hooks.js';
+import { useClientEvents, useClientState } from './hooks.js';
 import { BellIcon } from './icons.js';
 import { ENGLISH } from './labels.js';
 import { NotificationList, type NotificationListProps } from './list.js';
@@ -57,11 +57,13 @@ export function NotificationBell(props: NotificationBellProps): ReactElement {
   const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
   const panelId = useId();
-  useNotificationSSE((arrived, arrival) => {
+  useClientEvents(client, (event) => {
+    if (event.type !== 'notification') return;
+    const { notification, arrival } = event;
     // A toast is read out itself.
-    if (hasToasts && isToasted(client, arrived, arrival)) return;
+    if (hasToasts && isToasted(client, notification, arrival)) return;
     // As it is now: words that changed with the count would be said again.
-    const words = labels.announcement(arrived, client.getState().unreadCount);
+    const words = labels.announcement(notification, client.getState().unreadCount);
     setAnnounced((before) => {
       const key = (before.at(-1)?.key ?? 0) + 1;
       return [...before.slice(1 - MAX_ANNOUNCED), { key, of: session, words }];

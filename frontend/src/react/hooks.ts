@@ -1,9 +1,10 @@
 import { useEffect, useRef, useSyncExternalStore } from 'react';
 import type { ActionName } from '../api.js';
-import type { NotificationClient } from '../client.js';
+import type { ClientEvent, NotificationClient } from '../client.js';
 import type { Arrival, NotificationRow } from '../notification.js';
 import type { ClientState } from '../state.js';
 import { useNotificationClient } from './provider.js';
+import { useStreamSettings } from './stream-settings.js';
 
 /** Called for a new notification. */
 export type OnNotification<Metadata = unknown> = (
@@ -46,31 +47,17 @@ export interface NotificationStream extends Pick<ClientState, 'status' | 'reason
 export function useNotificationSSE<Metadata = unknown>(
   given?: OnNotification<Metadata> | StreamOptions<Metadata>,
 ): NotificationStream {
-  const options = typeof given === 'function' ? { onNotification: given } : (given ?? {});
-  const { enabled, maxReconnectAttempts } = options as StreamOptions;
+  const options: StreamOptions<Metadata> =
+    typeof given === 'function' ? { onNotification: given } : (given ?? {});
+  const { enabled, maxReconnectAttempts } = options;
   const client = useNotificationClient<Metadata>();
-  const { retry, connect, disconnect, subscribe, setMaxReconnectAttempts } = client;
-  const latest = useRef<StreamOptions<Metadata>>(options);
-  useEffect(() => {
-    latest.current = options;
+  const { retry, connect, disconnect } = client;
+  useStreamSettings(client, enabled, maxReconnectAttempts);
+  useClientEvents(client, (event) => {
+    const { onNotification, onError } = options;
+    if (event.type === 'notification') onNotification?.(event.notification, event.arrival);
+    else if (event.type === 'error') onError?.(event.error, event.action);
   });
-  useEffect(() => {
-    if (enabled !== false) return undefined;
-    disconnect();
-    return connect;
-  }, [enabled, connect, disconnect]);
-  useEffect(() => {
-    if (maxReconnectAttempts !== undefined) setMaxReconnectAttempts(maxReconnectAttempts);
-  }, [maxReconnectAttempts, setMaxReconnectAttempts]);
-  useEffect(
-    () =>
-      subscribe((event) => {
-        const { onNotification, onError } = latest.current;
-        if (event?.type === 'notification') onNotification?.(event.notification, event.arrival);
-        else if (event?.type === 'error') onError?.(event.error, event.action);
-      }),
-    [subscribe],
-  );
   const status = useClientState(client, 'status');
   const reason = useClientState(client, 'reason');
   const failures = useClientState(client, 'failures');
@@ -93,8 +80,9 @@ export function useOncePerBrowser<Metadata = unknown>(
   onNotification?: OnNotification<Metadata>,
 ): boolean {
   const client = useNotificationClient<Metadata>();
-  useNotificationSSE<Metadata>((notification, arrival) => {
-    if (client.getState().isLeading) onNotification?.(notification, arrival);
+  useClientEvents(client, (event) => {
+    if (event.type !== 'notification' || !client.getState().isLeading) return;
+    onNotification?.(event.notification, event.arrival);
   });
   return useClientState(client, 'isLeading');
 }
@@ -146,6 +134,24 @@ export function useNotificationContext<Metadata = unknown>(): Notifications<Meta
 /** The number on the badge; a component that shows nothing else draws nothing else. */
 export function useUnreadCount(): number {
   return useClientState(useNotificationClient(), 'unreadCount');
+}
+
+/** Calls the `listener` of the last render with each event. */
+export function useClientEvents<Metadata>(
+  { subscribe }: NotificationClient<Metadata>,
+  listener: (event: ClientEvent<Metadata>) => void,
+): void {
+  const latest = useRef(listener);
+  useEffect(() => {
+    latest.current = listener;
+  });
+  useEffect(
+    () =>
+      subscribe((event) => {
+        if (event) latest.current(event);
+      }),
+    [subscribe],
+  );
 }
 
 /** One part of what the client knows. */

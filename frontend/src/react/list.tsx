@@ -7,9 +7,10 @@ import {
   useRef,
   useState,
 } from 'react';
+import type { NotificationClient } from '../client.js';
 import type { NotificationRow } from '../notification.js';
 import { Entry } from './entry.js';
-import { useNotificationSSE, useNotifications } from './hooks.js';
+import { useClientEvents, useNotifications } from './hooks.js';
 import { type BellLabels, ENGLISH } from './labels.js';
 import { useProvided } from './provider.js';
 import { knownLocale, relativeTime, useIsHydrated, useMinute } from './time.js';
@@ -67,8 +68,8 @@ export function NotificationList(props: NotificationListProps): ReactElement {
     useNotifications();
   const root = useRef<HTMLDivElement>(null);
   const list = useRef<HTMLUListElement>(null);
-  const come = useArrivals(list, notifications);
-  const failed = useFailed();
+  const come = useArrivals(client, list, notifications);
+  const failed = useFailed(client);
   const now = useMinute();
   const isHydrated = useIsHydrated();
   const formatTime = (time: Date, created_at: string): string => {
@@ -218,14 +219,13 @@ function Header({
 }
 
 /** Whether something that the user did has failed just now. */
-function useFailed(): boolean {
+function useFailed(client: NotificationClient): boolean {
   const [failed, setFailed] = useState(0);
-  useNotificationSSE({
-    onError(_, action) {
-      if (action) setFailed((before) => before + 1);
-    },
+  useClientEvents(client, (event) => {
+    if (event.type === 'error' && event.action) setFailed((before) => before + 1);
   });
   useEffect(() => {
+    if (failed === 0) return undefined;
     const timer = setTimeout(setFailed, FAILED_MS, 0);
     return () => {
       clearTimeout(timer);
@@ -236,6 +236,7 @@ function useFailed(): boolean {
 
 /** Which have come while the list was there, and how many of them above the part that is seen. */
 function useArrivals(
+  client: NotificationClient,
   list: { readonly current: HTMLUListElement | null },
   notifications: readonly NotificationRow[],
 ): {
@@ -247,7 +248,9 @@ function useArrivals(
   const [arrived, setArrived] = useState<readonly string[]>([]);
   const [unlooked, setUnlooked] = useState<readonly string[]>([]);
   const isAtTop = (): boolean => (list.current?.scrollTop ?? 0) < 8;
-  useNotificationSSE(({ id }) => {
+  useClientEvents(client, (event) => {
+    if (event.type !== 'notification') return;
+    const { id } = event.notification;
     const add = (ids: readonly string[]): string[] => [...ids, id].slice(-MAX_ARRIVED);
     setArrived(add);
     if (!isAtTop()) setUnlooked(add);

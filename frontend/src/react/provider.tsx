@@ -11,6 +11,7 @@ import {
 import { type NotificationClient, createNotificationClient } from '../client.js';
 import type { ClientOptions } from '../options.js';
 import { oneStreamPerBrowser } from '../sharing.js';
+import { useStreamSettings } from './stream-settings.js';
 import { type ToastMany, type Toaster, useToasts } from './toasts.js';
 
 /** What the provider takes to make its own client. */
@@ -105,7 +106,7 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
   // Those of each user once: an object that is another in each render is no other list.
   const [initialData, setInitialData] = useState(options.initialData);
   if (initialData?.user !== options.initialData?.user) setInitialData(options.initialData);
-  const client = useMemo(() => {
+  return useMemo(() => {
     if (given) return given;
     // Functions are read when they are needed.
     return createNotificationClient({
@@ -155,20 +156,11 @@ function useOwnOrGivenClient(props: NotificationProviderProps): NotificationClie
       },
     });
   }, [given, address, user, enabled, limit, maxLimit, heartbeatInterval, initialData]);
-  return client;
 }
 
 /** What may change while a client goes on. */
 function useChanges(client: NotificationClient, options: Partial<ProviderOptions>): void {
-  const { stream, maxReconnectAttempts } = options;
-  useEffect(() => {
-    if (stream !== false) return undefined;
-    client.disconnect();
-    return client.connect;
-  }, [client, stream]);
-  useEffect(() => {
-    if (maxReconnectAttempts !== undefined) client.setMaxReconnectAttempts(maxReconnectAttempts);
-  }, [client, maxReconnectAttempts]);
+  useStreamSettings(client, options.stream, options.maxReconnectAttempts);
   const hasApi = options.api !== undefined;
   const hadApi = useRef(hasApi);
   useEffect(() => {

@@ -20,7 +20,7 @@ export function relativeTime(time: Date, now: number, locale?: string): string {
   return words.format(0, 'second');
 }
 
-/** The browser's own in the place of one that is none, such as `de_CH`. */
+/** The locale; undefined, which is the browser's own, where it is not valid, such as `de_CH`. */
 export function knownLocale(locale: string | undefined): string | undefined {
   try {
     Intl.getCanonicalLocales(locale);
