@@ -9,7 +9,7 @@ import { getToken } from '../your-app/session.ts';
 import { changed, read } from './notifications-slice.ts';
 import { loggedIn, loggedOut } from './session-slice.ts';
 
-/** A middleware for one store: it has the client of whoever is logged in there. */
+/** A middleware for one store: it has the client of the user who is logged in there. */
 export function createNotificationsListener() {
   const listener = createListenerMiddleware();
   let client: NotificationClient | undefined;

@@ -58,7 +58,7 @@ export function provideNotifications(user: MaybeRefOrGetter<string | null>): Not
   return notifications;
 }
 
-/** The notifications of whoever is logged in, in any component below. */
+/** The notifications of the user who is logged in, in any component below. */
 export function useNotifications(): Notifications {
   const notifications = inject(KEY);
   if (!notifications) throw new Error('no component above has called provideNotifications()');

@@ -31,12 +31,12 @@ interface Props {
   readonly children: ReactNode;
 }
 
-/** The client of whoever the server has rendered the page for. */
+/** The client of the user for whom the server has rendered the page. */
 export function Notifications({ initialData, children }: Props) {
   const router = useRouter();
   const { user } = initialData;
   const api = useMemo(() => createApi(user), [user]);
-  // The layout is rendered again for whoever is logged in by now.
+  // The layout is rendered again for the user who is logged in now.
   const refresh = (): void => {
     router.refresh();
   };

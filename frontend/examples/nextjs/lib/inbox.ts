@@ -3,7 +3,7 @@ import { Pool } from 'pg';
 
 const pool = new Pool({ connectionString: process.env['DATABASE_URL'] });
 
-/** The rows come as JSON, with their times as text: a `Date` is none of a row's types. */
+/** The rows come as JSON, with their times as text: a row of the client has no `Date`. */
 const PAGE = `
   SELECT
     (SELECT count(*)::int FROM notifications WHERE user_id = $1 AND status = 'unread')

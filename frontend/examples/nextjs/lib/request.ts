@@ -1,8 +1,8 @@
 import { currentUser } from './session';
 
 /**
- * The user of a request for `?user=`. A cookie lets in whoever has logged in last, in any tab:
- * a page that is still another's must not be answered with what is theirs.
+ * The user of a request for `?user=`. A cookie belongs to the user who has logged in
+ * last, in any tab: a page of the user before must not be answered with the rows of this one.
  */
 export async function userOf(request: Request): Promise<string | Response> {
   const user = await currentUser();
