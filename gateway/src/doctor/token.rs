@@ -58,7 +58,8 @@ async fn fetch(verifier: &Verifier, findings: &mut Vec<Finding>) -> Option<Abort
             Finding::new("key_set", Verdict::Ok, what)
         }
         Err(why) => {
-            let what = format!("the key set cannot be fetched (--jwks-url, JWKS_URL): {why}");
+            let what =
+                format!("the key set cannot be fetched (--jwt-jwks-url, JWT_JWKS_URL): {why}");
             Finding::new("key_set", Verdict::Wrong, what)
         }
     });
