@@ -17,7 +17,18 @@ use std::{sync::Arc, time::Duration};
 use http::Uri;
 use serde::Serialize;
 
-use crate::{config::Config, postgres::connector::Connector};
+use crate::{
+    config::Config,
+    error::chain,
+    postgres::{
+        connector::Connector,
+        store::{Channels, PostgresStore},
+    },
+};
+
+/// One to notify with and to read with, and those that look for a LISTEN that stayed behind a
+/// pooler.
+const CONNECTIONS: usize = 2;
 
 /// What was looked at, and how it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,16 +83,26 @@ pub struct Questions<'a> {
 /// Looks at all there is to look at.
 pub async fn examine(config: &Config, questions: Questions<'_>) -> Vec<Finding> {
     let mut findings = host::examine(config);
-    findings.extend(token::examine(&config.auth, questions.token).await);
     let connector = Arc::new(Connector::new(config.database.clone()));
-    match reach::connect(&connector, &config.database, "--database-url (DATABASE_URL)").await {
+    let channels = Channels { events: config.channel.clone(), probes: String::new() };
+    // It connects when it is first asked for something.
+    let store = match PostgresStore::new(Arc::clone(&connector), CONNECTIONS, channels) {
+        Ok(store) => store,
+        Err(error) => return vec![Finding::new("database", Verdict::Wrong, chain(&error))],
+    };
+    let reached =
+        reach::connect(&connector, &config.database, "--database-url (DATABASE_URL)").await;
+    let is_reached = reached.is_ok();
+    match reached {
         Ok((reached, client)) => {
             findings.push(reached);
             findings.extend(in_the_database(config, questions, &client).await);
-            findings.extend(round_trip::examine(config, connector).await);
+            findings.extend(round_trip::examine(config, &store).await);
         }
         Err(finding) => findings.push(finding),
     }
+    let store = is_reached.then_some(&store);
+    findings.extend(token::examine(&config.auth, questions.token, store).await);
     if let Some(url) = questions.url {
         findings.push(stream::examine(url, questions.token, config.heartbeat).await);
     }
@@ -102,8 +123,7 @@ async fn in_the_database(
         activity::examine(client, questions.long_transaction, &mut findings).await
     };
     if let Err(error) = looked.await {
-        let what =
-            format!("the database refuses to say how it is: {}", crate::error::chain(&error));
+        let what = format!("the database refuses to say how it is: {}", chain(&error));
         findings.push(Finding::new("database", Verdict::Wrong, what));
     }
     findings

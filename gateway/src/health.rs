@@ -22,6 +22,8 @@ struct State {
     /// Which tables make no events.
     records: Vec<String>,
     keys: Result<(), String>,
+    /// The last fetch of the key set. The keys that are known stay, so that it holds nobody up.
+    key_set: Result<(), String>,
     /// When the sweep began that has not ended yet.
     sweeping: Option<Instant>,
     probe: Probe,
@@ -71,6 +73,7 @@ impl Health {
             replays: Ok(()),
             records: Vec::new(),
             keys: Ok(()),
+            key_set: Ok(()),
             sweeping: None,
             probe: Probe::default(),
             has_been_ready: false,
@@ -135,9 +138,17 @@ impl Health {
         self.modify(|state| state.replays = Err(reason));
     }
 
-    /// There are keys to verify tokens with.
+    /// The key set was fetched: there are keys to verify tokens with.
     pub fn keys_are_known(&self) {
-        self.modify(|state| state.keys = Ok(()));
+        self.modify(|state| {
+            state.keys = Ok(());
+            state.key_set = Ok(());
+        });
+    }
+
+    /// The key set cannot be fetched; `reason` is for the operator.
+    pub fn key_set_fails(&self, reason: String) {
+        self.modify(|state| state.key_set = Err(reason));
     }
 
     /// There are none yet; `reason` is for the operator.
@@ -237,8 +248,8 @@ impl State {
     fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         reasons.extend(self.draining.then(|| "draining: the gateway is stopping".to_owned()));
-        let parts = [&self.listen, &self.database, &self.revocations, &self.replays, &self.keys];
-        for part in parts {
+        let parts = [&self.listen, &self.database, &self.revocations, &self.replays];
+        for part in parts.into_iter().chain([&self.keys, &self.key_set]) {
             reasons.extend(part.as_ref().err().cloned());
         }
         reasons.extend(self.records.iter().cloned());

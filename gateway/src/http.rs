@@ -238,11 +238,7 @@ impl Inner {
     }
 
     fn revoked(&self, identity: &Identity) -> Option<TokenError> {
-        let is_revoked = self.revocations.refuse(&identity.user, identity.issued_at);
-        is_revoked.then_some(match identity.issued_at {
-            Some(_) => TokenError::Revoked,
-            None => TokenError::RevokedWithoutIssueTime,
-        })
+        self.revocations.admit(identity).err()
     }
 
     async fn authenticate(
@@ -282,8 +278,6 @@ impl Inner {
     fn deny(&self, denial: Denial) -> Problem {
         let refused = self.metrics.refused();
         match &denial {
-            // Nobody can say yet whether it is a good one.
-            Denial::Token(TokenError::NoKeys) => refused.soft(Refusal::Starting),
             Denial::Token(_) | Denial::Credentials(CredentialError::Missing) => {
                 refused.unauthorized.increment(1);
             }
@@ -292,7 +286,7 @@ impl Inner {
                 refused.bad_request.increment(1);
             }
         }
-        denial.problem(self.streams.retry())
+        denial.problem()
     }
 
     /// For a browser's `EventSource` every status but 200 is the end for good:

@@ -89,13 +89,13 @@ pub struct Refusals {
     /// Connections that were refused, or had to make room for others.
     pub too_many_connections: Counter,
     /// Those that may come again later.
-    soft: [Counter; Refusal::ALL.len()],
+    soft: [Counter; Refusal::REASONS.len()],
 }
 
 impl Refusals {
     fn new(register: &mut Register) -> Self {
         let [starting, shutdown, full, too_many_streams, rate_limited] =
-            Refusal::ALL.map(Refusal::reason);
+            Refusal::REASONS.map(Refusal::reason);
         let [unauthorized, bad_request, forbidden, disabled, too_many_connections, soft @ ..] =
             register.counters(
                 "notify_gateway_refused_total",
@@ -120,7 +120,8 @@ impl Refusals {
 
     /// The counter of a refusal that may come again later.
     pub fn soft(&self, refusal: Refusal) {
-        if let Some(i) = Refusal::ALL.iter().position(|soft| *soft == refusal) {
+        if let Some(i) = Refusal::REASONS.iter().position(|soft| soft.reason() == refusal.reason())
+        {
             self.soft[i].increment(1);
         }
     }

@@ -44,13 +44,15 @@ impl StreamEnd {
     }
 }
 
-/// Why a request whose token is good opens no stream now. It may come again
-/// later; `closing`'s `reason` for a browser, which would take a status for
-/// good.
+/// Why a request opens no stream now although nothing is known to be wrong with it. It may
+/// come again later. Its reason is in `closing` for a browser, for which a status would be
+/// the end for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The gateway has not been ready since it started.
     Starting,
+    /// No key set has been fetched since the start, so no token can be verified yet.
+    NoKeys,
     /// The process is stopping; another takes over.
     Shutdown,
     /// The gateway has as many streams as it may.
@@ -62,14 +64,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// All of them.
-    pub const ALL: [Self; 5] =
+    /// One for each reason.
+    pub const REASONS: [Self; 5] =
         [Self::Starting, Self::Shutdown, Self::Full, Self::TooManyStreams, Self::RateLimited];
 
     /// The reason as the client and the metrics see it.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Starting => "starting",
+            Self::Starting | Self::NoKeys => "starting",
             Self::Shutdown => "shutdown",
             Self::Full => "full",
             Self::TooManyStreams => "too_many_streams",

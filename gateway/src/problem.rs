@@ -6,6 +6,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
+/// The media type of all of them (RFC 9457, section 3).
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
 /// What kind of error it is: its page in `docs/problems.md`, status and title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each has a section in docs/problems.md")]
@@ -215,7 +218,7 @@ impl Problem {
         let mut response = Response::new(body(bytes.into()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         // A cache between here and the browser must not keep an outage alive.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(self.header);

@@ -8,7 +8,10 @@ use std::{collections::HashMap, time::SystemTime};
 
 use parking_lot::RwLock;
 
-use crate::notification::UserId;
+use crate::{
+    auth::{Identity, TokenError},
+    notification::UserId,
+};
 
 /// Tokens of `user` that were issued before `before` are refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +67,22 @@ impl Revocations {
             before.get(&revocation.user).is_none_or(|before| revocation.before > *before)
         };
         all.iter().filter(is_news).cloned().collect()
+    }
+
+    /// Whether the token of `identity` still counts.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::Revoked`], or [`TokenError::RevokedWithoutIssueTime`] where the token does
+    /// not say when it was issued.
+    pub fn admit(&self, identity: &Identity) -> Result<(), TokenError> {
+        if !self.refuse(&identity.user, identity.issued_at) {
+            return Ok(());
+        }
+        Err(match identity.issued_at {
+            Some(_) => TokenError::Revoked,
+            None => TokenError::RevokedWithoutIssueTime,
+        })
     }
 
     /// Whether a token of `user`, issued then, is refused.

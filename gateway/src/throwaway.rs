@@ -184,7 +184,8 @@ impl Postgres {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let said = fs::read_to_string(&log).unwrap_or_default();
-            if said.contains("database system is ready to accept connections") {
+            // "connections", or on a standby "read-only connections".
+            if said.contains("database system is ready to accept ") {
                 self.process = Some((child, stdin));
                 return Ok(());
             }

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::support::{
-    Database, Nginx, PgBouncer, SECRET, TestGateway, command, connect, default_schema, eventually,
-    own_server, token_for,
+    Database, KeyHost, Nginx, PgBouncer, SECRET, TestGateway, command, connect, default_schema,
+    eventually, own_server, token_for,
 };
 
 /// What `check --json` prints, and its exit code.
@@ -115,6 +115,16 @@ async fn what_is_broken_in_the_database_is_found_and_mended_by_what_is_printed()
             "table",
             "22012",
         ),
+        (
+            // Two faults of one table: the lesser one does not hide the other.
+            format!(
+                "ALTER TABLE notifications ENABLE {trigger};
+                 INSERT INTO notify_gateway.problem (watch, sqlstate) SELECT id, '22012'
+                 FROM notify_gateway.watch_entry"
+            ),
+            "table",
+            "22012",
+        ),
         ("DROP SCHEMA notify_gateway CASCADE".to_owned(), "schema", "no schema"),
     ];
     for (damage, about, words) in cases {
@@ -150,7 +160,9 @@ async fn a_table_that_is_gone_and_a_column_that_is_gone_are_named() {
 async fn a_role_without_rights_and_a_backup_that_would_fail_are_found() {
     let server = own_server(&["fsync=off"]).await;
     let database = Database::new_on(&server).await;
-    let roles = "CREATE ROLE loner LOGIN PASSWORD 'loner'; CREATE ROLE nightly_backup LOGIN";
+    let roles = "CREATE ROLE loner LOGIN PASSWORD 'loner'; CREATE ROLE nightly_backup LOGIN;
+                 CREATE ROLE \"Reporting\" LOGIN; GRANT SELECT ON notifications TO \"Reporting\";
+                 CREATE ROLE half LOGIN; CREATE TABLE more (); GRANT SELECT ON more TO half";
     database.client.batch_execute(roles).await.unwrap();
     let url = database.url.replace("bell:bell", "loner:loner");
     let finding = finds(&url, &[], "role", "loner may not").await;
@@ -158,6 +170,19 @@ async fn a_role_without_rights_and_a_backup_that_would_fail_are_found() {
     let finding = finds(&url, &[], "backup", "nightly_backup fails").await;
     mend(&database, &finding).await;
     is_healthy(&url).await;
+    // One that reads everything of the application's might be a backup as well.
+    let backup = async |words: &str| {
+        let (_, findings) = check(&url, &[]).await;
+        findings.into_iter().find(|finding| {
+            finding["about"] == "backup" && finding["what"].as_str().unwrap().contains(words)
+        })
+    };
+    assert_eq!(backup("").await, None);
+    database.psql("GRANT SELECT ON more TO \"Reporting\"").await;
+    let finding = backup("\"Reporting\" fails").await.unwrap();
+    assert_eq!(finding["verdict"], "note");
+    mend(&database, &finding).await;
+    assert_eq!(backup("").await, None);
 }
 
 #[tokio::test]
@@ -183,6 +208,59 @@ async fn who_holds_the_gateway_up_is_named() {
     mend(&database, &finding).await;
     // Its own transaction is as old as it is.
     is_healthy(&database.url).await;
+}
+
+/// Before version 17 the queue holds 8 GB, whatever the settings say.
+#[tokio::test]
+async fn who_holds_the_notification_queue_is_named() {
+    let server = own_server(&["fsync=off"]).await;
+    let version: u32 = connect(&server.url("postgres"))
+        .await
+        .query_one("SELECT current_setting('server_version_num')::int / 10000", &[])
+        .await
+        .unwrap()
+        .get::<_, i32>(0)
+        .unsigned_abs();
+    drop(server);
+    if version < 17 {
+        println!("SKIPPED: PostgreSQL {version} has no small notification queue");
+        return;
+    }
+    let server = own_server(&["fsync=off", "max_notify_queue_pages=64"]).await;
+    let database = Database::new_on(&server).await;
+    database.psql("GRANT pg_read_all_stats TO bell").await;
+    let holder = connect(&server.url("postgres")).await;
+    holder.batch_execute("LISTEN anything; BEGIN; SELECT 1").await.unwrap();
+    for (kilobytes, verdict) in [(100, "warning"), (250, "wrong")] {
+        let fill = format!(
+            "SELECT pg_notify('nobody', i || repeat('x', 7000)) FROM generate_series(1, {kilobytes} / 7) AS i"
+        );
+        database.psql(&fill).await;
+        let finding = finds(&database.url, &[], "queue", "idle in transaction").await;
+        assert_eq!(finding["verdict"], verdict, "{finding}");
+        if verdict == "wrong" {
+            mend(&database, &finding).await;
+        }
+    }
+    eventually("it is gone", async || holder.is_closed()).await;
+    // Somebody has to notify for the queue to be looked at again.
+    database.psql("NOTIFY nobody").await;
+    is_healthy(&database.url).await;
+}
+
+#[tokio::test]
+async fn a_standby_is_told_from_a_primary() {
+    let mut server = own_server(&["fsync=off"]).await;
+    let database = Database::new_on(&server).await;
+    server.stop().unwrap();
+    std::fs::write(server.data_directory().join("standby.signal"), "").unwrap();
+    let _standby = tokio::task::spawn_blocking(move || {
+        server.start_server().unwrap();
+        server
+    })
+    .await
+    .unwrap();
+    finds(&database.url, &[], "reach", "is a standby").await;
 }
 
 #[tokio::test]
@@ -236,6 +314,12 @@ async fn a_token_is_told_what_is_the_matter_with_it() {
     .await;
     assert!(finding["what"].as_str().unwrap().contains("exp 20"), "{finding}");
     assert!(!finding.to_string().contains(&expired));
+    let revoke = format!(
+        "INSERT INTO notify_gateway.revocation (user_id, before) VALUES ('{user}', 'infinity')"
+    );
+    database.psql(&revoke).await;
+    finds(&database.url, &["--token", &token], "token", "revoked").await;
+    database.psql("DELETE FROM notify_gateway.revocation").await;
     let audience = ["--token", &token, "--jwt-audience", "app"];
     finds(&database.url, &audience, "token", "no audience").await;
     let (head, signature) = token.rsplit_once('.').unwrap();
@@ -287,6 +371,13 @@ async fn a_proxy_that_holds_the_stream_back_is_found() {
     assert_eq!((code, wrong(&findings)), (0, vec![]));
     let elsewhere = format!("{url}/nowhere");
     finds(&database.url, &["--token", &token, "--url", &elsewhere], "stream", "not reach").await;
+    for (status, words) in
+        [("503 Service Unavailable", "not reach"), ("404 Not Found", "knows no such path")]
+    {
+        let host = KeyHost::start().await;
+        host.answer_with(status, "<h1>the proxy's own page</h1>");
+        finds(&database.url, &["--token", &token, "--url", &host.url()], "stream", words).await;
+    }
 
     let compress = |config: &str| {
         let gzip = "proxy_buffering off; gzip on; gzip_types text/event-stream; gzip_min_length 0; \

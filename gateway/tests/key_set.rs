@@ -93,10 +93,18 @@ async fn until_there_is_a_key_a_token_waits_and_a_request_without_one_is_told() 
     let [rsa, ..] = Signer::all();
     let token = rsa.token(Some("rsa"), Uuid::new_v4());
     let bearer = format!("Bearer {token}");
-    let headers = [("authorization", bearer.as_str()), ("accept", "text/event-stream")];
+    let headers = [("authorization", bearer.as_str()), ("accept", "application/json")];
     let answer = request(gateway.address, "GET", STREAM_PATH, &headers).await;
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert!(answer.text().await.contains("no-keys"));
+    // A browser's EventSource would take a status for good.
+    let headers = [("authorization", bearer.as_str()), ("accept", "text/event-stream")];
+    let answer = request(gateway.address, "GET", STREAM_PATH, &headers).await;
+    assert_eq!(answer.status, 200);
+    let said = answer.text().await;
+    assert!(said.contains("event: closing") && said.contains("starting"), "{said}");
+    assert!(said.contains("retry: "), "{said}");
     assert_eq!(request(gateway.address, "GET", STREAM_PATH, &[]).await.status, 401);
     let (ready, why) = gateway.readyz().await;
     assert_eq!(ready, 503);
@@ -145,5 +153,8 @@ async fn a_host_that_is_down_or_answers_nonsense_locks_nobody_out() {
     process.signal(nix::sys::signal::Signal::SIGHUP);
     assert_eq!(status(&p256.token(Some("p-256"), user)).await, 401);
     assert_eq!(status(&known).await, 200);
-    assert_eq!(request(process.admin, "GET", "/readyz", &[]).await.status, 200);
+    let ready = request(process.admin, "GET", "/readyz", &[]).await;
+    assert_eq!(ready.status, 200);
+    let why = ready.text().await;
+    assert!(why.contains("the key set cannot be fetched"), "{why}");
 }

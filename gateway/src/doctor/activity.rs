@@ -6,6 +6,14 @@ use tokio_postgres::Error;
 
 use super::{Finding, Verdict, reach::Reading};
 
+/// The queue is 8 GB as Postgres comes (`max_notify_queue_pages` since PostgreSQL 17). The alerts of
+/// `deploy/prometheus/rules.yml` have the same numbers.
+const QUEUE_WARNING: f64 = 0.1;
+const QUEUE_WRONG: f64 = 0.5;
+
+/// Without it transactions of other roles have no beginning in `pg_stat_activity`.
+const SEE_OTHERS: &str = "GRANT pg_read_all_stats TO CURRENT_USER;  -- as a superuser, for the gateway's role; then check again";
+
 /// `long` is a transaction that is open for longer: it holds every replay's look back to its
 /// beginning, and keeps vacuum from the log.
 pub(super) async fn examine(
@@ -28,19 +36,43 @@ async fn queue(client: &Reading, findings: &mut Vec<Finding>) -> Result<(), Erro
     let rows = client.rows("SELECT pg_notification_queue_usage()").await?;
     let used: f64 = rows.first().and_then(|row| row[0].as_deref()?.parse().ok()).unwrap_or(0.0);
     let what = format!("Postgres' notification queue is {:.1} % full", used * 100.0);
-    findings.push(if used < 0.1 {
-        Finding::new("queue", Verdict::Ok, what)
-    } else {
-        let verdict = if used < 0.5 { Verdict::Warning } else { Verdict::Wrong };
-        let what = format!(
-            "{what}: a session that has said LISTEN and stays in a transaction holds it; when it \
-             is full, commits that notify fail"
-        );
-        Finding::new("queue", verdict, what).mended_by(
-            "SELECT pid, usename, application_name, xact_start FROM pg_stat_activity \
-             WHERE state LIKE 'idle in transaction%' ORDER BY xact_start;",
+    if used < QUEUE_WARNING {
+        findings.push(Finding::new("queue", Verdict::Ok, what));
+        return Ok(());
+    }
+    let verdict = if used < QUEUE_WRONG { Verdict::Warning } else { Verdict::Wrong };
+    let what = format!(
+        "{what}; when it is full, commits that notify fail. It is held by a session that has said \
+         LISTEN, in any database, and stays in a transaction"
+    );
+    // Postgres does not show who listens. A transaction that holds the queue is an old one.
+    let oldest = client
+        .rows(
+            "SELECT a.pid, a.usename, a.datname, a.application_name, a.state, \
+                    date_trunc('second', clock_timestamp() - a.xact_start) \
+               FROM pg_stat_activity AS a \
+              WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() \
+                AND a.xact_start IS NOT NULL ORDER BY a.xact_start LIMIT 1",
         )
-    });
+        .await?;
+    let Some(row) = oldest.first() else {
+        findings.push(Finding::new("queue", verdict, what).mended_by(SEE_OTHERS));
+        return Ok(());
+    };
+    let part = |at: usize| row[at].as_deref().unwrap_or("?");
+    let what = format!(
+        "{what}; the oldest transaction is that of process {} ({}, database {}, {}, {}), open for {}",
+        part(0),
+        part(1),
+        part(2),
+        part(3),
+        part(4),
+        part(5),
+    );
+    findings.push(
+        Finding::new("queue", verdict, what)
+            .mended_by(format!("SELECT pg_terminate_backend({});", part(0))),
+    );
     Ok(())
 }
 
@@ -124,35 +156,47 @@ async fn prepared(
 }
 
 /// Roles that read all of the application's tables, as a backup does, and not ours: `pg_dump`
-/// locks every table that it is to dump.
+/// locks every table that it is to dump. One that is called a backup is warned of; others, the
+/// application's own role among them, may never dump anything.
 async fn dumps(client: &Reading, findings: &mut Vec<Finding>) -> Result<(), Error> {
     let rows = client
         .rows(
-            "SELECT quote_ident(r.rolname) FROM pg_roles AS r \
-              WHERE r.rolcanlogin AND NOT r.rolsuper \
-                AND r.rolname ~* '(backup|dump)' \
-                AND EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = 'notify_gateway' \
-                              AND (NOT has_schema_privilege(r.oid, n.oid, 'USAGE') \
-                                   OR EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid \
-                                                AND c.relkind IN ('r', 'S') \
-                                                AND NOT has_table_privilege(r.oid, c.oid, 'SELECT')))) \
-              ORDER BY 1 LIMIT 5",
+            "WITH relation AS ( \
+               SELECT c.oid, n.oid AS namespace, n.nspname = 'notify_gateway' AS is_ours \
+                 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+                WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname <> 'information_schema' \
+                  AND n.nspname NOT LIKE 'pg\\_%'), \
+             reader AS ( \
+               SELECT quote_ident(r.rolname) AS name, r.rolname ~* '(backup|dump)' AS is_named, \
+                      bool_and(NOT relation.is_ours OR may.dump) AS dumps_ours, \
+                      bool_and(relation.is_ours OR may.dump) AS dumps_others, \
+                      bool_or(NOT relation.is_ours) AS has_others \
+                 FROM pg_roles AS r CROSS JOIN relation \
+                CROSS JOIN LATERAL ( \
+                  SELECT has_schema_privilege(r.oid, relation.namespace, 'USAGE') \
+                         AND has_table_privilege(r.oid, relation.oid, 'SELECT') AS dump) AS may \
+                WHERE r.rolcanlogin AND NOT r.rolsuper \
+                GROUP BY r.rolname) \
+             SELECT is_named, string_agg(name, ', ' ORDER BY name) FROM reader \
+              WHERE NOT dumps_ours AND (is_named OR dumps_others AND has_others) GROUP BY 1",
         )
         .await?;
     for row in &rows {
-        let role = row[0].as_deref().unwrap_or_default();
+        let is_named = row[0].as_deref() == Some("t");
+        let verdict = if is_named { Verdict::Warning } else { Verdict::Note };
+        let roles = row[1].as_deref().unwrap_or_default();
         let what = format!(
-            "a pg_dump of the whole database by {role} fails: it may not read the schema \
+            "a pg_dump of the whole database by {roles} fails: it may not read the schema \
              notify_gateway"
         );
         findings.push(
-            Finding::new("backup", Verdict::Warning, what)
-                .mended_by(format!("GRANT USAGE ON SCHEMA notify_gateway TO {role};"))
+            Finding::new("backup", verdict, what)
+                .mended_by(format!("GRANT USAGE ON SCHEMA notify_gateway TO {roles};"))
                 .mended_by(format!(
-                    "GRANT SELECT ON ALL TABLES IN SCHEMA notify_gateway TO {role};"
+                    "GRANT SELECT ON ALL TABLES IN SCHEMA notify_gateway TO {roles};"
                 ))
                 .mended_by(format!(
-                    "GRANT SELECT ON ALL SEQUENCES IN SCHEMA notify_gateway TO {role};"
+                    "GRANT SELECT ON ALL SEQUENCES IN SCHEMA notify_gateway TO {roles};"
                 )),
         );
     }

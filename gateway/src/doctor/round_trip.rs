@@ -1,36 +1,23 @@
 //! Whether a notification that is sent comes back on the connection that listens.
 
-use std::sync::Arc;
-
 use super::{Finding, Verdict, reach};
 use crate::{
     config::Config,
     error::chain,
-    postgres::{
-        connector::Connector,
-        pooler,
-        store::{Channels, PostgresStore},
-    },
+    postgres::{connector::Connector, pooler, store::PostgresStore},
 };
 
-/// One to notify with, and those that look for a LISTEN that stayed behind a pooler.
-const CONNECTIONS: usize = 2;
-
-pub(super) async fn examine(config: &Config, connector: Arc<Connector>) -> Vec<Finding> {
+/// `store` sends the notification.
+pub(super) async fn examine(config: &Config, store: &PostgresStore) -> Vec<Finding> {
     const SETTING: &str = "--listen-database-url (LISTEN_DATABASE_URL)";
     let wrong = |what: String| vec![Finding::new("listen", Verdict::Wrong, what)];
-    let channels = Channels { events: config.channel.clone(), probes: String::new() };
-    let store = match PostgresStore::new(connector, CONNECTIONS, channels) {
-        Ok(store) => store,
-        Err(error) => return wrong(chain(&error)),
-    };
     let listen = Connector::new(config.listen_database.clone());
     if let Err(mut finding) = reach::connect(&listen, &config.listen_database, SETTING).await {
         finding.about = "listen";
         return vec![finding];
     }
     let begun = std::time::Instant::now();
-    match pooler::round_trip(&listen, &store).await {
+    match pooler::round_trip(&listen, store).await {
         Ok(true) => {
             let taken = begun.elapsed().as_millis();
             let what = format!("a notification came back, {taken} ms after it was asked for");

@@ -17,6 +17,7 @@ use super::{Finding, Verdict};
 use crate::{
     auth::ProxiedConnector,
     error::chain,
+    problem,
     tls::{self, Trust},
 };
 
@@ -68,7 +69,7 @@ async fn look(
     };
     let answer = answer?;
     if let Some(finding) = refused(url, token.is_some(), &answer) {
-        let detail = problem(answer).await;
+        let detail = detail(answer).await;
         let what = format!("{} {detail}", finding.what);
         return Ok(Finding { what: what.trim_end().to_owned(), ..finding });
     }
@@ -146,8 +147,10 @@ fn refused(url: &Uri, has_token: bool, answer: &Response<Incoming>) -> Option<Fi
     let url = shown(url);
     let status = answer.status();
     let content_type = answer.headers().get(header::CONTENT_TYPE);
-    let is_stream =
-        content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let is_of = |media_type: &str| {
+        content_type.is_some_and(|value| value.as_bytes().starts_with(media_type.as_bytes()))
+    };
+    let (is_stream, is_problem) = (is_of("text/event-stream"), is_of(problem::CONTENT_TYPE));
     Some(match status {
         StatusCode::OK if is_stream => return None,
         StatusCode::NO_CONTENT => {
@@ -159,9 +162,14 @@ fn refused(url: &Uri, has_token: bool, answer: &Response<Incoming>) -> Option<Fi
             Verdict::Note,
             format!("{url} wants a token, as it should; with --token the stream is looked at"),
         ),
-        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+        // The gateway's own refusals are problem documents.
+        _ if status.is_server_error() && !is_problem => {
             wrong(format!("{url} answers {status}: the proxy does not reach the gateway"))
         }
+        StatusCode::NOT_FOUND if !is_problem => wrong(format!(
+            "{url} answers {status}, and it is not the gateway that says so: the proxy or the \
+             application knows no such path; pass it on to --bind (GATEWAY_BIND)"
+        )),
         _ if status.is_success() => wrong(format!(
             "{url} answers with {content_type:?} and no stream: the application answers in the \
              gateway's place; the proxy has to pass this path on to --bind (GATEWAY_BIND)"
@@ -189,7 +197,7 @@ fn transformed(url: &Uri, version: Version, headers: &HeaderMap) -> Option<Findi
 }
 
 /// What the gateway itself says of its refusal (RFC 9457), where it was the one.
-async fn problem(answer: Response<Incoming>) -> String {
+async fn detail(answer: Response<Incoming>) -> String {
     #[derive(Deserialize)]
     struct Problem {
         detail: String,

@@ -50,7 +50,7 @@ pub(super) async fn examine(client: &Reading, findings: &mut Vec<Finding>) -> Re
             "SELECT notify_gateway.watch('your_table', user_id => 'the_column_of_the_user');";
         findings.push(Finding::new("table", Verdict::Wrong, what).mended_by(mend));
     }
-    findings.extend(watched.iter().map(table));
+    findings.extend(watched.iter().flat_map(table));
     let calls: Vec<_> = watched.iter().map(|row| (text(row, 1), text(row, 5))).collect();
     for row in client.rows(RETYPED).await? {
         let (relation, columns) = (text(&row, 0), text(&row, 1));
@@ -69,46 +69,71 @@ fn text(row: &Row, at: usize) -> &str {
     row[at].as_deref().unwrap_or_default()
 }
 
-fn table(row: &Row) -> Finding {
+/// All that is the matter with one table: its trigger may be disabled and a column gone as well.
+fn table(row: &Row) -> Vec<Finding> {
     let (relation, call) = (text(row, 1), text(row, 5));
     let finding =
         |verdict, what: &str| Finding::new("table", verdict, format!("{relation}: {what}"));
     let enable = || format!("ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {};", text(row, 6));
+    let mut findings = Vec::new();
     match text(row, 2) {
-        "no table" => finding(Verdict::Warning, "it is watched, and there is no such table")
-            .mended_by(format!("SELECT notify_gateway.unwatch(id => {});", text(row, 0))),
-        "no trigger" => finding(Verdict::Wrong, "its trigger is gone, so its rows make no events")
-            .mended_by(call),
-        "disabled" => finding(
-            Verdict::Wrong,
-            "its trigger is disabled, so its rows make no events (somebody may be backfilling)",
-        )
-        .mended_by(enable()),
-        "replica" => finding(Verdict::Wrong, "its trigger fires for replicated rows only")
-            .mended_by(enable()),
-        "origin" => finding(
-            Verdict::Warning,
-            "its trigger does not fire for rows that logical replication or \
-             session_replication_role = replica writes",
-        )
-        .mended_by(enable()),
-        _ if !text(row, 8).is_empty() => finding(
-            Verdict::Wrong,
-            &format!("it has no {} any more, so its rows make no events", text(row, 8)),
-        )
-        .mended_by(format!("{call}  -- with another column in the place of {}", text(row, 8))),
-        _ if row[3].is_some() => finding(
-            Verdict::Wrong,
-            &format!(
-                "some of its rows could not be made events (SQLSTATE {}) {}",
-                text(row, 3),
-                text(row, 4)
-            ),
-        )
-        .mended_by(call),
-        _ if text(row, 7) == "never" => {
-            finding(Verdict::Note, "watched; ring => 'never': its rows come with the next sweep")
+        "no table" => {
+            let what = "it is watched, and there is no such table";
+            return vec![
+                finding(Verdict::Warning, what)
+                    .mended_by(format!("SELECT notify_gateway.unwatch(id => {});", text(row, 0))),
+            ];
         }
-        _ => finding(Verdict::Ok, "watched"),
+        "no trigger" => findings.push(
+            finding(Verdict::Wrong, "its trigger is gone, so its rows make no events")
+                .mended_by(call),
+        ),
+        "disabled" => findings.push(
+            finding(
+                Verdict::Wrong,
+                "its trigger is disabled, so its rows make no events (somebody may be backfilling)",
+            )
+            .mended_by(enable()),
+        ),
+        "replica" => findings.push(
+            finding(Verdict::Wrong, "its trigger fires for replicated rows only")
+                .mended_by(enable()),
+        ),
+        "origin" => findings.push(
+            finding(
+                Verdict::Warning,
+                "its trigger does not fire for rows that logical replication or \
+                 session_replication_role = replica writes",
+            )
+            .mended_by(enable()),
+        ),
+        _ => {}
     }
+    let gone = text(row, 8);
+    if !gone.is_empty() {
+        findings.push(
+            finding(
+                Verdict::Wrong,
+                &format!("it has no {gone} any more, so its rows make no events"),
+            )
+            .mended_by(format!("{call}  -- with another column in the place of {gone}")),
+        );
+    } else if row[3].is_some() {
+        let what = format!(
+            "some of its rows could not be made events (SQLSTATE {}) {}",
+            text(row, 3),
+            text(row, 4)
+        );
+        findings.push(finding(Verdict::Wrong, &what).mended_by(call));
+    }
+    if findings.is_empty() {
+        findings.push(match text(row, 7) {
+            "never" => finding(
+                Verdict::Note,
+                "watched; ring => 'never': its rows come with the next sweep",
+            ),
+            _ => finding(Verdict::Ok, "watched"),
+        });
+    }
+    findings
 }

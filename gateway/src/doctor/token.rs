@@ -13,12 +13,20 @@ use crate::{
     auth::{self, AuthConfig, Identity, TokenError, Verifier},
     config::warnings,
     error::chain,
+    postgres::store::PostgresStore,
+    revocation::Revocations,
+    store::{Store as _, StoreError, Transaction as _},
 };
 
 /// Longer than one fetch of the key set may take.
 const FETCH_PATIENCE: Duration = Duration::from_secs(6);
 
-pub(super) async fn examine(config: &AuthConfig, token: Option<&str>) -> Vec<Finding> {
+/// Revocations are read from `store`, where the database is reached.
+pub(super) async fn examine(
+    config: &AuthConfig,
+    token: Option<&str>,
+    store: Option<&PostgresStore>,
+) -> Vec<Finding> {
     let mut findings: Vec<_> = warnings(config)
         .into_iter()
         .map(|warning| Finding::new("keys", Verdict::Warning, warning))
@@ -29,7 +37,10 @@ pub(super) async fn examine(config: &AuthConfig, token: Option<&str>) -> Vec<Fin
         findings.push(Finding::new("keys", Verdict::Ok, "there are keys that verify tokens"));
     }
     if let Some(token) = token {
-        findings.push(told(token, verifier.verify(token).await));
+        findings.push(match verifier.verify(token).await {
+            Ok(identity) => admitted(token, &identity, store).await,
+            Err(error) => refused(token, &error),
+        });
     }
     drop(fetching);
     findings
@@ -66,17 +77,36 @@ async fn fetch(verifier: &Verifier, findings: &mut Vec<Finding>) -> Option<Abort
     Some(fetching)
 }
 
-fn told(token: &str, outcome: Result<Identity, TokenError>) -> Finding {
-    match outcome {
-        Ok(Identity { user, expires_at, .. }) => {
-            let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-            let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-            let what = format!("the token opens the streams of user {user}, for {left} from now");
-            Finding::new("token", Verdict::Ok, what)
-        }
-        Err(error) => {
-            let what = format!("the token opens nothing: {error}{}", auth::described(token));
-            Finding::new("token", Verdict::Wrong, what)
+/// A valid token, which may have been revoked.
+async fn admitted(token: &str, identity: &Identity, store: Option<&PostgresStore>) -> Finding {
+    let Identity { user, expires_at, .. } = identity;
+    let left = expires_at.duration_since(SystemTime::now()).unwrap_or_default();
+    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+    let what = format!("the token opens the streams of user {user}, for {left} from now");
+    let revocations = match store {
+        Some(store) => revocations(store).await.map_err(|error| chain(&error)),
+        None => Err("the database is not reached".to_owned()),
+    };
+    match revocations.map(|revocations| revocations.admit(identity)) {
+        Ok(Ok(())) => Finding::new("token", Verdict::Ok, what),
+        Ok(Err(error)) => refused(token, &error),
+        Err(why) => {
+            let what = format!("{what}, unless it has been revoked: {why}");
+            Finding::new("token", Verdict::Note, what)
         }
     }
+}
+
+async fn revocations(store: &PostgresStore) -> Result<Revocations, StoreError> {
+    let mut transaction = store.begin().await?;
+    let read = transaction.revocations(None).await?;
+    transaction.commit().await?;
+    let revocations = Revocations::default();
+    revocations.replace(&read.found);
+    Ok(revocations)
+}
+
+fn refused(token: &str, error: &TokenError) -> Finding {
+    let what = format!("the token opens nothing: {error}{}", auth::described(token));
+    Finding::new("token", Verdict::Wrong, what)
 }

@@ -238,7 +238,9 @@ fn note_keys(outcome: &Fetched, health: &Health, metrics: &Metrics) {
         }
         // What was known before is still known.
         Err(error) => {
-            tracing::warn!(error = chain(error), "cannot fetch the key set (JWT_JWKS_URL)");
+            let error = chain(error);
+            tracing::warn!(error, "cannot fetch the key set (JWT_JWKS_URL)");
+            health.key_set_fails(format!("the key set cannot be fetched: {error}"));
         }
     }
 }

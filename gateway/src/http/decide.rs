@@ -31,7 +31,7 @@ pub(super) enum Decision {
     Off,
     /// A status that says what is wrong with the request.
     Deny(Denial),
-    /// The request is good, and comes again later.
+    /// Nothing is known to be wrong with the request; it comes again later.
     Refuse(Refusal),
     /// A stream.
     Open,
@@ -59,6 +59,8 @@ pub(super) fn decide(facts: Facts) -> Decision {
         Err(Denial::Credentials(CredentialError::Missing)) if !facts.is_query_valid => {
             return Decision::Deny(Denial::Query);
         }
+        // Nobody can say yet whether it is a good one, and a browser takes a status for good.
+        Err(Denial::Token(TokenError::NoKeys)) => return Decision::Refuse(Refusal::NoKeys),
         Err(denial) => return Decision::Deny(denial),
         Ok(()) => {}
     }
@@ -78,8 +80,8 @@ pub(super) fn decide(facts: Facts) -> Decision {
 }
 
 impl Denial {
-    /// The answer; `retry` is for the one that may come again.
-    pub(super) fn problem(self, retry: std::time::Duration) -> Problem {
+    /// The answer.
+    pub(super) fn problem(self) -> Problem {
         match self {
             Self::Credentials(CredentialError::Missing) => Problem::unauthorized(None),
             Self::Credentials(CredentialError::Contradiction) => Problem::of(
@@ -91,9 +93,6 @@ impl Denial {
                 "a cookie counts only from the page's own origin or one of --cors-origins; \
                  behind a proxy that needs X-Forwarded-Host and --trusted-proxies",
             ),
-            Self::Token(error @ TokenError::NoKeys) => {
-                Problem::later(Kind::NoKeys, &error.to_string(), retry)
-            }
             Self::Token(error) => Problem::unauthorized(Some(error.to_string())),
             Self::Query => Problem::of(
                 Kind::BadQuery,
@@ -116,6 +115,9 @@ pub(super) fn refusal_problem(refusal: Refusal, retry: std::time::Duration) -> P
         }
         Refusal::Full => (Kind::Full, "the gateway has as many streams open as it may; wait"),
         Refusal::Starting => (Kind::Starting, "the gateway has not reached its database yet; wait"),
+        Refusal::NoKeys => {
+            (Kind::NoKeys, "the gateway has not fetched the keys that verify tokens yet; wait")
+        }
         Refusal::Shutdown => {
             (Kind::Stopping, "this process is stopping; another one takes the stream")
         }
@@ -153,6 +155,11 @@ mod tests {
                 "a bad token",
                 |f| f.token = Err(Denial::Token(TokenError::Expired)),
                 Decision::Deny(expired()),
+            ),
+            (
+                "a token that no key can verify yet",
+                |f| f.token = Err(Denial::Token(TokenError::NoKeys)),
+                Decision::Refuse(Refusal::NoKeys),
             ),
             (
                 "a revoked token",
