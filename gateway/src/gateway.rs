@@ -20,6 +20,7 @@ use crate::{
     postgres::connector::Connector,
     server::{self, Application, Bounds, Patience},
     supervisor::{Supervisor, TaskEnded},
+    systemd::Sockets,
     tls::{Acceptor, Identity},
 };
 
@@ -38,12 +39,23 @@ impl Gateway {
     ///
     /// A port that cannot be had, with the setting that asks for it.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let bind = |setting, address| {
-            server::bind(address).map_err(|source| BindError { setting, address, source })
+        Self::bind_or_take(config, Sockets::default())
+    }
+
+    /// As [`Gateway::bind`], with sockets that listen already in the place of those of the
+    /// settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::bind`].
+    pub fn bind_or_take(config: Config, sockets: Sockets) -> Result<Self, BindError> {
+        let bind = |setting, address, given: Option<_>| {
+            let listener = given.map_or_else(|| server::bind(address), server::take);
+            listener.map_err(|source| BindError { setting, address, source })
         };
         Ok(Self {
-            public: bind("--bind (GATEWAY_BIND)", config.bind)?,
-            admin: bind("--admin-bind (GATEWAY_ADMIN_BIND)", config.admin_bind)?,
+            public: bind("--bind (GATEWAY_BIND)", config.bind, sockets.public)?,
+            admin: bind("--admin-bind (GATEWAY_ADMIN_BIND)", config.admin_bind, sockets.admin)?,
             parts: Parts {
                 hub: Hub::new(hub_limits(&config)),
                 health: Arc::new(Health::new()),

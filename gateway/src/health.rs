@@ -9,6 +9,13 @@ use tokio::{sync::watch, time::Instant};
 /// within five seconds.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(3);
 
+/// A sweep that a slow database answers last, or refuses, is over by then: each of its
+/// statements ends within ten seconds, and so does its connection.
+const SWEEP_STUCK: Duration = Duration::from_secs(120);
+
+/// A LISTEN connection whose probe is lost is replaced at once.
+const LOST_PROBE_STUCK: Duration = Duration::from_secs(60);
+
 /// What the parts of the gateway report about themselves.
 pub struct Health {
     state: watch::Sender<State>,
@@ -38,8 +45,8 @@ struct Probe {
     sent: Option<(u64, Instant)>,
     /// When the first was sent that has not come back.
     unanswered: Option<Instant>,
-    /// Whether it has been waited for in vain.
-    lost: bool,
+    /// Since when it has been given up.
+    lost: Option<Instant>,
     /// When one came back last.
     returned: Option<Instant>,
 }
@@ -179,7 +186,7 @@ impl Health {
             let sent = state.probe.sent.filter(|(sent, _)| *sent == number);
             took = sent.map(|(_, at)| now - at);
             state.probe.unanswered = None;
-            state.probe.lost = false;
+            state.probe.lost = None;
             state.probe.returned = Some(now);
         });
         took
@@ -192,7 +199,8 @@ impl Health {
         self.modify(|state| {
             let waiting = state.probe.unanswered.map(|since| since.elapsed());
             lost = state.listen.is_ok() && waiting.is_some_and(|waiting| waiting >= patience);
-            state.probe.lost = lost;
+            let since = state.probe.lost.unwrap_or_else(Instant::now);
+            state.probe.lost = lost.then_some(since);
         });
         lost
     }
@@ -224,6 +232,21 @@ impl Health {
         let state = self.state.borrow();
         let reasons = state.reasons();
         Readiness { is_ready: state.has_been_ready && !state.draining, reasons }
+    }
+
+    /// Why the gateway's own tasks do not move, which a restart would mend. A database that is
+    /// away, slow or refuses is no such reason: the tasks try again by themselves.
+    pub fn stuck(&self) -> Option<&'static str> {
+        let state = self.state.borrow();
+        let lasts =
+            |since: Option<Instant>, longest| since.is_some_and(|since| since.elapsed() >= longest);
+        if lasts(state.sweeping, SWEEP_STUCK) {
+            return Some("a sweep of the event log does not end");
+        }
+        if lasts(state.probe.lost, LOST_PROBE_STUCK) {
+            return Some("a LISTEN connection that brings no probe back is not replaced");
+        }
+        None
     }
 
     /// Waits until streams may be opened.
@@ -258,7 +281,7 @@ impl State {
         {
             reasons.push(format!("no sweep: no answer for {} s", SWEEP_PATIENCE.as_secs()));
         }
-        if self.listen.is_ok() && (self.probe.lost || self.probe.returned.is_none()) {
+        if self.listen.is_ok() && (self.probe.lost.is_some() || self.probe.returned.is_none()) {
             reasons.push("no probe has come back on the LISTEN connection".to_owned());
         }
         reasons
@@ -325,6 +348,31 @@ mod tests {
         assert!(health.readiness().reasons[0].contains("no answer"));
         health.sweep_ends();
         assert!(health.is_well());
+    }
+
+    #[test]
+    fn what_a_restart_would_mend_is_told_from_what_the_database_does() {
+        let long_ago = |longest| Instant::now().checked_sub(longest).unwrap();
+        let health = ready();
+        health.listening();
+        health.database_fails("no answer".into());
+        health.sweep_begins(long_ago(SWEEP_PATIENCE));
+        assert_eq!(health.stuck(), None);
+        health.sweep_begins(long_ago(SWEEP_STUCK));
+        assert!(health.stuck().unwrap().contains("sweep"));
+        health.sweep_ends();
+        assert_eq!(health.stuck(), None);
+
+        health.probe_sent(1);
+        assert!(health.probe_is_lost(Duration::ZERO));
+        assert_eq!(health.stuck(), None);
+        health.modify(|state| state.probe.lost = Some(long_ago(LOST_PROBE_STUCK)));
+        // Found once more, it is as old as it was.
+        assert!(health.probe_is_lost(Duration::ZERO));
+        assert!(health.stuck().unwrap().contains("LISTEN"));
+        // It has been replaced.
+        health.not_listening("the probe is lost".into());
+        assert_eq!(health.stuck(), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use ipnet::IpNet;
+use tokio::time::timeout;
 
 pub use admin::Admin;
 
@@ -158,6 +160,11 @@ impl Inner {
         } else {
             (Err(Denial::Credentials(CredentialError::Missing)), false)
         };
+        if token.is_ok() && !self.health.has_been_ready() {
+            // A gateway that has just been started is ready within milliseconds; after a restart
+            // its first clients would be sent away for a second.
+            let _late = timeout(STARTING_PATIENCE, self.health.ready()).await;
+        }
         let has_been_ready = self.health.has_been_ready();
         let is_flooded =
             is_flooded || token.as_ref().is_ok_and(|found| self.is_user_flooded(found));
@@ -383,6 +390,9 @@ impl Answer for ResponseBody {
 type Found = (Identity, Vec<Identity>);
 
 const ALLOW: &str = "GET, OPTIONS";
+
+/// How long a request waits for a gateway that has not reached its database yet.
+const STARTING_PATIENCE: Duration = Duration::from_secs(1);
 
 fn options() -> Response<ResponseBody> {
     let mut response = empty(StatusCode::NO_CONTENT);

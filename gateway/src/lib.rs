@@ -53,6 +53,7 @@ pub mod upkeep;
 pub mod replay;
 // The tasks of the whole.
 pub mod supervisor;
+pub mod systemd;
 // The way out: the socket, one response on it, the requests, the whole.
 pub mod server;
 pub mod stream;

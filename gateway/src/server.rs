@@ -211,6 +211,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(LISTEN_BACKLOG)
 }
 
+/// Takes over a socket that listens already. It stays open elsewhere: clients that connect while
+/// nobody accepts wait instead of being refused.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn take(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
 /// Serves HTTP/1.1 and HTTP/2 (prior knowledge; with `tls` by ALPN) until `shutdown`, then lets the
 /// open connections end for as long as `patience` says, then cuts them.
 ///

@@ -53,6 +53,8 @@ mod stopped_reader;
 mod storm;
 mod settings;
 mod shutdown;
+mod systemd;
 mod tls;
 mod tokens;
+mod upgrade;
 mod user_story;

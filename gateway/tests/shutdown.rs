@@ -1,6 +1,6 @@
 //! A stop says goodbye to everybody and is over soon.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::service::Service;
 use nix::sys::signal::Signal;
@@ -9,12 +9,13 @@ use notify_gateway::{
     http::{Routes, STREAM_PATH},
     server::ServerRequest,
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::{
-    Database, EventSource, PATIENCE, Process, SECRET, TestGateway, config, request, token,
+    Database, EventSource, PATIENCE, Process, SECRET, TestGateway, config, eventually, request,
+    token,
 };
 
 #[tokio::test]
@@ -80,6 +81,81 @@ async fn a_client_that_keeps_its_connection_does_not_hold_the_stop_up() {
 
     tokio::time::timeout(Duration::from_secs(20), gateway.ended()).await.unwrap().unwrap();
     drop((idle, stalled));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_process_at_once() {
+    let database = Database::new().await;
+    let mut process = Process::start(&database.url, &["--drain", "1h"]).await;
+    // It reads nothing, so that its connection cannot end by itself.
+    let user = Uuid::new_v4();
+    let mut stays = TcpStream::connect(process.address).await.unwrap();
+    stays.write_all(ask(user).as_bytes()).await.unwrap();
+    eventually("it is open", async || process.metric("sse_connections_total").await > 0.5).await;
+    let large = format!(
+        "INSERT INTO notifications (user_id, title, message)
+         SELECT '{user}', n, repeat('x', 500000) FROM generate_series(1, 40) AS n"
+    );
+    database.psql(&large).await;
+    eventually("its socket is full", async || {
+        process.metric("notify_gateway_lagging_streams").await > 0.5
+    })
+    .await;
+    process.signal(Signal::SIGTERM);
+    eventually("it drains", async || {
+        request(process.admin, "GET", "/readyz", &[]).await.text().await.contains("draining")
+    })
+    .await;
+    process.signal(Signal::SIGINT);
+    assert_eq!(process.ended().await.code(), Some(1));
+    drop(stays);
+}
+
+/// Fewer where the limit on open files leaves no room for them beside the other tests.
+const MANY: usize = 10_000;
+
+/// The head of a request for the stream.
+fn ask(user: Uuid) -> String {
+    format!(
+        "GET {STREAM_PATH} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {}\r\n\r\n",
+        token(user)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_ten_thousand_streams_takes_the_drain_and_no_longer() {
+    const DRAIN: Duration = Duration::from_secs(3);
+    let database = Database::new().await;
+    let files = notify_gateway::limits::raise_open_files().unwrap();
+    let many = MANY.min(usize::try_from(files / 20 * 11).unwrap_or(MANY));
+    let flags = ["--drain", "3s", "--connect-rate", "0", "--max-streams-per-user", "100000"];
+    let flags = [&flags[..], &["--user-connect-rate", "0", "--trusted-proxies", "127.0.0.0/8"]];
+    let mut process = Process::start(&database.url, &flags.concat()).await;
+    let ask = ask(Uuid::new_v4());
+    // They read nothing: not even the end of their streams moves them to leave.
+    let mut streams = Vec::with_capacity(many);
+    for _ in 0..many {
+        let mut stream = TcpStream::connect(process.address).await.unwrap();
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    #[allow(clippy::cast_precision_loss, reason = "some thousands")]
+    eventually("all are open", async || {
+        process.metric("sse_connections_total").await >= many as f64
+    })
+    .await;
+    // One that keeps its connection to the operator's port, and one that does not end its request.
+    let idle = TcpStream::connect(process.admin).await.unwrap();
+    let mut slow = TcpStream::connect(process.admin).await.unwrap();
+    slow.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+
+    let begun = Instant::now();
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.ended().await.code(), Some(0));
+    let took = begun.elapsed();
+    println!("{many} streams: the stop took {took:?}");
+    assert!(took <= DRAIN + Duration::from_secs(2), "{many} streams: {took:?}");
+    drop((streams, idle, slow));
 }
 
 /// Routes with a bug: to copy them, as the port does for each connection, panics.

@@ -4,7 +4,9 @@ use anyhow::Context as _;
 use notify_gateway::{
     config::{Config, ConfigError, Settings, warnings},
     gateway::{Gateway, Reloader, RunError},
-    limits, telemetry,
+    limits,
+    systemd::{self, Sockets},
+    telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     telemetry::init(arguments.settings.log_format).map_err(Failure::Usage)?;
     let settings = arguments.settings;
     let config = settings.clone().into_config()?;
+    let sockets =
+        Sockets::of_the_service_manager().context("the sockets of the service manager")?;
     runtime(settings.threads)?.block_on(async {
         // Before anything that takes time: stopped while it starts, it ends well too.
         let shutdown = shutdown_on_signal()?;
@@ -32,8 +36,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             tracing::warn!("{warning}");
         }
         warn_of_what_is_left_out(&config);
-        let setting = settings.listen_setting();
-        let gateway = Gateway::bind(config).map_err(anyhow::Error::from)?;
+        let (setting, drain) = (settings.listen_setting(), config.drain);
+        let gateway = Gateway::bind_or_take(config, sockets).map_err(anyhow::Error::from)?;
         let address = gateway.local_addr().context("the public port")?;
         let admin = gateway.admin_addr().context("the admin port")?;
         let (max_streams, max_connections) = (gateway.max_streams(), gateway.max_connections());
@@ -46,6 +50,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             "started"
         );
         reload_on_signal(settings, gateway.reloader())?;
+        let reporting = tokio::spawn(systemd::report(gateway.health()));
+        let stopping = shutdown.clone();
+        tokio::spawn(async move {
+            stopping.cancelled().await;
+            systemd::stopping(drain);
+            reporting.abort();
+        });
         match gateway.run(shutdown).await {
             Err(error @ RunError::Listen(_)) => Err(error).context(setting)?,
             outcome => outcome.map_err(anyhow::Error::from)?,

@@ -33,7 +33,7 @@ impl Admin {
             return Err(problem.clone());
         }
         let answer = match request.uri().path() {
-            "/healthz" => text("text/plain; charset=utf-8", "ok\n".to_owned()),
+            "/healthz" => self.healthz(),
             "/readyz" => self.readyz(request.uri().query()),
             // The text format's own media type; scrapers choose the parser by it.
             "/metrics" => text("text/plain; version=0.0.4; charset=utf-8", self.metrics().await),
@@ -51,6 +51,17 @@ impl Admin {
         // Where the kernel has to count a hundred thousand open files, streams do
         // not wait for it.
         tokio::task::spawn_blocking(move || metrics.render()).await.unwrap_or_default()
+    }
+
+    /// 200 while the process lives and its tasks move: for those who restart it otherwise.
+    fn healthz(&self) -> Response<Full<Bytes>> {
+        let stuck = self.health.stuck();
+        let mut response =
+            text("text/plain; charset=utf-8", format!("{}\n", stuck.unwrap_or("ok")));
+        if stuck.is_some() {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        response
     }
 
     /// 200 while streams may be opened here, for load balancers; with `?strict`

@@ -28,7 +28,7 @@ impl Process {
     /// knows the tests' secret.
     pub(crate) async fn start(database_url: &str, flags: &[&str]) -> Self {
         let command = Command::new(env!("CARGO_BIN_EXE_notify-gateway"));
-        Self::start_as(command, database_url, flags).await
+        Self::start_command(command, database_url, flags).await
     }
 
     /// The same in this environment.
@@ -39,7 +39,7 @@ impl Process {
     ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_notify-gateway"));
         command.envs(environment.iter().copied());
-        Self::start_as(command, database_url, flags).await
+        Self::start_command(command, database_url, flags).await
     }
 
     /// The same with a limit on open files.
@@ -47,10 +47,15 @@ impl Process {
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""));
         command.arg(env!("CARGO_BIN_EXE_notify-gateway"));
-        Self::start_as(command, database_url, flags).await
+        Self::start_command(command, database_url, flags).await
     }
 
-    async fn start_as(mut command: Command, database_url: &str, flags: &[&str]) -> Self {
+    /// The same by this command, whose last word so far is the binary.
+    pub(crate) async fn start_command(
+        mut command: Command,
+        database_url: &str,
+        flags: &[&str],
+    ) -> Self {
         command.args(["--database-url", database_url, "--log-format", "json"]);
         if !flags.contains(&"--bind") {
             command.args(["--bind", "127.0.0.1:0"]);
@@ -59,7 +64,7 @@ impl Process {
         if !flags.iter().any(|flag| flag.starts_with("--jwt-")) {
             command.args(["--jwt-secret", SECRET]);
         }
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let started = loop {

@@ -178,7 +178,12 @@ impl EventSource {
 
     /// The next event, or none at the end of the stream.
     pub(crate) async fn next_or_end(&mut self) -> Option<Event> {
-        tokio::time::timeout(PATIENCE, self.read()).await.expect("an event or the end, in time")
+        self.next_within(PATIENCE).await
+    }
+
+    /// The same, where more time may pass without one.
+    pub(crate) async fn next_within(&mut self, patience: Duration) -> Option<Event> {
+        tokio::time::timeout(patience, self.read()).await.expect("an event or the end, in time")
     }
 
     /// Whether nothing but heartbeats comes for a while.
