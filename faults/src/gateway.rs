@@ -224,11 +224,13 @@ impl Gateway {
         readyz(self.admin_port).await.is_ok_and(|said| said.starts_with("HTTP/1.1 "))
     }
 
-    /// The lines of its log that tell of a panic.
+    /// The lines of its log that tell of a panic, or hold a token.
     pub(crate) fn panics(&self) -> Vec<String> {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        log.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect()
+        // Parts of a JWT begin so.
+        let is_bad = |line: &&str| line.contains("panicked at") || line.contains("eyJ");
+        log.lines().filter(is_bad).map(str::to_owned).collect()
     }
 
     /// The end of its log.

@@ -26,6 +26,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use ipnet::IpNet;
 use tokio::time::timeout;
+use tracing::{Instrument as _, Span, field::Empty};
 
 pub use admin::Admin;
 
@@ -44,6 +45,7 @@ use crate::{
     server::{Answer, Malformed, Peer, ServerRequest},
     sse,
     stream::{EventStream, StreamContext},
+    telemetry::{SPANS, continue_trace},
 };
 use address::{client_address, own_host};
 use admission::Admission;
@@ -133,7 +135,16 @@ impl hyper::service::Service<ServerRequest> for Routes {
 
     fn call(&self, request: ServerRequest) -> Self::Future {
         let (routes, request) = (self.clone(), request.map(|_body| ()));
-        Box::pin(async move { Ok(routes.answer(&request).await) })
+        let span = span_of(&request);
+        let answering = async move {
+            let answer = routes.answer(&request).await;
+            Span::current().record("http.response.status_code", answer.status().as_u16());
+            Ok(answer)
+        };
+        if span.is_disabled() {
+            return Box::pin(answering);
+        }
+        Box::pin(answering.instrument(span))
     }
 }
 
@@ -213,13 +224,19 @@ impl Inner {
         }
         let resumed = resumed.map(|cursor| Cursor::parse(cursor).map_err(|_| Resync::Malformed));
         let peer = request.extensions().get::<Peer>();
+        let id = self.next_stream_id.fetch_add(1, Ordering::Relaxed);
+        let span = Span::current();
+        if !span.is_disabled() {
+            span.record("user.id", identity.user.to_string());
+            span.record("stream.id", id);
+        }
         let stream = EventStream::open(
             Arc::clone(&self.streams),
             subscription,
             identity,
             resumed,
             peer.map(|peer| peer.stalled.clone()).unwrap_or_default(),
-            self.next_stream_id.fetch_add(1, Ordering::Relaxed),
+            id,
         );
         Ok(self.event_stream(ResponseBody::Stream(Box::new(stream))))
     }
@@ -384,6 +401,26 @@ impl Answer for ResponseBody {
             Self::Stream(body) => body.poll_over(cx),
         }
     }
+}
+
+/// The span of a connect: from the request to the head of its answer, under the names of
+/// OpenTelemetry's conventions for HTTP servers. Its query is not told, which may hold a token.
+fn span_of(request: &Request<()>) -> Span {
+    let span = tracing::trace_span!(
+        target: SPANS,
+        "connect",
+        otel.name = %format_args!("{} {STREAM_PATH}", request.method()),
+        otel.kind = "server",
+        http.request.method = %request.method(),
+        url.path = request.uri().path(),
+        http.response.status_code = Empty,
+        user.id = Empty,
+        stream.id = Empty,
+    );
+    if !span.is_disabled() {
+        continue_trace(&span, request.headers());
+    }
+    span
 }
 
 /// Whose token it is: the first that verifies, and what other cookies say.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::{
     backoff::{Backoff, jitter},
     dispatch::{Dispatch, Signal},
-    error::chain,
+    error::{Outage, chain},
     health::Health,
     listen::{Listen, ListenError, Notice, Notices as _, SETUP_TIMEOUT},
     metrics::Metrics,
@@ -51,7 +51,7 @@ impl<L: Listen> Listener<L> {
     pub async fn run(self) -> Result<Infallible, ListenError> {
         let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         let mut has_listened = false;
-        let mut outage_logged = false;
+        let mut outage = Outage::default();
         loop {
             let mut listening = false;
             let error = match self.session(&mut listening).await {
@@ -60,7 +60,7 @@ impl<L: Listen> Listener<L> {
             };
             if listening {
                 has_listened = true;
-                outage_logged = false;
+                outage.ends();
                 backoff.reset();
             }
             // One that serves by the sweep goes on doing so.
@@ -70,20 +70,19 @@ impl<L: Listen> Listener<L> {
             self.metrics.listen_up(false);
             self.metrics.listen_reconnect();
             self.dispatch.take(Signal::Listening(false));
-            self.health.not_listening(format!("not listening: {}", chain(&error)));
+            let cause = chain(&error);
+            self.health.not_listening(format!("not listening: {cause}"));
             let delay = match error {
                 ListenError::Pooler => jitter(POOLER_WAIT / 2, POOLER_WAIT / 2),
                 _ => backoff.next_wait(),
             };
-            // One line an outage: the attempts in between say nothing new.
-            if outage_logged {
-                tracing::debug!(error = chain(&error), ?delay, "LISTEN failed again");
-            } else {
+            if outage.is_new(&cause) {
                 tracing::warn!(
-                    error = chain(&error),
+                    error = cause,
                     "no LISTEN connection to the database (DATABASE_URL); trying until there is one"
                 );
-                outage_logged = true;
+            } else {
+                tracing::debug!(error = cause, ?delay, "LISTEN failed again");
             }
             tokio::select! {
                 biased;

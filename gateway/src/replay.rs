@@ -121,8 +121,13 @@ impl<S: Store> Worker<S> {
         metrics.replayed(began.elapsed());
         for (request, answer) in batch.into_iter().zip(answers) {
             match answer {
-                // A stream that has gone meanwhile needs no page.
-                Reply::Now(answer) => drop(request.answer.send(answer)),
+                Reply::Now(answer) => {
+                    if let Ok(page) = &answer {
+                        request.span.record("rows", page.rows.len());
+                    }
+                    // A stream that has gone meanwhile needs no page.
+                    drop(request.answer.send(answer));
+                }
                 Reply::NextQuery => replays.give_back([request]),
             }
         }

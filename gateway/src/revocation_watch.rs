@@ -7,7 +7,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    error::chain,
+    error::{Outage, chain},
     health::Health,
     hub::Hub,
     looks::Looks,
@@ -53,31 +53,31 @@ impl RevocationWatch {
     pub async fn run(self) -> Infallible {
         let mut mark: Option<RevocationsMark> = None;
         let mut whole_at = Instant::now();
-        let mut is_failing = false;
+        let mut outage = Outage::default();
         let whole_interval = (self.sweep_interval * WHOLE_SWEEPS).min(MAX_WHOLE_INTERVAL);
         loop {
             let began = Instant::now();
             // A failure forgets what was read: the server may have crashed, and
             // give out transaction numbers again.
             let since = mark.take().filter(|_| whole_at.elapsed() < whole_interval);
-            match self.read(since.as_ref()).await {
+            let read = self.read(since.as_ref()).await;
+            let is_failing = read.is_err();
+            match read {
                 Ok(read) => {
                     self.apply(&read);
                     if read.is_whole {
                         whole_at = began;
                     }
                     mark = Some(read.mark);
-                    is_failing = false;
+                    outage.ends();
                     self.health.revocations_are_known();
                 }
                 Err(error) => {
-                    // The sweep says so as well where it is an outage.
-                    if !is_failing {
-                        tracing::warn!(error = chain(&error), "the revocations cannot be read");
+                    let error = chain(&error);
+                    if outage.is_new(&error) {
+                        tracing::warn!(error, "the revocations cannot be read");
                     }
-                    is_failing = true;
-                    self.health
-                        .revocations_fail(format!("revocations cannot be read: {}", chain(&error)));
+                    self.health.revocations_fail(format!("revocations cannot be read: {error}"));
                 }
             }
             self.looks.ended(began, !is_failing);

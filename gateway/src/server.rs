@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -36,7 +36,7 @@ use places::{Place, Places};
 use stall::StallGuard;
 pub use stall::Stalled;
 
-use crate::{problem::Problem, tls::Acceptor};
+use crate::{error::LogGate, problem::Problem, tls::Acceptor};
 
 /// TCP handshakes that the kernel finishes before the gateway accepts them. With
 /// the usual 128 a rush of reconnects overflows the queue, and each dropped SYN
@@ -237,7 +237,7 @@ pub async fn serve<S: Application>(
 ) {
     let mut connections = JoinSet::new();
     let places = Places::new(bounds);
-    let mut exhausted_since: Option<Instant> = None;
+    let log = LogGate::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -248,7 +248,6 @@ pub async fn serve<S: Application>(
         };
         match accepted {
             Ok((stream, address)) => {
-                exhausted_since = None;
                 let Some(place) = places.enter(address.ip()) else { continue };
                 let peer = Peer { address, stalled: Stalled::default() };
                 let (service, shutdown) = (service.clone(), shutdown.clone());
@@ -258,9 +257,12 @@ pub async fn serve<S: Application>(
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                if exhausted_since.is_none() {
-                    tracing::error!(%error, "cannot accept connections");
-                    exhausted_since = Some(Instant::now());
+                // Some are accepted in between, as others end.
+                if log.opens() {
+                    tracing::error!(
+                        %error,
+                        "cannot accept connections; more in the next minute are not told"
+                    );
                 }
                 places.make_room();
                 tokio::time::sleep(ACCEPT_REST).await;

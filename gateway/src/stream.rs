@@ -174,6 +174,8 @@ impl EventStream {
         stream.context.metrics.lagging(1.0);
         let user = stream.subscription.user();
         tracing::debug!(user.id = %user, stream.id = id, "stream opened");
+        // Now and not when it is first asked for events: the replay is a part of the connect.
+        stream.read();
         stream
     }
 

@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     cursor::{RowKey, Snapshot},
     dispatch::{Dispatch, Quiet, Signal, Sweep, SweptRow},
-    error::chain,
+    error::{Outage, chain},
     health::Health,
     horizon::Horizon,
     hub::Hub,
@@ -113,7 +113,7 @@ impl<S: Store> Sweeper<S> {
     /// Sweeps, and sweeps again.
     pub async fn run(self) -> Infallible {
         let mut state = State::default();
-        let mut is_failing = false;
+        let mut outage = Outage::default();
         let mut number = 0;
         loop {
             number += 1;
@@ -123,7 +123,7 @@ impl<S: Store> Sweeper<S> {
             self.health.sweep_ends();
             match &outcome {
                 Ok(()) => {
-                    if is_failing {
+                    if outage.ends() {
                         tracing::info!("the database answers again");
                     }
                     self.health.database_answers();
@@ -131,14 +131,14 @@ impl<S: Store> Sweeper<S> {
                     self.metrics.swept(began.elapsed());
                 }
                 Err(error) => {
-                    // One line an outage: what follows says nothing new.
-                    if !is_failing {
-                        tracing::warn!(error = chain(error), "the database cannot be swept");
+                    let error = chain(error);
+                    if outage.is_new(&error) {
+                        tracing::warn!(error, "the database cannot be swept");
                     }
-                    self.health.database_fails(format!("no sweep: {}", chain(error)));
+                    self.health.database_fails(format!("no sweep: {error}"));
                 }
             }
-            is_failing = outcome.is_err();
+            let is_failing = outcome.is_err();
             self.looks.ended(began, !is_failing);
             if self.health.probe_is_lost(self.interval * LOST_PROBES) {
                 self.restart.request();

@@ -8,7 +8,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     cursor::{Cursor, Snapshot},
-    error::chain,
+    error::{Outage, chain},
     health::Health,
     metrics::Metrics,
     postgres::store::{Cause, LogSize, PostgresStore, Unrecorded},
@@ -46,16 +46,16 @@ impl Upkeep {
         let nothing = || Cursor::new(0, Arc::new(Snapshot::empty()));
         let mut erased = nothing();
         let mut told = HashSet::new();
-        let mut is_failing = false;
+        let mut outage = Outage::default();
         loop {
             let began = Instant::now();
             match self.round(&mut erased, &mut told).await {
-                Ok(()) => is_failing = false,
+                Ok(()) => drop(outage.ends()),
                 Err(error) => {
-                    if !is_failing {
-                        tracing::warn!(error = chain(&error), "the event log is not kept");
+                    let error = chain(&error);
+                    if outage.is_new(&error) {
+                        tracing::warn!(error, "the event log is not kept");
                     }
-                    is_failing = true;
                     // After a crash transaction numbers may be given out again.
                     erased = nothing();
                 }

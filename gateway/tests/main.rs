@@ -56,5 +56,7 @@ mod shutdown;
 mod systemd;
 mod tls;
 mod tokens;
+#[cfg(feature = "otel")]
+mod traces;
 mod upgrade;
 mod user_story;

@@ -148,7 +148,7 @@ impl KeySet {
     }
 
     /// Fetches, and goes on fetching; tells `report` of each outcome.
-    pub async fn run(&self, report: impl Fn(&Fetched)) {
+    pub async fn run(&self, mut report: impl FnMut(&Fetched)) {
         let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         loop {
             let outcome = self.fetch().await.map(|keys| {

@@ -42,13 +42,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    telemetry::init(LogFormat::Text).map_err(Failure::Usage)?;
     if throwaway::find_binaries().is_none() {
         install_postgres()?;
     }
     say("starting a throwaway PostgreSQL …");
     let postgres = Postgres::start(&[]).context("cannot start PostgreSQL")?;
-    let outcome = serve::runtime(1)?.block_on(run_beside(arguments, &postgres));
+    let outcome = serve::runtime(1)?.block_on(async {
+        let telemetry = telemetry::init(LogFormat::Text).map_err(Failure::Usage)?;
+        let outcome = run_beside(arguments, &postgres).await;
+        telemetry.end().await;
+        outcome
+    });
     drop(postgres);
     say("stopped; the throwaway database is gone");
     outcome

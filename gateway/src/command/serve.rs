@@ -20,12 +20,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
-    telemetry::init(arguments.settings.log_format).map_err(Failure::Usage)?;
     let settings = arguments.settings;
-    let config = settings.clone().into_config()?;
+    // Before there are other threads: what is given is taken out of the environment.
     let sockets =
         Sockets::of_the_service_manager().context("the sockets of the service manager")?;
     runtime(settings.threads)?.block_on(async {
+        let telemetry = telemetry::init(settings.log_format).map_err(Failure::Usage)?;
+        let config = settings.clone().into_config()?;
         // Before anything that takes time: stopped while it starts, it ends well too.
         let shutdown = shutdown_on_signal()?;
         match limits::raise_open_files() {
@@ -57,7 +58,9 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             systemd::stopping(drain);
             reporting.abort();
         });
-        match gateway.run(shutdown).await {
+        let outcome = gateway.run(shutdown).await;
+        telemetry.end().await;
+        match outcome {
             Err(error @ RunError::Listen(_)) => Err(error).context(setting)?,
             outcome => outcome.map_err(anyhow::Error::from)?,
         }

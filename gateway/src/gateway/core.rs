@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     dispatch::{Dispatch, Dispatcher},
     ends::RecentEnds,
-    error::chain,
+    error::{Outage, chain},
     health::Health,
     http::{Admin, Routes},
     hub::Hub,
@@ -169,8 +169,9 @@ impl Core {
                 health.keys_are_missing("starting: no key has been fetched yet".to_owned());
             }
             let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
+            let mut outage = Outage::default();
             workers.spawn("key set", async move {
-                key_set.run(|outcome| note_keys(outcome, &health, &metrics)).await;
+                key_set.run(|outcome| note_keys(outcome, &mut outage, &health, &metrics)).await;
             });
         }
 
@@ -229,17 +230,23 @@ impl Core {
     }
 }
 
-fn note_keys(outcome: &Fetched, health: &Health, metrics: &Metrics) {
+fn note_keys(outcome: &Fetched, outage: &mut Outage, health: &Health, metrics: &Metrics) {
     metrics.keys_fetched(outcome.is_ok());
     match outcome {
         Ok(keys) => {
-            tracing::info!(keys, "fetched the key set");
+            if outage.ends() || !health.has_been_ready() {
+                tracing::info!(keys, "fetched the key set");
+            } else {
+                tracing::debug!(keys, "fetched the key set");
+            }
             health.keys_are_known();
         }
         // What was known before is still known.
         Err(error) => {
             let error = chain(error);
-            tracing::warn!(error, "cannot fetch the key set (JWT_JWKS_URL)");
+            if outage.is_new(&error) {
+                tracing::warn!(error, "cannot fetch the key set (JWT_JWKS_URL)");
+            }
             health.key_set_fails(format!("the key set cannot be fetched: {error}"));
         }
     }

@@ -13,9 +13,10 @@ use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
 };
+use tracing::{Span, field::Empty};
 
 use super::Answer;
-use crate::{backoff::Backoff, cursor::Cursor, notification::UserId};
+use crate::{backoff::Backoff, cursor::Cursor, notification::UserId, telemetry::SPANS};
 
 /// Streams served by one query.
 pub(super) const MAX_BATCH: usize = 256;
@@ -57,6 +58,8 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Answer>,
     /// How many statements it was a part of have failed.
     pub(super) failures: u32,
+    /// From the asking to the answer.
+    pub(super) span: Span,
     ticket: u64,
     backoff: Backoff,
 }
@@ -103,7 +106,8 @@ impl Replays {
         let mut state = self.state.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
-        let request = Request { user, cursor, limit, answer, failures: 0, ticket, backoff };
+        let span = tracing::trace_span!(target: SPANS, "replay", user.id = %user, rows = Empty);
+        let request = Request { user, cursor, limit, answer, failures: 0, span, ticket, backoff };
         state.ready.insert(ticket, request);
         drop(state);
         self.asked.notify_one();

@@ -13,6 +13,8 @@ use notify_gateway::{schema, throwaway::Postgres};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
+use super::discretion;
+
 /// The server the tests share. The last reference is never dropped; the server
 /// notices by itself when this process is gone.
 fn shared_server() -> &'static Postgres {
@@ -109,8 +111,8 @@ impl Database {
 
     /// Inserts a row as an application would.
     pub(crate) async fn insert(&self, user: Uuid, title: &str) {
-        let sql = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, 'text')";
-        self.client.execute(sql, &[&user, &title]).await.unwrap();
+        let sql = "INSERT INTO notifications (user_id, title, message) VALUES ($1, $2, $3)";
+        self.client.execute(sql, &[&user, &title, &discretion::MESSAGE]).await.unwrap();
     }
 }
 

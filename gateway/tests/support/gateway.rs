@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{EventSource, eventually, request};
+use super::{EventSource, discretion, eventually, request};
 
 /// Signs the tests' tokens.
 pub(crate) const SECRET: &str = "the secret of the tests, long enough for HS256";
@@ -41,6 +41,7 @@ impl TestGateway {
     }
 
     fn run(gateway: Gateway) -> Self {
+        discretion::watch();
         let (address, admin) = (gateway.local_addr().unwrap(), gateway.admin_addr().unwrap());
         let shutdown = CancellationToken::new();
         let running = Some(tokio::spawn(gateway.run(shutdown.clone())));

@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{PATIENCE, SECRET, eventually, request};
+use super::{PATIENCE, SECRET, discretion, eventually, request};
 
 /// A process that does not outlive its test.
 pub(crate) struct Process {
@@ -64,11 +64,15 @@ impl Process {
         if !flags.iter().any(|flag| flag.starts_with("--jwt-")) {
             command.args(["--jwt-secret", SECRET]);
         }
+        if command.get_envs().all(|(name, _)| name != "RUST_LOG") {
+            command.env("RUST_LOG", discretion::DIRECTIVES);
+        }
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let started = loop {
             let line = lines.next().expect("a line that says where it is").unwrap();
+            discretion::read(&line);
             let json: serde_json::Value = serde_json::from_str(&line).expect(&line);
             *log.lock().unwrap() += &(line + "\n");
             if json["address"].is_string() {
@@ -78,6 +82,7 @@ impl Process {
         let rest = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
+                discretion::read(&line);
                 *rest.lock().unwrap() += &(line + "\n");
             }
         });

@@ -63,6 +63,7 @@ export class Gateway {
     );
     this.#process = spawn(gatewayBinary, ['serve', ...own, ...flags], {
       stdio: ['ignore', log, log],
+      env: { ...process.env, RUST_LOG: 'info,notify_gateway=trace' },
     });
     await eventually('a ready gateway', async () => {
       if (this.#process?.exitCode !== null) throw new Error(`the gateway has ended:\n${this.log}`);
@@ -92,6 +93,10 @@ export class Gateway {
   async stop(): Promise<void> {
     await this.kill('SIGTERM');
     process.off('exit', this.#onExit);
+    // Parts of a JWT begin so.
+    for (const secret of ['eyJ', SECRET, 'postgres://']) {
+      if (this.log.includes(secret)) throw new Error(`the log holds ${secret}:\n${this.log}`);
+    }
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
