@@ -63,7 +63,8 @@ async fn silent_sockets_by_the_hundred_leave_the_honest_and_the_operator_their_a
     assert!(process.metric(REFUSED).await > 100.0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// On one thread each connection has begun to be idle before the next is accepted.
+#[tokio::test]
 async fn the_oldest_that_asks_for_nothing_makes_room_in_a_handshake_and_between_requests_too() {
     let database = Database::new().await;
     let authority = Authority::new();
