@@ -33,14 +33,31 @@ use crate::{
     tls::{Acceptor, Identity, TlsError},
 };
 
+// The headings of `--help` and of docs/settings.md.
+const DATABASE: &str = "The database";
+const ADDRESSES: &str = "Addresses and TLS";
+const AUTH: &str = "Who may connect";
+const STREAMS: &str = "What a stream does";
+const LIMITS: &str = "Limits";
+const DELIVERY: &str = "Reading the event log";
+const PROCESS: &str = "The process";
+
 /// Where the database is, as written.
+///
+/// The doc of each setting is its text in `--help` and in docs/settings.md, which a test writes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DatabaseSettings {
-    /// The libpq URL of the primary.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    /// The libpq URL of the primary, as the login role that is a member of `notify_gateway`.
+    ///
+    /// Required. The URL of an application beside the gateway is understood as it is written,
+    /// also as `postgresql+asyncpg://…`. No log line shows a value of the URL.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL",
+          help_heading = DATABASE)]
     pub database_url: Option<Secret>,
     /// A file that holds the database URL.
-    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    ///
+    /// Set this or the URL itself, never both. SIGHUP reads the file again.
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE", help_heading = DATABASE)]
     pub database_url_file: Option<PathBuf>,
 }
 
@@ -66,145 +83,257 @@ pub struct Settings {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print a doc here as the heading of every flag")]
     pub database: DatabaseSettings,
-    /// The libpq URL of the connection that listens, where the database URL goes
-    /// through a pooler: the server's own address. Otherwise as the database URL.
-    #[arg(long, env = "LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    /// The libpq URL of the connection that listens, for a database URL that goes through a
+    /// pooler.
+    ///
+    /// Unless set, the gateway listens at the database URL. A pooler that pools transactions does
+    /// not carry LISTEN: give the address of Postgres itself here. Without it events come by the
+    /// sweep, within about a second, and `/readyz?strict` says why.
+    #[arg(long, env = "LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL",
+          help_heading = DATABASE)]
     pub listen_database_url: Option<Secret>,
     /// A file that holds the URL of the connection that listens.
-    #[arg(long, env = "LISTEN_DATABASE_URL_FILE", value_name = "FILE")]
+    ///
+    /// Set this or the URL itself, never both. SIGHUP reads the file again.
+    #[arg(long, env = "LISTEN_DATABASE_URL_FILE", value_name = "FILE", help_heading = DATABASE)]
     pub listen_database_url_file: Option<PathBuf>,
-    /// The public address: the stream and nothing else.
-    #[arg(long, env = "GATEWAY_BIND", default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    pub bind: SocketAddr,
-    /// The operator's address: /healthz, /readyz, /metrics.
-    #[arg(long, env = "GATEWAY_ADMIN_BIND", default_value = "127.0.0.1:8081", value_name = "ADDR")]
-    pub admin_bind: SocketAddr,
-    /// The feature flag: when false every stream request is answered 204, and
-    /// browsers stop asking.
-    #[arg(long, env = "ENABLE_SSE_NOTIFICATIONS", default_value = "true",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
-    pub enable_sse_notifications: bool,
-    /// The channel the triggers notify on.
+    /// The channel on which the triggers notify.
+    ///
+    /// It has to be the channel with which `notify-gateway schema --channel` was run. With another
+    /// one nothing rings, and events come by the sweep.
     #[arg(long, env = "GATEWAY_CHANNEL", default_value = "notifications",
-          value_parser = parse_channel, value_name = "NAME")]
+          value_parser = parse_channel, value_name = "NAME", help_heading = DATABASE)]
     pub channel: String,
+    /// How many connections to the database the gateway has beside the one that listens.
+    ///
+    /// Replays share them, so a reconnect storm never takes more. Replays that find no connection
+    /// free wait. From 3 to 1000.
+    #[arg(long, env = "GATEWAY_POOL_SIZE", default_value = "8",
+          value_parser = clap::value_parser!(u16).range(3..=1000), value_name = "CONNECTIONS",
+          help_heading = DATABASE)]
+    pub pool_size: u16,
+    /// The address of the public port, which has the stream and nothing else.
+    ///
+    /// The port belongs behind your proxy. An address that is taken ends the process with exit
+    /// code 1.
+    #[arg(long, env = "GATEWAY_BIND", default_value = "127.0.0.1:8080", value_name = "ADDR",
+          help_heading = ADDRESSES)]
+    pub bind: SocketAddr,
+    /// The address of the operator's port: /healthz, /readyz, /metrics.
+    ///
+    /// The port asks for no credentials: keep it on an address that only operators reach. It takes
+    /// 64 connections at once.
+    #[arg(long, env = "GATEWAY_ADMIN_BIND", default_value = "127.0.0.1:8081", value_name = "ADDR",
+          help_heading = ADDRESSES)]
+    pub admin_bind: SocketAddr,
+    /// The certificate of the public port: the chain in PEM, the certificate of the port first.
+    ///
+    /// Together with --tls-key it makes the port speak TLS, with HTTP/2 and HTTP/1.1. Without both
+    /// the port speaks plain HTTP. SIGHUP reads the file again; one that cannot be used is refused
+    /// with a line in the log, and the one from before stays.
+    #[arg(long, env = "GATEWAY_TLS_CERT", value_name = "FILE", help_heading = ADDRESSES)]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM.
+    #[arg(long, env = "GATEWAY_TLS_KEY", value_name = "FILE", help_heading = ADDRESSES)]
+    pub tls_key: Option<PathBuf>,
+    /// The proxies that are believed about where a request comes from, separated by commas.
+    ///
+    /// From their addresses the gateway believes `Forwarded`, `X-Forwarded-For` and
+    /// `X-Forwarded-Host`, and they have no share of --max-connections of their own. An empty value
+    /// trusts no proxy. If your proxy is missing here, all users seem to have its address and share
+    /// one rate limit (429), and cookies count as foreign (403).
+    #[arg(long, env = "GATEWAY_TRUSTED_PROXIES", default_value = "127.0.0.0/8,::1/128",
+          value_parser = parse_networks, value_name = "NETWORKS", help_heading = ADDRESSES)]
+    pub trusted_proxies: List<IpNet>,
+    /// The origins of pages that may read the stream from another origin, separated by commas:
+    /// `https://app.example.com`.
+    ///
+    /// Unless set, only pages of the stream's own origin may. An origin is written exactly as
+    /// browsers send it: no path, no `*`, no capital letters. A page of another origin sees a CORS
+    /// error, and its cookie gets a 403.
+    #[arg(long, env = "GATEWAY_CORS_ORIGINS", default_value = "", value_name = "ORIGINS",
+          value_parser = parse_origins, hide_default_value = true, help_heading = ADDRESSES)]
+    pub cors_origins: List<HeaderValue>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would print a doc here as the heading of every flag")]
     pub auth: AuthSettings,
-    /// How often a stream shows that it lives.
+    /// The feature flag of the stream.
+    ///
+    /// When it is false, every request for the stream is answered 204, and browsers stop asking.
+    #[arg(long, env = "ENABLE_SSE_NOTIFICATIONS", default_value = "true",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL",
+          help_heading = STREAMS)]
+    pub enable_sse_notifications: bool,
+    /// How often an open stream sends a heartbeat.
+    ///
+    /// Half-way between two heartbeats a comment line is sent, which clients do not see. The time
+    /// limit of each proxy on the way has to be longer than this, or streams are cut while nothing
+    /// happens. A client that is gone without a word is noticed within this time and 30 seconds.
+    /// From 10ms to 24h.
     #[arg(long, env = "GATEWAY_HEARTBEAT", default_value = "30s",
-          value_parser = parse_duration, value_name = "DURATION")]
+          value_parser = parse_duration, value_name = "DURATION", help_heading = STREAMS)]
     pub heartbeat: Duration,
-    /// How long a client waits before it reconnects, before jitter.
+    /// How long a client waits before it reconnects.
+    ///
+    /// Each stream is told a time between this and twice as much, so that clients that were cut off
+    /// together do not come back together. From 10ms to 24h.
     #[arg(long, env = "GATEWAY_RETRY", default_value = "1s",
-          value_parser = parse_duration, value_name = "DURATION")]
+          value_parser = parse_duration, value_name = "DURATION", help_heading = STREAMS)]
     pub retry: Duration,
-    /// The origins whose pages may read the stream from elsewhere, separated by
-    /// commas: `https://app.example.com`.
-    #[arg(long, env = "GATEWAY_CORS_ORIGINS", default_value = "", value_name = "ORIGINS",
-          value_parser = parse_origins, hide_default_value = true)]
-    pub cors_origins: List<HeaderValue>,
-    /// How many streams may be open; fewer where the limit on open files is
-    /// lower.
-    #[arg(long, env = "GATEWAY_MAX_STREAMS", default_value = "100000",
-          value_parser = clap::value_parser!(u32).range(1..), value_name = "STREAMS")]
-    pub max_streams: u32,
-    /// How many streams one user may have open.
-    #[arg(long, env = "GATEWAY_MAX_STREAMS_PER_USER", default_value = "32",
-          value_parser = clap::value_parser!(u32).range(1..), value_name = "STREAMS")]
-    pub max_streams_per_user: u32,
-    /// How many connections may be open, asking for something or not; unless set,
-    /// a tenth more than streams. One address may have a quarter of them.
-    #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..),
-          value_name = "CONNECTIONS")]
-    pub max_connections: Option<u32>,
-    /// Connection attempts a second of one address; twice that at once; 0 is no
-    /// limit.
-    #[arg(long, env = "GATEWAY_CONNECT_RATE", default_value = "100", value_name = "ATTEMPTS")]
-    pub connect_rate: u32,
-    /// Connection attempts a second of one user; twice that at once; 0 is no
-    /// limit.
-    #[arg(long, env = "GATEWAY_USER_CONNECT_RATE", default_value = "10", value_name = "ATTEMPTS")]
-    pub user_connect_rate: u32,
-    /// The proxies that are believed about where a request comes from,
-    /// separated by commas; empty for none.
-    #[arg(long, env = "GATEWAY_TRUSTED_PROXIES", default_value = "127.0.0.0/8,::1/128",
-          value_parser = parse_networks, value_name = "NETWORKS")]
-    pub trusted_proxies: List<IpNet>,
-    /// How long a stream's socket may take nothing before it is closed.
-    #[arg(long, env = "GATEWAY_STALL_TIMEOUT", default_value = "30s",
-          value_parser = parse_duration, value_name = "DURATION")]
-    pub stall_timeout: Duration,
-    /// Whether rows are taken from notifications; when false, a notification is
-    /// only a reason to read the log.
-    #[arg(long, env = "GATEWAY_TRUST_PAYLOADS", default_value = "true",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
-    pub trust_payloads: bool,
-    /// How many events one stream may have waiting for its socket.
-    #[arg(long, env = "GATEWAY_STREAM_BUFFER", default_value = "256",
-          value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "EVENTS")]
-    pub stream_buffer: u32,
-    /// How many rows a reconnect replays; past that the client is told to fetch
-    /// its list.
-    #[arg(long, env = "GATEWAY_REPLAY_LIMIT", default_value = "1000",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "ROWS")]
-    pub replay_limit: u32,
-    /// How many connections to the database beside the one that listens.
-    #[arg(long, env = "GATEWAY_POOL_SIZE", default_value = "8",
-          value_parser = clap::value_parser!(u16).range(3..=1000), value_name = "CONNECTIONS")]
-    pub pool_size: u16,
-    /// How long events are kept. A client that was away for longer has to fetch its
-    /// list again.
-    #[arg(long, env = "GATEWAY_RETENTION", default_value = "7d",
-          value_parser = parse_retention, value_name = "DURATION")]
-    pub retention: Duration,
-    /// How often the log is swept while streams are open, and the LISTEN
-    /// connection probed.
-    #[arg(long, env = "GATEWAY_SWEEP_INTERVAL", default_value = "1s",
-          value_parser = parse_duration, value_name = "DURATION")]
-    pub sweep_interval: Duration,
-    /// When the triggers are to be quiet, and the log is swept often instead: never,
-    /// auto (under load), or always (for applications that PREPARE TRANSACTION). The
-    /// same for all gateways of a database.
-    #[arg(long, env = "GATEWAY_QUIET", default_value = "auto", value_name = "MODE")]
-    pub quiet: QuietMode,
-    /// Transactions a second that write events, past which the triggers are quiet.
-    #[arg(long, env = "GATEWAY_QUIET_ABOVE", default_value = "500",
-          value_parser = clap::value_parser!(u32).range(2..), value_name = "TRANSACTIONS")]
-    pub quiet_above: u32,
-    /// How often the log is swept while they are.
-    #[arg(long, env = "GATEWAY_QUIET_SWEEP_INTERVAL", default_value = "25ms",
-          value_parser = parse_duration, value_name = "DURATION")]
-    pub quiet_sweep_interval: Duration,
-    /// How long a stop may take.
-    #[arg(long, env = "GATEWAY_DRAIN", default_value = "5s",
-          value_parser = parse_duration, value_name = "DURATION")]
-    pub drain: Duration,
-    /// How old a stream gets: it then ends, jittered, and its client reconnects,
-    /// so that new replicas fill; without it, as old as its token.
+    /// How old a stream may get before the gateway ends it.
+    ///
+    /// Unless set, a stream lives as long as its token. With it, each stream ends within a tenth of
+    /// this age by `closing` (`max_age`) and its client reconnects, so that new replicas get their
+    /// share of the streams. From 10ms to 24h.
     #[arg(long, env = "GATEWAY_MAX_STREAM_AGE", value_parser = parse_duration,
-          value_name = "DURATION")]
+          value_name = "DURATION", help_heading = STREAMS)]
     pub max_stream_age: Option<Duration>,
-    /// Whether streams say no-transform, for proxies that would compress them
-    /// and so hold them back.
+    /// How long the socket of a stream may take nothing before the stream is closed.
+    ///
+    /// It bounds how long a reader that has stopped keeps its place. Its events wait in the log,
+    /// and come when it reconnects; a reader that is only slow is never closed. From 10ms to 24h.
+    #[arg(long, env = "GATEWAY_STALL_TIMEOUT", default_value = "30s",
+          value_parser = parse_duration, value_name = "DURATION", help_heading = STREAMS)]
+    pub stall_timeout: Duration,
+    /// Whether streams say `no-transform` in `Cache-Control`.
+    ///
+    /// Set it to true where something on the way compresses streams and so holds events back, such
+    /// as Express `compression()` or a development proxy.
     #[arg(long, env = "GATEWAY_NO_TRANSFORM", default_value = "false",
           action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true",
-          require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+          require_equals = true, value_parser = BoolishValueParser::new(), value_name = "BOOL",
+          help_heading = STREAMS)]
     pub no_transform: bool,
-    /// The certificate of the public port, the chain in PEM, the leaf first;
-    /// without it the port speaks plain HTTP.
-    #[arg(long, env = "GATEWAY_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// The certificate's key, in PEM.
-    #[arg(long, env = "GATEWAY_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-    /// How many threads serve streams. One serves some hundred thousand events a
-    /// second, and costs least; more are for TLS and for very many streams.
+    /// How many streams may be open.
+    ///
+    /// Each stream is an open file, so the gateway takes fewer where the limit on open files is
+    /// lower, and says how many in its first lines of log. The next client gets a 503 (`full`), a
+    /// browser a stream that says `closing` (`full`) and when to come back. At least 1.
+    #[arg(long, env = "GATEWAY_MAX_STREAMS", default_value = "100000",
+          value_parser = clap::value_parser!(u32).range(1..), value_name = "STREAMS",
+          help_heading = LIMITS)]
+    pub max_streams: u32,
+    /// How many streams one user may have open.
+    ///
+    /// It keeps a page that opens streams and never closes them from taking the places of others.
+    /// The next one gets a 429 (`too-many-streams`), in a browser `closing` (`too_many_streams`).
+    /// At least 1.
+    #[arg(long, env = "GATEWAY_MAX_STREAMS_PER_USER", default_value = "32",
+          value_parser = clap::value_parser!(u32).range(1..), value_name = "STREAMS",
+          help_heading = LIMITS)]
+    pub max_streams_per_user: u32,
+    /// How many connections may be open, whether they ask for something or not.
+    ///
+    /// Unless set, a tenth more than --max-streams, and at least 64 more. One address may have a
+    /// quarter of them, or four times --max-streams-per-user where that is more; trusted proxies
+    /// are not counted so. When there is no room, the oldest connection that asks for nothing is
+    /// closed; if all of them are being answered, the new one is. At least 1.
+    #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..),
+          value_name = "CONNECTIONS", help_heading = LIMITS)]
+    pub max_connections: Option<u32>,
+    /// How many times a second one address may ask for a stream.
+    ///
+    /// Twice as many may come at once; 0 sets no limit. It keeps clients that reconnect in a loop
+    /// from taking the time of others. Those above it get a 429 (`rate-limited`), in a browser
+    /// `closing` (`rate_limited`).
+    #[arg(long, env = "GATEWAY_CONNECT_RATE", default_value = "100", value_name = "ATTEMPTS",
+          help_heading = LIMITS)]
+    pub connect_rate: u32,
+    /// How many times a second one user may ask for a stream.
+    ///
+    /// Twice as many may come at once; 0 sets no limit. It counts the tokens that are valid. Those
+    /// above it get the answers of --connect-rate.
+    #[arg(long, env = "GATEWAY_USER_CONNECT_RATE", default_value = "10", value_name = "ATTEMPTS",
+          help_heading = LIMITS)]
+    pub user_connect_rate: u32,
+    /// How many events one stream may have waiting for its socket.
+    ///
+    /// It bounds the memory of a slow reader, together with 1 MiB of waiting events. A stream whose
+    /// buffer is full loses nothing: it reads on from the event log at its own pace. From 1 to
+    /// 65,536.
+    #[arg(long, env = "GATEWAY_STREAM_BUFFER", default_value = "256",
+          value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "EVENTS",
+          help_heading = LIMITS)]
+    pub stream_buffer: u32,
+    /// How many events a reconnect replays.
+    ///
+    /// It bounds what a client that was away for long costs the database. A client that has missed
+    /// more gets `resync` (`too_far_back`), fetches its list, and goes on live. From 1 to
+    /// 1,000,000.
+    #[arg(long, env = "GATEWAY_REPLAY_LIMIT", default_value = "1000",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "ROWS",
+          help_heading = LIMITS)]
+    pub replay_limit: u32,
+    /// How long events are kept in the log.
+    ///
+    /// It decides for how long a client may be away, and how large the log gets. A client that was
+    /// away for longer gets `resync` (`too_far_back`). Set it to the same value for all gateways of
+    /// a database. From 1s to 366days.
+    #[arg(long, env = "GATEWAY_RETENTION", default_value = "7d",
+          value_parser = parse_retention, value_name = "DURATION", help_heading = DELIVERY)]
+    pub retention: Duration,
+    /// How often the log is swept while streams are open.
+    ///
+    /// A sweep finds what no notification has brought, and probes the LISTEN connection; a probe
+    /// that is not back after three intervals has the connection replaced. While no stream is open
+    /// and rows come, the interval is ten times as long; while nothing happens, nothing is asked.
+    /// From 10ms to 24h.
+    #[arg(long, env = "GATEWAY_SWEEP_INTERVAL", default_value = "1s",
+          value_parser = parse_duration, value_name = "DURATION", help_heading = DELIVERY)]
+    pub sweep_interval: Duration,
+    /// Whether events are taken from notifications.
+    ///
+    /// Every role that may connect to the database can notify. Where strangers have such a role,
+    /// set it to false: a notification is then only a reason to read the log, and nobody can make
+    /// events up.
+    #[arg(long, env = "GATEWAY_TRUST_PAYLOADS", default_value = "true",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL",
+          help_heading = DELIVERY)]
+    pub trust_payloads: bool,
+    /// When the triggers do not notify, and the log is swept often instead.
+    ///
+    /// Commits that notify go one at a time, so that NOTIFY slows many writers down: `auto` leaves
+    /// it out under load. `always` is for applications that `PREPARE TRANSACTION`, `never` always
+    /// notifies. Set it to the same value for all gateways of a database.
+    #[arg(long, env = "GATEWAY_QUIET", default_value = "auto", value_name = "MODE",
+          help_heading = DELIVERY)]
+    pub quiet: QuietMode,
+    /// How many transactions a second have to write events before the triggers become quiet.
+    ///
+    /// It counts with --quiet=auto. At least 2.
+    #[arg(long, env = "GATEWAY_QUIET_ABOVE", default_value = "500",
+          value_parser = clap::value_parser!(u32).range(2..), value_name = "TRANSACTIONS",
+          help_heading = DELIVERY)]
+    pub quiet_above: u32,
+    /// How often the log is swept while the triggers are quiet.
+    ///
+    /// An event then comes later by half of it on average. From 10ms to 24h.
+    #[arg(long, env = "GATEWAY_QUIET_SWEEP_INTERVAL", default_value = "25ms",
+          value_parser = parse_duration, value_name = "DURATION", help_heading = DELIVERY)]
+    pub quiet_sweep_interval: Duration,
+    /// Over how long the clients of a gateway that stops are to come back.
+    ///
+    /// At SIGTERM each stream gets `closing` (`shutdown`) and a time to reconnect, spread over this
+    /// time, so that the clients do not come back all at once. Connections that have not taken
+    /// their last bytes by then are cut. What stops the process (systemd, Docker, Kubernetes) has
+    /// to wait for longer than this. From 10ms to 24h.
+    #[arg(long, env = "GATEWAY_DRAIN", default_value = "5s",
+          value_parser = parse_duration, value_name = "DURATION", help_heading = PROCESS)]
+    pub drain: Duration,
+    /// How many threads serve streams.
+    ///
+    /// One thread serves some hundred thousand events a second, and costs the least CPU for each.
+    /// More are for TLS on the public port and for very many streams. From 1 to 256.
     #[arg(long, env = "GATEWAY_THREADS", default_value = "1",
-          value_parser = clap::value_parser!(u16).range(1..=256), value_name = "THREADS")]
+          value_parser = clap::value_parser!(u16).range(1..=256), value_name = "THREADS",
+          help_heading = PROCESS)]
     pub threads: u16,
-    /// How log lines are written; RUST_LOG says which.
-    #[arg(long, env = "GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    /// How log lines are written.
+    ///
+    /// `text` is for people, `json` writes one object a line. RUST_LOG says which lines are
+    /// written: `info` unless set.
+    #[arg(long, env = "GATEWAY_LOG_FORMAT", default_value = "text", value_name = "FORMAT",
+          help_heading = PROCESS)]
     pub log_format: LogFormat,
 }
 

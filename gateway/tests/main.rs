@@ -52,6 +52,7 @@ mod slow_reader;
 mod stopped_reader;
 mod storm;
 mod settings;
+mod settings_page;
 mod shutdown;
 mod systemd;
 mod tls;

@@ -9,7 +9,7 @@ use std::{
 use clap::{ArgAction, builder::BoolishValueParser};
 use http::Uri;
 
-use super::{ConfigError, List, values::parse_list};
+use super::{AUTH, ConfigError, List, values::parse_list};
 use crate::{
     auth::{
         AuthConfig, ClaimPath, JwksSource, ProxiedConnector, RequiredClaim, VerifyingKey,
@@ -27,55 +27,93 @@ const JWKS_URL: &str = "--jwt-jwks-url (JWT_JWKS_URL)";
 /// The settings that say who may connect, as written.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AuthSettings {
-    /// The secret that signs tokens by HS256, HS384 or HS512: text, or
-    /// `base64:…`.
-    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    /// The secret that verifies tokens by HS256, HS384 or HS512: text, or `base64:…`.
+    ///
+    /// One key of some kind is required: this, a public key or a key set. Keys of several kinds
+    /// count side by side, which is how one rotates. A secret that can be guessed is told of in
+    /// the log at the start.
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET",
+          help_heading = AUTH)]
     pub jwt_secret: Option<Secret>,
-    /// A file that holds the secret; one that is not text is taken byte for
-    /// byte.
-    #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
+    /// A file that holds the secret.
+    ///
+    /// A file of text loses the line ends at its end; a file that is not UTF-8 is taken byte for
+    /// byte. Set this or the secret itself, never both. SIGHUP reads the file again.
+    #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE", help_heading = AUTH)]
     pub jwt_secret_file: Option<PathBuf>,
-    /// A file of public keys in PEM, one or several: RSA (RS and PS), EC (ES256,
-    /// ES384), Ed25519 (EdDSA).
-    #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
+    /// A file of public keys in PEM, one or several: RSA (RS and PS), EC (ES256, ES384), Ed25519
+    /// (EdDSA).
+    ///
+    /// SIGHUP reads the file again.
+    #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE", help_heading = AUTH)]
     pub jwt_public_key_file: Option<PathBuf>,
-    /// Where the issuer publishes its public keys (RFC 7517).
-    #[arg(long, env = "JWT_JWKS_URL", value_parser = parse_jwks_url, value_name = "URL")]
+    /// The address where the issuer publishes its public keys as a key set (JWKS, RFC 7517).
+    ///
+    /// The set is fetched at the start and every ten minutes. While it has never been fetched and
+    /// there is no other key, every token gets a 503 (`no-keys`).
+    #[arg(long, env = "JWT_JWKS_URL", value_parser = parse_jwks_url, value_name = "URL",
+          help_heading = AUTH)]
     pub jwt_jwks_url: Option<Uri>,
-    /// A file that holds a key set (RFC 7517).
-    #[arg(long, env = "JWT_JWKS_FILE", value_name = "FILE")]
+    /// A file that holds a key set (JWKS, RFC 7517).
+    ///
+    /// SIGHUP reads the file again.
+    #[arg(long, env = "JWT_JWKS_FILE", value_name = "FILE", help_heading = AUTH)]
     pub jwt_jwks_file: Option<PathBuf>,
-    /// The audience (`aud`) that a token must have: one of these, separated by
-    /// commas.
-    #[arg(long, env = "JWT_AUDIENCE", value_parser = parse_names, value_name = "NAMES")]
+    /// The audiences of which a token has to have one, separated by commas.
+    ///
+    /// Unless set, the audience is not checked, and every token of the issuer opens a stream, one
+    /// for a password reset included: the log warns of it. A token of another audience gets a 401.
+    #[arg(long, env = "JWT_AUDIENCE", value_parser = parse_names, value_name = "NAMES",
+          help_heading = AUTH)]
     pub jwt_audience: Option<List<String>>,
-    /// The claim that is compared with the audience, for issuers that use
-    /// another one than `aud`: `client_id` in Cognito's access tokens.
-    #[arg(long, env = "JWT_AUDIENCE_CLAIM", default_value = "aud", value_name = "CLAIM")]
+    /// The claim that is compared with the audience.
+    ///
+    /// Set it for issuers that use another claim than `aud`: `client_id` for the access tokens of
+    /// Cognito, `azp` for Clerk.
+    #[arg(long, env = "JWT_AUDIENCE_CLAIM", default_value = "aud", value_name = "CLAIM",
+          help_heading = AUTH)]
     pub jwt_audience_claim: ClaimPath,
-    /// The issuer (`iss`) that a token must have: one of these, separated by
-    /// commas.
-    #[arg(long, env = "JWT_ISSUER", value_parser = parse_names, value_name = "NAMES")]
+    /// The issuers (`iss`) of which a token has to have one, separated by commas.
+    ///
+    /// Unless set, the issuer is not checked. A token of another issuer gets a 401.
+    #[arg(long, env = "JWT_ISSUER", value_parser = parse_names, value_name = "NAMES",
+          help_heading = AUTH)]
     pub jwt_issuer: Option<List<String>>,
-    /// Further claims that a token must have, with or without a value, separated
-    /// by commas: `token_use=access,email_verified=true`.
-    #[arg(long, env = "JWT_REQUIRED_CLAIMS", value_parser = parse_required, value_name = "CLAIMS")]
+    /// Further claims that a token has to have, with or without a value, separated by commas:
+    /// `token_use=access,email_verified=true`.
+    ///
+    /// In `scope` and `scp` each word counts. A token without them gets a 401 that names the
+    /// claim.
+    #[arg(long, env = "JWT_REQUIRED_CLAIMS", value_parser = parse_required, value_name = "CLAIMS",
+          help_heading = AUTH)]
     pub jwt_required_claims: Option<List<RequiredClaim>>,
-    /// The claim that holds the user: a name, or a path into nested objects
-    /// such as `user.id`.
-    #[arg(long, env = "JWT_USER_CLAIM", default_value = "sub", value_name = "CLAIM")]
+    /// The claim that names the user: a name, or a path into nested objects such as `user.id`.
+    ///
+    /// It holds text or a whole number, and is compared with the user of each row as text; UUIDs
+    /// are compared in their canonical form.
+    #[arg(long, env = "JWT_USER_CLAIM", default_value = "sub", value_name = "CLAIM",
+          help_heading = AUTH)]
     pub jwt_user_claim: ClaimPath,
-    /// How far this machine's clock and the token's may be apart.
+    /// How far the clocks of this machine and of the issuer may be apart.
+    ///
+    /// A token counts for this long after `exp` and before `nbf`; its stream ends by then. Whole
+    /// seconds. From 0s to 10m.
     #[arg(long, env = "JWT_LEEWAY", default_value = "5s",
-          value_parser = parse_leeway, value_name = "DURATION")]
+          value_parser = parse_leeway, value_name = "DURATION", help_heading = AUTH)]
     pub jwt_leeway: Duration,
-    /// The cookie that may hold the token; without this setting no cookie is
-    /// looked at.
-    #[arg(long, env = "JWT_COOKIE", value_name = "NAME")]
+    /// The name of the cookie that may hold the token.
+    ///
+    /// Unless set, no cookie is looked at. A cookie counts only from the page's own origin or from
+    /// one of --cors-origins; another page gets a 403 (`foreign-origin`).
+    #[arg(long, env = "JWT_COOKIE", value_name = "NAME", help_heading = AUTH)]
     pub jwt_cookie: Option<String>,
     /// Whether the query parameter `access_token` may hold the token.
+    ///
+    /// A native `EventSource` can send a token in no other way than this and a cookie. False keeps
+    /// tokens out of the access log of your proxy.
     #[arg(long, env = "GATEWAY_QUERY_TOKEN", default_value = "true",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL")]
+          action = ArgAction::Set, value_parser = BoolishValueParser::new(), value_name = "BOOL",
+          help_heading = AUTH)]
     pub query_token: bool,
 }
 
