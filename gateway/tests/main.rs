@@ -36,6 +36,7 @@ mod metrics;
 mod migration_tools;
 mod neighbours;
 mod observability;
+mod openapi;
 mod outage;
 mod plans;
 mod pooler;
