@@ -45,6 +45,7 @@ lint: frontend/node_modules ## format, clippy, eslint, types, licences and bans,
 		else echo "lint: cargo-deny is not installed, skipped (cargo install --locked cargo-deny)"; fi
 	@if command -v typos >/dev/null; then typos; \
 		else echo "lint: typos is not installed, skipped (cargo install --locked typos-cli)"; fi
+	@if command -v node >/dev/null; then ./scripts/check-links; else echo "lint: node is not installed, the links are not checked"; fi
 	@$(call front-end,npm run lint && npm run build && npm run check,CHECKED)
 
 build: ## the release binary, target/release/notify-gateway

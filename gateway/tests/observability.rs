@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::support::{Database, TestGateway, request};
 
 const PAGE: &str = include_str!("../../docs/metrics.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const RULES: &str = include_str!("../../deploy/prometheus/rules.yml");
 const RULES_TEST: &str = include_str!("../../deploy/prometheus/rules_test.yml");
 const DASHBOARD: &str = include_str!("../../deploy/grafana/dashboard.json");
@@ -58,6 +59,18 @@ async fn every_series_of_the_alerts_and_of_the_dashboard_exists() {
             }
         }
     }
+}
+
+#[test]
+fn the_pages_name_every_alert_and_no_other() {
+    let names = |text: &'static str| {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.filter(|word| word.starts_with("NotifyGateway")).collect::<BTreeSet<_>>()
+    };
+    let alerts = names(RULES);
+    assert!(alerts.len() > 10, "{alerts:?}");
+    assert_eq!(names(PAGE), alerts, "docs/metrics.md");
+    assert_eq!(names(OPERATIONS), alerts, "docs/operations.md");
 }
 
 /// What a running gateway has.
