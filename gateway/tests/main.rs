@@ -25,6 +25,7 @@ mod cors;
 mod database_url;
 mod dev;
 mod epochs;
+mod guides;
 mod hostile;
 mod idle;
 mod isolation;
