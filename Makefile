@@ -109,5 +109,6 @@ browser: ## and Chromium and Firefox, for those of the front end
 	@./scripts/ensure-chromium
 	@./scripts/ensure-firefox
 
-nginx: ## and nginx, for the README's lines for it
+nginx: ## and nginx, Caddy and HAProxy, for the lines for them
 	@./scripts/ensure-nginx
+	@./scripts/ensure-proxies

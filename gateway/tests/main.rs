@@ -43,6 +43,7 @@ mod plans;
 mod pooler;
 mod replay;
 mod payloads;
+mod proxies;
 mod proxy;
 mod quiet;
 mod resume;

@@ -13,6 +13,7 @@ mod network;
 mod pgbouncer;
 mod nginx;
 mod process;
+mod proxy;
 mod sse;
 pub(crate) mod tunnel;
 
@@ -31,6 +32,7 @@ pub(crate) use network::Network;
 pub(crate) use nginx::Nginx;
 pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use process::Process;
+pub(crate) use proxy::{Kind, Proxy};
 pub(crate) use sse::{Event, EventSource, Http2, request};
 
 /// Longer than anything here takes on a busy machine. It bounds a failure, not
