@@ -1,11 +1,22 @@
 //! The pages that a stranger follows, followed: each block is done as it stands in the page, on
 //! a real PostgreSQL and the real binary.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    env,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    process::Command,
+};
 
 use notify_gateway::throwaway::Postgres;
+use serde_json::Value;
 
-use crate::support::{Guide, own_server};
+use crate::support::{Browser, Guide, Nginx, Page, connect, guide, own_server};
+
+/// Where `make deps` puts Python and its packages.
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/migration-tools/bin");
+
+const FRONTEND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../frontend");
 
 /// How the pages call the server that the reader has.
 const EXAMPLE_SERVER: &str = "localhost:5432/";
@@ -19,8 +30,8 @@ fn free_ports<const N: usize>() -> [SocketAddr; N] {
 
 /// A reader with a server and a checkout, whose gateway is at `gateway` and not at 8080.
 fn reader(page: &str, server: &Postgres, [gateway, admin]: [SocketAddr; 2]) -> Guide {
-    let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{path}", server.binaries().display());
+    let path = env::var("PATH").unwrap();
+    let path = format!("{PYTHON}:{}:{path}", server.binaries().display());
     let (gateway_bind, admin_bind) = (gateway.to_string(), admin.to_string());
     let environment = [
         ("PATH", path.as_str()),
@@ -28,6 +39,7 @@ fn reader(page: &str, server: &Postgres, [gateway, admin]: [SocketAddr; 2]) -> G
         ("GATEWAY_ADMIN_BIND", &admin_bind),
         // `check` waits for half of it.
         ("GATEWAY_HEARTBEAT", "2s"),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
     ];
     let mut guide = Guide::follow(page, &environment);
     guide.replace(EXAMPLE_SERVER, &format!("127.0.0.1:{}/", server.port()));
@@ -50,4 +62,136 @@ async fn with_nothing_but_psql() {
     guide.replace("127.0.0.1:8081", &admin.to_string());
     as_superuser(&mut guide, &server);
     guide.to_the_end();
+}
+
+/// Whether something is there; where not, that is said loudly, and is an error where `CI` is set.
+fn is_there(program: &Path, means: &str) -> bool {
+    if !program.exists() {
+        let missing = format!("SKIPPED: {} is not there ({means})", program.display());
+        assert!(env::var_os("CI").is_none(), "{missing}");
+        println!("{missing}");
+    }
+    program.exists()
+}
+
+/// The client package as one file; whether it is there.
+fn has_client() -> bool {
+    let file = Path::new(FRONTEND).join("dist/notify-gateway.min.js");
+    if !file.exists() && Path::new(FRONTEND).join("node_modules").exists() {
+        let build = Command::new("npm").args(["run", "build"]).current_dir(FRONTEND).output();
+        assert!(build.unwrap().status.success(), "the client package cannot be built");
+    }
+    is_there(&file, "cd frontend && npm ci && npm run build")
+}
+
+/// A browser that logs in on the page of a guide, and says what it shows.
+struct Visitor {
+    page: Page,
+}
+
+impl Visitor {
+    /// Has the pages that the guide writes tell their badge and their list.
+    async fn of(guide: &mut Guide, login: &str) -> Self {
+        let page = Page::serve("", None).await;
+        let script = format!(
+            "</script><script type='module'>
+             let last = Promise.resolve();
+             const say = () => {{
+               const body = JSON.stringify(badge.textContent + ': ' +
+                 [...list.children].map((item) => item.textContent).join(', '));
+               last = last.then(() => fetch('http://{}/report', {{ method: 'POST', mode: 'no-cors', body }}));
+             }};
+             new MutationObserver(say).observe(document.body, {{ childList: true, subtree: true }});
+             {login}
+             </script>",
+            page.address()
+        );
+        guide.replace("</script>", &script);
+        Self { page }
+    }
+
+    /// Waits until the page shows this.
+    async fn sees(&mut self, expected: &str) {
+        let mut seen = Vec::new();
+        let looking = async {
+            loop {
+                let shown = self.page.reported().await;
+                if shown == Value::from(expected) {
+                    return;
+                }
+                seen.push(shown);
+            }
+        };
+        let time = crate::support::PATIENCE;
+        let found = tokio::time::timeout(time, looking).await.is_ok();
+        assert!(found, "the page never shows {expected:?}, but {seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_fastapi_application() {
+    if !is_there(&Path::new(PYTHON).join("uvicorn"), "make deps") || !has_client() {
+        return;
+    }
+    let server = own_server(&["fsync=off"]).await;
+    let [gateway, admin, app] = free_ports();
+    let mut guide = reader("fastapi.md", &server, [gateway, admin]);
+    as_superuser(&mut guide, &server);
+    guide.uses("nginx");
+    guide.replace("--port 8000", &format!("--port {}", app.port()));
+    guide.replace("127.0.0.1:8000", &app.to_string());
+    let login = "login.email.value = 'ada@example.com'; login.requestSubmit();";
+    let mut visitor = Visitor::of(&mut guide, login).await;
+
+    guide.up_to("6. See it ring");
+    let Some(nginx) = Nginx::start(gateway, app).await else { return };
+    let url = format!("http://localhost:{}/", nginx.address.port());
+    let Some(browser) = Browser::open_at(&url) else { return };
+    visitor.sees("0: ").await;
+    guide.up_to("The client package");
+    visitor.sees("1: Export ready").await;
+    visitor.sees("0: Export ready").await;
+    drop(browser);
+
+    guide.up_to("Log out everywhere");
+    let Some(browser) = Browser::open_at(&url) else { return };
+    visitor.sees("0: Export ready").await;
+    let client = connect(&server.url("shop")).await;
+    let insert = "INSERT INTO notifications (id, user_id, kind, title, body)
+                  SELECT gen_random_uuid(), id, 'info', 'From psql', '' FROM users";
+    client.execute(insert, &[]).await.unwrap();
+    visitor.sees("1: From psql, Export ready").await;
+    drop(browser);
+
+    guide.to_the_end();
+    guide.also(SYNCHRONOUS);
+}
+
+/// The page's migration, down and up again, by psycopg and without asyncio.
+const SYNCHRONOUS: &str = r#"python3 - <<'END'
+import importlib.util, os
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+path = "migrations/versions/0002_notify_gateway.py"
+spec = importlib.util.spec_from_file_location("migration", path)
+migration = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(migration)
+engine = sa.create_engine(os.environ["DATABASE_URL"].replace("+asyncpg", "+psycopg"))
+for step in [migration.downgrade, migration.upgrade]:
+    with engine.begin() as connection:
+        with Operations.context(MigrationContext.configure(connection)):
+            step()
+with engine.begin() as connection:
+    watched = connection.exec_driver_sql("SELECT trigger FROM notify_gateway.watched").scalar_one()
+    assert watched == "always", watched
+END
+"#;
+
+#[test]
+fn the_lines_for_nginx_are_the_same_on_every_page() {
+    let title = "/etc/nginx/snippets/bell.conf";
+    let lines = guide::file_of("proxies.md", title);
+    assert_eq!(guide::file_of("fastapi.md", title), lines);
 }

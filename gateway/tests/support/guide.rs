@@ -170,11 +170,6 @@ impl Guide {
         self.used.push(language);
     }
 
-    /// Where the reader works.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     /// Follows the page to its end.
     pub(crate) fn to_the_end(&mut self) {
         while let Some(block) = self.blocks.next() {
@@ -295,14 +290,9 @@ impl Guide {
         self.terminals.insert(name.to_owned(), Terminal { _child: Running(child), said });
     }
 
-    /// Closes a terminal and ends what runs in it.
-    pub(crate) fn close(&mut self, name: &str) {
-        self.terminals.remove(name).unwrap_or_else(|| panic!("no terminal {name}"));
-    }
-
-    /// All that a terminal has said.
-    pub(crate) fn said_in(&self, name: &str) -> String {
-        self.terminals[name].text()
+    /// Runs commands that are not in the page, where the reader stands, and returns what they say.
+    pub(crate) fn also(&self, commands: &str) -> String {
+        self.run("beside the page", commands)
     }
 }
 
