@@ -1047,7 +1047,7 @@ $template$;
         xmax := coalesce((
           SELECT h.x FROM (
             SELECT d.x, sum(length(d.distance::text) + 1) OVER (ORDER BY d.x) AS length
-              FROM (SELECT x, x::text::numeric - lag(x::text::numeric, 1, 0) OVER (ORDER BY x) AS distance
+              FROM (SELECT x, x::text::numeric - lag(x::text::numeric, 1, 0::numeric) OVER (ORDER BY x) AS distance
                       FROM unnest(holes) AS x) AS d) AS h
            WHERE h.length > 1200 ORDER BY h.x LIMIT 1), xmax);
         holes := ARRAY(SELECT x FROM unnest(holes) AS x WHERE x < xmax ORDER BY x);
