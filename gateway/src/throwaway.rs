@@ -234,9 +234,15 @@ impl Drop for Postgres {
     }
 }
 
-/// The directory of PostgreSQL's server binaries, the newest version first:
-/// on the PATH, where Debian puts them, where Homebrew does.
+/// The directory of PostgreSQL's server binaries: the one that `PGBIN` names, and no
+/// other; without it, the newest version on the PATH, where Debian puts them, or where
+/// Homebrew does.
 pub fn find_binaries() -> Option<PathBuf> {
+    // A directory that lacks a program must not be passed over: the tests would run on
+    // another version than the one they were asked for.
+    if let Some(named) = env::var_os("PGBIN") {
+        return complete(&PathBuf::from(named));
+    }
     let path = env::var_os("PATH").unwrap_or_default();
     let mut candidates: Vec<PathBuf> = env::split_paths(&path).collect();
     for (parent, prefix) in [
@@ -254,14 +260,17 @@ pub fn find_binaries() -> Option<PathBuf> {
         versions.sort();
         candidates.extend(versions.into_iter().rev().map(|(_, path)| path));
     }
-    candidates.into_iter().find_map(|candidate| {
-        // A link to initdb alone stands on some PATHs; beside its target are
-        // the others.
-        let initdb = candidate.join("initdb").canonicalize().ok()?;
-        let bin = initdb.parent()?;
-        let is_complete = ["postgres", "psql"].iter().all(|name| bin.join(name).exists());
-        is_complete.then(|| bin.to_owned())
-    })
+    candidates.iter().find_map(|candidate| complete(candidate))
+}
+
+/// The directory that `candidate` leads to, if all programs are there.
+fn complete(candidate: &Path) -> Option<PathBuf> {
+    // A link to initdb alone stands on some PATHs; beside its target are
+    // the others.
+    let initdb = candidate.join("initdb").canonicalize().ok()?;
+    let bin = initdb.parent()?;
+    let is_complete = ["postgres", "psql"].iter().all(|name| bin.join(name).exists());
+    is_complete.then(|| bin.to_owned())
 }
 
 /// The account root runs the server under.
@@ -280,7 +289,10 @@ fn free_port() -> io::Result<u16> {
 #[derive(Debug, thiserror::Error)]
 pub enum ThrowawayError {
     /// No server binaries on this machine.
-    #[error("PostgreSQL's server (initdb, postgres) is not installed")]
+    #[error(
+        "PostgreSQL's server (initdb, postgres, psql) is not installed, or not in the directory \
+         that PGBIN names"
+    )]
     NotInstalled,
     /// We are root and there is no account to run the server under.
     #[error("PostgreSQL does not run as root, and there is no account 'postgres' or 'nobody'")]
