@@ -411,7 +411,7 @@ fn closings() -> BTreeSet<String> {
 }
 
 fn refusals() -> BTreeSet<String> {
-    set(Refusal::ALL.map(Refusal::reason))
+    set(Refusal::REASONS.map(Refusal::reason))
 }
 
 fn encoded(epoch: u32, snapshot: &str) -> String {
