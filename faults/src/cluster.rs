@@ -26,7 +26,7 @@ use tokio::{
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::{port, proxy::Proxy, undertaker::Undertaker};
+use crate::{cleanup::Cleanup, port, proxy::Proxy};
 
 /// The gateways' login role, a member of what `schema.sql` grants to: a right
 /// that is missing there shows as a loss here.
@@ -57,7 +57,7 @@ struct Home {
     password: String,
     account: Option<User>,
     settings: Vec<String>,
-    undertaker: Arc<Undertaker>,
+    cleanup: Arc<Cleanup>,
 }
 
 /// One server and its data.
@@ -87,7 +87,7 @@ impl Cluster {
     pub(crate) async fn start(
         directory: &Path,
         settings: &[&str],
-        undertaker: Arc<Undertaker>,
+        cleanup: Arc<Cleanup>,
     ) -> anyhow::Result<Self> {
         let binaries = throwaway::find_binaries().context("PostgreSQL is not installed")?;
         // PostgreSQL refuses to run as root.
@@ -110,7 +110,7 @@ impl Cluster {
             password: Uuid::new_v4().simple().to_string(),
             account,
             settings: own.iter().chain(settings).map(|&setting| setting.to_owned()).collect(),
-            undertaker,
+            cleanup,
         };
         let mut primary = home.server(1)?;
         home.initdb(&primary).await?;
@@ -273,7 +273,7 @@ impl Home {
             postgres.args(["-c", setting]);
         }
         let child = postgres.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        self.undertaker.add(child.id().unwrap_or_default());
+        self.cleanup.add(child.id().unwrap_or_default());
         let child = server.process.insert(child);
         let deadline = Instant::now() + START_TIMEOUT;
         while self.connect(server.port).await.is_err() {
@@ -320,7 +320,7 @@ impl Home {
             signal(pid, Signal::SIGKILL);
             child.wait().await?;
         }
-        self.undertaker.done(pid);
+        self.cleanup.done(pid);
         // Those left hold the shared memory, and the next start would refuse.
         let deadline = Instant::now() + STOP_TIMEOUT;
         while children.iter().any(|&pid| is_alive(pid)) && Instant::now() < deadline {

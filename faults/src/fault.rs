@@ -161,7 +161,7 @@ impl Drop for Entry<'_> {
         let now = self.stage.ledger.now();
         let mut books = self.stage.ledger.books();
         books.faults[self.place].ended = Some(now);
-        self.stage.herald.fault(self.place, &books.faults[self.place]);
+        self.stage.announcer.fault(self.place, &books.faults[self.place]);
     }
 }
 
@@ -387,7 +387,7 @@ impl Stage {
         let mut books = self.ledger.books();
         let place = books.faults.len();
         books.faults.push(Fault { kind, detail, began, ended: None });
-        self.herald.fault(place, &books.faults[place]);
+        self.announcer.fault(place, &books.faults[place]);
         Entry { stage: self, place }
     }
 }

@@ -21,9 +21,9 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    cleanup::Cleanup,
     cluster::{GATEWAY_ROLE, signal},
     port,
-    undertaker::Undertaker,
 };
 
 /// Signs the clients' tokens.
@@ -112,7 +112,7 @@ pub(crate) struct Gateway {
     port: u16,
     admin_port: u16,
     log: PathBuf,
-    undertaker: Arc<Undertaker>,
+    cleanup: Arc<Cleanup>,
     process: Option<Child>,
 }
 
@@ -124,7 +124,7 @@ impl Gateway {
         binary: Binary,
         (database_port, password): (u16, &str),
         directory: &Path,
-        undertaker: Arc<Undertaker>,
+        cleanup: Arc<Cleanup>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
@@ -135,7 +135,7 @@ impl Gateway {
             port: port::free()?,
             admin_port: port::free()?,
             log: directory.join(format!("gateway-{name}.log")),
-            undertaker,
+            cleanup,
             process: None,
         })
     }
@@ -159,7 +159,7 @@ impl Gateway {
         command.env("GATEWAY_ADMIN_BIND", format!("127.0.0.1:{}", self.admin_port));
         command.args(&self.binary.flags).stdin(Stdio::null());
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
-        self.undertaker.add(child.id().unwrap_or_default());
+        self.cleanup.add(child.id().unwrap_or_default());
         self.process = Some(child);
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Gateway {
         let child = self.process.as_mut()?;
         let pid = child.id();
         let status = child.try_wait().ok().flatten()?;
-        self.undertaker.done(pid.unwrap_or_default());
+        self.cleanup.done(pid.unwrap_or_default());
         self.process = None;
         Some(status)
     }
@@ -252,7 +252,7 @@ impl Gateway {
                 None
             }
         };
-        self.undertaker.done(pid);
+        self.cleanup.done(pid);
         Ok(status)
     }
 }

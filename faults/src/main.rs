@@ -11,13 +11,13 @@ mod client;
 mod cluster;
 mod fault;
 mod gateway;
-mod herald;
+mod announcer;
 mod ledger;
 mod port;
 mod proxy;
 mod stage;
 mod states;
-mod undertaker;
+mod cleanup;
 mod verdict;
 mod writer;
 
@@ -40,14 +40,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    announcer::Announcer,
     changer::{Changer, Rows},
+    cleanup::Cleanup,
     client::Client,
     fault::Kind,
     gateway::Binary,
-    herald::Herald,
     ledger::Ledger,
     stage::Stage,
-    undertaker::Undertaker,
     verdict::{Truth, Verdict},
 };
 
@@ -160,7 +160,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let directory = env::temp_dir().join(format!("notify-faults-{}", Uuid::new_v4().simple()));
     fs::create_dir(&directory)?;
-    let undertaker = Arc::new(Undertaker::start(&directory, arguments.keep)?);
+    let cleanup = Arc::new(Cleanup::start(&directory, arguments.keep)?);
     if arguments.keep {
         say(&format!("logs in {}", directory.display()));
     }
@@ -168,8 +168,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let kinds = arguments.kinds();
     let promotions = if kinds.contains(&Kind::Promotion) { arguments.promotions } else { 0 };
     let binary = arguments.binary()?;
-    let stage = Stage::set(&binary, &directory, ledger, promotions, undertaker, &mut rng).await?;
-    let stage = Arc::new(if arguments.tell { stage.told_by(Herald::hire()) } else { stage });
+    let stage = Stage::set(&binary, &directory, ledger, promotions, cleanup, &mut rng).await?;
+    let stage = Arc::new(if arguments.tell { stage.told_by(Announcer::hire()) } else { stage });
     let played = play(&arguments, &binary, &stage, kinds, &mut rng).await;
     let judged = match played {
         Ok(truth) => judge(&stage, &truth).await,
@@ -217,14 +217,14 @@ async fn play(
     let interrupted = tokio::select! {
         () = sleep(arguments.duration) => None,
         signal = tokio::signal::ctrl_c() => Some(signal),
-        () = stage.herald.dismissed() => None,
+        () = stage.announcer.released() => None,
         // It ends before its time only when something cannot be started again.
         ended = &mut faults => return Err(ended?.err().context("the faults ended early")?),
     };
     if interrupted.is_some() {
         say("interrupted: going to the end; once more ends it at once");
         background.spawn(async {
-            // Nothing is left behind: that is what the undertaker is for.
+            // Nothing is left behind: that is what the cleanup is for.
             let _second = tokio::signal::ctrl_c().await;
             std::process::exit(130);
         });
@@ -232,9 +232,9 @@ async fn play(
     time_is_up.cancel();
     faults.await??;
     stage.heal();
-    if stage.herald.is_hired() {
-        stage.herald.over();
-        stage.herald.dismissed().await;
+    if stage.announcer.is_asked_for() {
+        stage.announcer.over();
+        stage.announcer.released().await;
     }
     stop.cancel();
     writers.join_all().await;

@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    announcer::Announcer,
     changer,
+    cleanup::Cleanup,
     cluster::{Address, Cluster, GATEWAY_ROLE},
     gateway::{Binary, Gateway, SECRET},
-    herald::Herald,
     ledger::Ledger,
     proxy::Proxy,
-    undertaker::Undertaker,
     verdict::Truth,
     writer::Writer,
 };
@@ -45,11 +45,11 @@ pub(crate) struct Stage {
     pub(crate) writer_side: Proxy,
     /// How many promotions are still to come.
     pub(crate) promotions: AtomicU32,
-    pub(crate) herald: Herald,
+    pub(crate) announcer: Announcer,
     /// Resident memory by gateway.
     pub(crate) memory: parking_lot::Mutex<BTreeMap<String, Memory>>,
     /// Last: it ends what is left.
-    _undertaker: Arc<Undertaker>,
+    _cleanup: Arc<Cleanup>,
 }
 
 /// Resident memory of one gateway over the run, its restarts included, in KiB.
@@ -67,7 +67,7 @@ impl Stage {
         directory: &Path,
         ledger: Arc<Ledger>,
         promotions: u32,
-        undertaker: Arc<Undertaker>,
+        cleanup: Arc<Cleanup>,
         rng: &mut fastrand::Rng,
     ) -> anyhow::Result<Self> {
         // Half of the runs: what is not flushed by a commit stays in the WAL
@@ -75,7 +75,7 @@ impl Stage {
         let is_lazy = rng.bool();
         let settings: &[&str] = if is_lazy { &["wal_writer_delay=10s"] } else { &[] };
         ledger.books().count(format!("wal_writer_delay {}", if is_lazy { "10s" } else { "200ms" }));
-        let mut cluster = Cluster::start(directory, settings, undertaker.clone()).await?;
+        let mut cluster = Cluster::start(directory, settings, cleanup.clone()).await?;
         let address = cluster.address();
         prepare(&address, &binary.schema().await?).await?;
         if promotions > 0 {
@@ -87,7 +87,7 @@ impl Stage {
             let road = Proxy::start(address.port(), true, rng.fork()).await?;
             let database = (road.port(), address.password());
             let mut gateway =
-                Gateway::new(name, binary.clone(), database, directory, undertaker.clone())?;
+                Gateway::new(name, binary.clone(), database, directory, cleanup.clone())?;
             gateway.start()?;
             client_side.push(Proxy::start(gateway.port(), false, rng.fork()).await?);
             gateway.ready(READY_TIMEOUT).await?;
@@ -103,22 +103,22 @@ impl Stage {
             client_side,
             writer_side,
             promotions: AtomicU32::new(promotions),
-            herald: Herald::default(),
+            announcer: Announcer::default(),
             memory: parking_lot::Mutex::default(),
-            _undertaker: undertaker,
+            _cleanup: cleanup,
         })
     }
 
     /// The same, with somebody who tells of it; he begins with where everything is.
-    pub(crate) fn told_by(mut self, herald: Herald) -> Self {
+    pub(crate) fn told_by(mut self, announcer: Announcer) -> Self {
         let streams: Vec<String> = self
             .client_side
             .iter()
             .map(|proxy| format!("http://127.0.0.1:{}/api/notifications/stream", proxy.port()))
             .collect();
         let database = self.address.url(self.writer_side.port());
-        herald.stage(&streams, &database, SECRET);
-        self.herald = herald;
+        announcer.stage(&streams, &database, SECRET);
+        self.announcer = announcer;
         self
     }
 

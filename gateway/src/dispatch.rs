@@ -264,7 +264,7 @@ impl Dispatcher {
     }
 
     fn swept(&mut self, sweep: Sweep) {
-        self.known.doubt(&sweep.snapshot);
+        self.known.keep_seen_by(&sweep.snapshot);
         self.answer_rings(&sweep.snapshot);
         match (sweep.quiet, self.silence) {
             (Quiet::Yes | Quiet::Ending, _) => self.silence = Silence::Yes,
@@ -316,7 +316,7 @@ impl Known {
     /// Forgets what the sweep could not know of. A row committed since will be
     /// looked up once for nothing; one that somebody made up, naming a
     /// transaction that is still to come, will not pass for the real one.
-    fn doubt(&mut self, swept: &Snapshot) {
+    fn keep_seen_by(&mut self, swept: &Snapshot) {
         self.0.retain(|(key, _)| key.xact < swept.xmax());
     }
 

@@ -75,7 +75,7 @@ impl Load {
 
     /// For how long the triggers are to be quiet from now on, where `left` says how long
     /// they are, in seconds: zero ends it, `None` changes nothing.
-    pub fn wish(&self, left: Left) -> Option<Duration> {
+    pub fn wanted(&self, left: Left) -> Option<Duration> {
         let mut window = self.window.lock();
         window.roll(self.many);
         match self.mode {
@@ -138,41 +138,41 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_transactions_make_it_quiet_and_few_end_it() {
         let load = Load::new(QuietMode::Auto, 1000);
-        assert_eq!(load.wish(Left::NEVER), None);
+        assert_eq!(load.wanted(Left::NEVER), None);
         assert!(!load.add(499));
-        assert_eq!(load.wish(Left(-5.0)), None);
+        assert_eq!(load.wanted(Left(-5.0)), None);
         assert!(load.add(1), "in less than a window");
         assert!(!load.add(1), "once");
-        assert_eq!(load.wish(Left(-5.0)), Some(LASTS));
-        assert_eq!(load.wish(Left(0.9)), None);
-        assert_eq!(load.wish(Left(0.4)), Some(LASTS));
+        assert_eq!(load.wanted(Left(-5.0)), Some(LASTS));
+        assert_eq!(load.wanted(Left(0.9)), None);
+        assert_eq!(load.wanted(Left(0.4)), Some(LASTS));
         // A clock has been set back, or somebody wanted it for good.
-        assert_eq!(load.wish(Left(3600.0)), Some(LASTS));
-        assert_eq!(load.wish(Left(f64::INFINITY)), Some(LASTS));
+        assert_eq!(load.wanted(Left(3600.0)), Some(LASTS));
+        assert_eq!(load.wanted(Left(f64::INFINITY)), Some(LASTS));
         // Half of it keeps it so.
         for _ in 0..4 {
             wait(500).await;
-            assert_eq!(load.wish(Left(0.4)), Some(LASTS));
+            assert_eq!(load.wanted(Left(0.4)), Some(LASTS));
             load.add(260);
         }
         wait(500).await;
-        assert_eq!(load.wish(Left(0.9)), None);
+        assert_eq!(load.wanted(Left(0.9)), None);
         load.add(200);
         wait(500).await;
-        assert_eq!(load.wish(Left(0.9)), Some(Duration::ZERO));
-        assert_eq!(load.wish(Left(-0.1)), None);
+        assert_eq!(load.wanted(Left(0.9)), Some(Duration::ZERO));
+        assert_eq!(load.wanted(Left(-0.1)), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn always_and_never_go_by_no_load() {
         let always = Load::new(QuietMode::Always, 1000);
-        assert_eq!(always.wish(Left(0.9)), Some(FOR_GOOD));
-        assert_eq!(always.wish(Left(f64::INFINITY)), None);
+        assert_eq!(always.wanted(Left(0.9)), Some(FOR_GOOD));
+        assert_eq!(always.wanted(Left(f64::INFINITY)), None);
         let never = Load::new(QuietMode::Never, 1000);
         assert!(!never.add(100_000));
-        assert_eq!(never.wish(Left::NEVER), None);
-        assert_eq!(never.wish(Left(0.9)), None);
-        assert_eq!(never.wish(Left(f64::INFINITY)), Some(Duration::ZERO));
+        assert_eq!(never.wanted(Left::NEVER), None);
+        assert_eq!(never.wanted(Left(0.9)), None);
+        assert_eq!(never.wanted(Left(f64::INFINITY)), Some(Duration::ZERO));
     }
 
     #[test]

@@ -60,10 +60,10 @@ pub trait Transaction: Send {
         keys: &[(RowKey, UserId)],
     ) -> impl Future<Output = Result<Vec<Option<StoredRow>>, StoreError>> + Send;
 
-    /// Does what `beat` says, and returns the transaction's number if it has one.
-    fn beat(
+    /// Does what `write` says, and returns the transaction's number if it has one.
+    fn write(
         &mut self,
-        beat: Beat<'_>,
+        write: SweepWrite<'_>,
     ) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
 
     /// The epochs of the database; the present one is begun if no gateway has done
@@ -89,7 +89,7 @@ pub trait Transaction: Send {
 
 /// What a sweep has the database do.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Beat<'a> {
+pub struct SweepWrite<'a> {
     /// The nonce of the probe that is sent when the transaction commits.
     pub probe: Option<&'a str>,
     /// Whether to write, so that once the transaction has committed no crash takes back

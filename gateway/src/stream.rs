@@ -318,7 +318,7 @@ impl EventStream {
         }
         let now = Instant::now();
         if now < self.ends {
-            // The beat keeps its phase, but a stream that was held up does not
+            // The heartbeat keeps its phase, but a stream that was held up does not
             // make up for what it missed.
             self.next_sign = (self.next_sign + self.context.heartbeat / 2).max(now);
             self.timer.as_mut().reset(self.next_sign.min(self.ends));

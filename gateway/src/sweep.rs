@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     notification::UserId,
     quiet::{Left, Load},
-    store::{Beat, Store, StoreError, Transaction},
+    store::{Store, StoreError, SweepWrite, Transaction},
 };
 
 /// While nobody is connected, what still has to be done is done this many times
@@ -193,13 +193,13 @@ impl<S: Store> Sweeper<S> {
             // Nothing else tells how many they are.
             self.load.add(unseen.as_ref().map_or(MANY, |rows| transactions(rows)));
         }
-        let wish = self.load.wish(standing.quiet);
+        let quiet_for = self.load.wanted(standing.quiet);
         // An idle table moves no watermark: the flush would be the only write
         // there is. A table that rings all the time moves it once an interval.
         let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
         let flush = self.hub.requests.take_watermark_wanted()
-            || wish.is_some()
+            || quiet_for.is_some()
             || quiet == Quiet::Ending
             || is_changed && (is_due || self.looks.are_awaited());
         let rows = match unseen {
@@ -218,9 +218,9 @@ impl<S: Store> Sweeper<S> {
             format!("{}:{number}", self.nonce)
         });
         // All gateways are to know when it begins and when it ends.
-        let ring = wish.is_some_and(|wish| wish.is_zero() == standing.quiet.is_quiet());
-        let beat = Beat { probe: nonce.as_deref(), flush, quiet: wish, ring };
-        let own = transaction.beat(beat).await?;
+        let ring = quiet_for.is_some_and(|time| time.is_zero() == standing.quiet.is_quiet());
+        let write = SweepWrite { probe: nonce.as_deref(), flush, quiet: quiet_for, ring };
+        let own = transaction.write(write).await?;
         transaction.commit().await?;
         let Some(own) = own else { return Ok(Outcome::Unflushed { is_dirty: is_changed }) };
         state.flushed = Some(Instant::now());
@@ -242,8 +242,8 @@ impl<S: Store> Sweeper<S> {
     ) -> Result<(), StoreError> {
         let epochs = transaction.epochs().await?;
         let nonce = format!("{}:0", self.nonce);
-        let beat = Beat { probe: Some(&nonce), flush: true, ..Beat::default() };
-        transaction.beat(beat).await?;
+        let write = SweepWrite { probe: Some(&nonce), flush: true, ..SweepWrite::default() };
+        transaction.write(write).await?;
         transaction.commit().await?;
         tracing::info!(epoch = epochs.current(), "following the database");
         let watermark = Arc::new(snapshot);

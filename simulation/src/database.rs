@@ -15,7 +15,7 @@ use notify_gateway::{
     notification::{StoredRow, UserId},
     quiet::{FOR_GOOD, Left},
     store::{
-        Beat, PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, Transaction,
+        PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, SweepWrite, Transaction,
     },
 };
 
@@ -226,16 +226,16 @@ impl Transaction for Work {
         .await
     }
 
-    async fn beat(&mut self, beat: Beat<'_>) -> Result<Option<u64>, StoreError> {
-        let number = beat.probe.map(|nonce| {
+    async fn write(&mut self, write: SweepWrite<'_>) -> Result<Option<u64>, StoreError> {
+        let number = write.probe.map(|nonce| {
             let number = nonce.rsplit(':').next().and_then(|number| number.parse().ok());
             number.unwrap_or_else(|| unreachable!("{nonce} ends with a number"))
         });
         self.ask(|server, work| {
             let Server { postgres, scene, .. } = server;
-            let is_flushed = beat.flush && !scene.is_without(Sabotage::Durability);
+            let is_flushed = write.flush && !scene.is_without(Sabotage::Durability);
             let now = clock(scene.clock);
-            let quiet_until = beat.quiet.map(|quiet| match quiet {
+            let quiet_until = write.quiet.map(|quiet| match quiet {
                 FOR_GOOD => f64::INFINITY,
                 quiet => now + quiet.as_secs_f64() * STEPS_PER_SECOND,
             });
@@ -244,16 +244,16 @@ impl Transaction for Work {
                 own = Some(postgres.update_state(work.id, quiet_until)?);
             }
             let nonce = work.database.nonce;
-            scene.tell(|| format!("gateway {nonce}: {beat:?}"));
+            scene.tell(|| format!("gateway {nonce}: {write:?}"));
             if let Some(number) = number {
                 postgres.notify(work.id, NoticeText::Probe { nonce, number });
             }
-            if let Some(own) = own.filter(|_| beat.ring) {
+            if let Some(own) = own.filter(|_| write.ring) {
                 let ring = format!(r#"{{"xact_id":"{own}"}}"#);
                 postgres.notify(work.id, NoticeText::Payload(ring));
             }
             // Without the safeguard the gateway believes that it has written.
-            Some(own.or(beat.flush.then_some(0)))
+            Some(own.or(write.flush.then_some(0)))
         })
         .await
     }

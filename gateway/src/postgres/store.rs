@@ -31,7 +31,7 @@ use crate::{
     horizon::Epochs,
     notification::{StoredRow, UserId},
     store::{
-        Beat, PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, Transaction,
+        PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, SweepWrite, Transaction,
     },
 };
 
@@ -178,17 +178,17 @@ impl Transaction for PostgresTransaction {
         self.run(async |client| sweep::rows(client, keys).await).await
     }
 
-    async fn beat(&mut self, beat: Beat<'_>) -> Result<Option<u64>, StoreError> {
+    async fn write(&mut self, write: SweepWrite<'_>) -> Result<Option<u64>, StoreError> {
         let channels = Arc::clone(&self.channels);
         self.run(async |client| {
-            let own = match beat.flush {
-                true => Some(sweep::flush(client, beat.quiet).await?),
+            let own = match write.flush {
+                true => Some(sweep::flush(client, write.quiet).await?),
                 false => None,
             };
-            if let Some(nonce) = beat.probe {
+            if let Some(nonce) = write.probe {
                 sweep::notify(client, &channels.probes, nonce).await?;
             }
-            if let Some(own) = own.filter(|_| beat.ring) {
+            if let Some(own) = own.filter(|_| write.ring) {
                 let ring = format!(r#"{{"xact_id":"{own}"}}"#);
                 sweep::notify(client, &channels.events, &ring).await?;
             }

@@ -21,24 +21,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Fault;
 
-/// Says nothing unless it was hired.
+/// Says nothing unless it was asked for.
 #[derive(Default)]
-pub(crate) struct Herald {
-    dismissed: Option<CancellationToken>,
+pub(crate) struct Announcer {
+    released: Option<CancellationToken>,
 }
 
-impl Herald {
+impl Announcer {
     /// One that speaks.
     pub(crate) fn hire() -> Self {
-        let dismissed = CancellationToken::new();
-        let token = dismissed.clone();
+        let released = CancellationToken::new();
+        let token = released.clone();
         // A thread of its own, which ends with the process: a read from standard
         // input cannot be taken back, and would hold up a runtime's end.
         std::thread::spawn(move || {
             let _read = io::copy(&mut io::stdin().lock(), &mut io::sink());
             token.cancel();
         });
-        Self { dismissed: Some(dismissed) }
+        Self { released: Some(released) }
     }
 
     /// Where everything is.
@@ -60,20 +60,20 @@ impl Herald {
     }
 
     /// Whether there is anybody to wait for.
-    pub(crate) fn is_hired(&self) -> bool {
-        self.dismissed.is_some()
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.released.is_some()
     }
 
     /// Waits until whoever listens has seen enough; for ever where nobody does.
-    pub(crate) async fn dismissed(&self) {
-        match &self.dismissed {
-            Some(dismissed) => dismissed.cancelled().await,
+    pub(crate) async fn released(&self) {
+        match &self.released {
+            Some(released) => released.cancelled().await,
             None => std::future::pending().await,
         }
     }
 
     fn say(&self, what: &str, value: &Value) {
-        if self.is_hired() {
+        if self.is_asked_for() {
             let mut out = io::stdout().lock();
             // Who has gone does not hear it.
             let _written = writeln!(out, "{}", json!({ what: value })).and_then(|()| out.flush());

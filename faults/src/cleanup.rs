@@ -14,12 +14,12 @@ use std::{
 use parking_lot::Mutex;
 
 /// Knows which processes are ours. Dropping it ends them.
-pub(crate) struct Undertaker {
+pub(crate) struct Cleanup {
     shell: Child,
     orders: Mutex<Option<ChildStdin>>,
 }
 
-impl Undertaker {
+impl Cleanup {
     /// `directory` goes with the processes unless `keep`.
     pub(crate) fn start(directory: &Path, keep: bool) -> io::Result<Self> {
         // INT is a fast shutdown to Postgres and a drain to a gateway; what is
@@ -37,7 +37,7 @@ impl Undertaker {
             for pid in $pids; do kill -KILL "$pid"; done 2>/dev/null
             [ "$2" ] || rm -rf "$1""#;
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", SHELL, "undertaker"])
+            .args(["-c", SHELL, "cleanup"])
             .arg(directory)
             .arg(if keep { "keep" } else { "" })
             .stdin(Stdio::piped())
@@ -69,7 +69,7 @@ impl Undertaker {
     }
 }
 
-impl Drop for Undertaker {
+impl Drop for Cleanup {
     fn drop(&mut self) {
         drop(self.orders.lock().take());
         let _ended = self.shell.wait();
