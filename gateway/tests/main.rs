@@ -63,4 +63,5 @@ mod tokens;
 #[cfg(feature = "otel")]
 mod traces;
 mod upgrade;
+mod troubleshooting;
 mod user_story;
