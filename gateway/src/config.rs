@@ -139,9 +139,9 @@ pub struct Settings {
     /// The proxies that are believed about where a request comes from, separated by commas.
     ///
     /// From their addresses the gateway believes `Forwarded`, `X-Forwarded-For` and
-    /// `X-Forwarded-Host`, and they have no share of --max-connections of their own. An empty value
-    /// trusts no proxy. If your proxy is missing here, all users seem to have its address and share
-    /// one rate limit (429), and cookies count as foreign (403).
+    /// `X-Forwarded-Host`, and the limit on the connections of one address does not hold for them.
+    /// An empty value trusts no proxy. If your proxy is missing here, all users seem to have its
+    /// address and share one rate limit (429), and cookies count as foreign (403).
     #[arg(long, env = "GATEWAY_TRUSTED_PROXIES", default_value = "127.0.0.0/8,::1/128",
           value_parser = parse_networks, value_name = "NETWORKS", help_heading = ADDRESSES)]
     pub trusted_proxies: List<IpNet>,
@@ -224,10 +224,10 @@ pub struct Settings {
     pub max_streams_per_user: u32,
     /// How many connections may be open, whether they ask for something or not.
     ///
-    /// Unless set, a tenth more than --max-streams, and at least 64 more. One address may have a
-    /// quarter of them, or four times --max-streams-per-user where that is more; trusted proxies
-    /// are not counted so. When there is no room, the oldest connection that asks for nothing is
-    /// closed; if all of them are being answered, the new one is. At least 1.
+    /// Unless set, a tenth more than --max-streams, and at least 64 more. One address that is not a
+    /// trusted proxy may have a quarter of them, or four times --max-streams-per-user where that is
+    /// more. When there is no room, the oldest connection that asks for nothing is closed; if all of
+    /// them are being answered, the new one is. At least 1.
     #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..),
           value_name = "CONNECTIONS", help_heading = LIMITS)]
     pub max_connections: Option<u32>,
@@ -241,8 +241,8 @@ pub struct Settings {
     pub connect_rate: u32,
     /// How many times a second one user may ask for a stream.
     ///
-    /// Twice as many may come at once; 0 sets no limit. It counts the tokens that are valid. Those
-    /// above it get the answers of --connect-rate.
+    /// Twice as many may come at once; 0 sets no limit. Only requests with a valid token count.
+    /// Those above it get the same answers as above --connect-rate.
     #[arg(long, env = "GATEWAY_USER_CONNECT_RATE", default_value = "10", value_name = "ATTEMPTS",
           help_heading = LIMITS)]
     pub user_connect_rate: u32,

@@ -30,8 +30,8 @@ pub struct AuthSettings {
     /// The secret that verifies tokens by HS256, HS384 or HS512: text, or `base64:…`.
     ///
     /// One key of some kind is required: this, a public key or a key set. Keys of several kinds
-    /// count side by side, which is how one rotates. A secret that can be guessed is told of in
-    /// the log at the start.
+    /// count side by side, so that a key can be replaced without a gap. The log warns of a weak
+    /// secret at the start.
     #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET",
           help_heading = AUTH)]
     pub jwt_secret: Option<Secret>,
