@@ -926,7 +926,8 @@ $template$;
     BEGIN
       BEGIN
         recovered := pg_last_wal_replay_lsn();
-      EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
+      EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function
+                 OR object_not_in_prerequisite_state THEN
         NULL;
       END;
       RETURN 1 + abs(hashtextextended(
@@ -958,7 +959,8 @@ $template$;
       BEGIN
         life.system_identifier := c.system_identifier FROM pg_control_system() AS c;
         life.timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
-      EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
+      EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_function
+                 OR object_not_in_prerequisite_state THEN
         NULL;
       END;
       life.relation := 'notify_gateway.epoch'::regclass;

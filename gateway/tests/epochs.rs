@@ -188,6 +188,32 @@ async fn a_service_that_refuses_wal_functions_is_gone_on_with() {
     );
 }
 
+/// Aurora does so while `wal_level` is not `logical`, which is its default.
+#[tokio::test]
+async fn a_service_whose_wal_functions_ask_for_another_setting_is_gone_on_with() {
+    let database = Database::new().await;
+    database
+        .psql(
+            "SET allow_system_table_mods = on;
+             ALTER FUNCTION pg_catalog.pg_current_wal_lsn() RENAME TO pg_current_wal_lsn_of_before;
+             CREATE FUNCTION pg_catalog.pg_current_wal_lsn() RETURNS pg_lsn LANGUAGE plpgsql AS $$
+             BEGIN
+               RAISE EXCEPTION 'wal_level must be set to \"logical\"'
+                 USING ERRCODE = 'object_not_in_prerequisite_state';
+             END $$",
+        )
+        .await;
+    let gateway = TestGateway::start(&database.url, &SELDOM).await;
+    let user = Uuid::new_v4();
+    let mut stream = gateway.connect(user).await;
+    insert(&database, user, "one").await;
+    assert_eq!(stream.titles(1).await.0, ["one"]);
+    assert_eq!(
+        database.psql("SELECT count(*), count(timeline) FROM notify_gateway.epoch").await.trim(),
+        "1|0"
+    );
+}
+
 #[tokio::test]
 async fn a_copy_of_the_epochs_in_another_database_is_not_taken_for_this_one() {
     let (from, to) = (Database::new().await, Database::new().await);
