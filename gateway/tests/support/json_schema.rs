@@ -98,7 +98,7 @@ impl OpenApi {
             "items" => {
                 value.as_array().into_iter().flatten().try_for_each(|item| self.check(rule, item))
             }
-            // Those for numbers say nothing of what is no number, and those for text likewise.
+            // A limit of numbers holds for numbers only, and a length for text only.
             "minimum" => expect(value.as_f64().is_none_or(|number| Some(number) >= limit()), rule),
             "maximum" => expect(value.as_f64().is_none_or(|number| Some(number) <= limit()), rule),
             "exclusiveMinimum" => {
