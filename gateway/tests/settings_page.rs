@@ -163,9 +163,11 @@ fn default(setting: &Arg) -> String {
     }
 }
 
-/// The words that a setting accepts, where it accepts some words only.
+/// The words that a setting accepts, where it accepts some words only. The page says once what a
+/// `BOOL` is.
 fn choices(setting: &Arg) -> String {
-    let values: Vec<_> = setting.get_possible_values();
+    let is_bool = setting.get_value_names().is_some_and(|names| names[0] == "BOOL");
+    let values = if is_bool { Vec::new() } else { setting.get_possible_values() };
     let names: Vec<_> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
