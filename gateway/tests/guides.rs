@@ -11,7 +11,9 @@ use std::{
 use notify_gateway::throwaway::Postgres;
 use serde_json::Value;
 
-use crate::support::{Browser, Guide, Nginx, Page, connect, guide, own_server};
+use crate::support::{
+    Browser, Guide, Nginx, PATIENCE, Page, connect, eventually, guide, metric, own_server,
+};
 
 /// Where `make deps` puts Python and its packages.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/migration-tools/bin");
@@ -40,6 +42,8 @@ fn reader(page: &str, server: &Postgres, [gateway, admin]: [SocketAddr; 2]) -> G
         // `check` waits for half of it.
         ("GATEWAY_HEARTBEAT", "2s"),
         ("PYTHONDONTWRITEBYTECODE", "1"),
+        // As in a real terminal, it says at once what it says.
+        ("PYTHONUNBUFFERED", "1"),
     ];
     let mut guide = Guide::follow(page, &environment);
     guide.replace(EXAMPLE_SERVER, &format!("127.0.0.1:{}/", server.port()));
@@ -122,8 +126,7 @@ impl Visitor {
                 seen.push(shown);
             }
         };
-        let time = crate::support::PATIENCE;
-        let found = tokio::time::timeout(time, looking).await.is_ok();
+        let found = tokio::time::timeout(PATIENCE, looking).await.is_ok();
         assert!(found, "the page never shows {expected:?}, but {seen:?}");
     }
 }
@@ -189,9 +192,64 @@ with engine.begin() as connection:
 END
 "#;
 
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_django_application() {
+    if !is_there(&Path::new(PYTHON).join("django-admin"), "make deps") {
+        return;
+    }
+    let server = own_server(&["fsync=off"]).await;
+    let [gateway, admin, app] = free_ports();
+    let mut guide = reader("django.md", &server, [gateway, admin]);
+    as_superuser(&mut guide, &server);
+    guide.uses("nginx");
+    guide.replace(
+        "\"HOST\": \"localhost\", \"PORT\": 5432",
+        &format!("\"HOST\": \"127.0.0.1\", \"PORT\": {}", server.port()),
+    );
+    guide.replace("runserver 8000", &format!("runserver {}", app.port()));
+    guide.replace("127.0.0.1:8000", &app.to_string());
+    let button = "<button>Log in</button>";
+    let login = "<script>addEventListener('load', () => {
+                   login.username.value = 'ada'; login.password.value = 'analytical';
+                   login.requestSubmit();
+                 });</script>";
+    // Before the visitor's own, which goes to where a script ends.
+    let mut visitor = Visitor::of(&mut guide, "").await;
+    guide.replace(button, &format!("{button}{login}"));
+
+    // So short that it ends while the page is open.
+    guide.replace("timedelta(minutes=15)", "timedelta(seconds=6)");
+    guide.replace("JWT_COOKIE=bell\n", "JWT_COOKIE=bell\nJWT_LEEWAY=0s\n");
+
+    guide.up_to("7. See it ring");
+    // As any nginx before Django has it, whose forms need the host.
+    let with_host = |config: &str| {
+        config.replace("location / {", "location / { proxy_set_header Host $http_host;")
+    };
+    let Some(nginx) = Nginx::start_but(gateway, app, with_host).await else { return };
+    let url = format!("http://localhost:{}/", nginx.address.port());
+    let Some(_browser) = Browser::open_at(&url) else { return };
+    visitor.sees("0: ").await;
+    guide.up_to("Log out");
+    visitor.sees("1: Your order has been sent").await;
+    visitor.sees("0: Your order has been sent").await;
+
+    eventually("the token ends", async || {
+        metric(admin, "notify_gateway_stream_ends_total{reason=\"token_expired\"}").await > 0.0
+    })
+    .await;
+    let client = connect(&server.url("shop")).await;
+    let insert = "INSERT INTO inbox_notification (recipient_id, verb, created_at)
+                  SELECT id, 'Behind the token', now() FROM auth_user";
+    client.execute(insert, &[]).await.unwrap();
+    visitor.sees("1: Your order has been sent, Behind the token").await;
+    guide.to_the_end();
+}
+
 #[test]
 fn the_lines_for_nginx_are_the_same_on_every_page() {
     let title = "/etc/nginx/snippets/bell.conf";
     let lines = guide::file_of("proxies.md", title);
     assert_eq!(guide::file_of("fastapi.md", title), lines);
+    assert_eq!(guide::file_of("django.md", title), lines);
 }

@@ -296,6 +296,16 @@ impl Guide {
     }
 }
 
+impl Drop for Guide {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for (name, terminal) in &self.terminals {
+                println!("=== the terminal {name} ===\n{}", terminal.text());
+            }
+        }
+    }
+}
+
 /// A bash that does not outlive the test, nor anything that it has started.
 struct Running(Child);
 
