@@ -9,7 +9,6 @@ use std::{
 };
 
 use notify_gateway::throwaway::Postgres;
-use serde_json::Value;
 
 use crate::support::{
     Browser, Guide, Nginx, PATIENCE, Page, connect, eventually, guide, metric, own_server,
@@ -60,12 +59,15 @@ fn as_superuser(guide: &mut Guide, server: &Postgres) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_nothing_but_psql() {
+    if !has_usual_tools() {
+        return;
+    }
     let server = own_server(&["fsync=off"]).await;
     let [gateway, admin] = free_ports();
     let mut guide = reader("start.md", &server, [gateway, admin]);
     guide.replace("127.0.0.1:8081", &admin.to_string());
     as_superuser(&mut guide, &server);
-    guide.to_the_end();
+    guide.finish();
 }
 
 /// Whether something is there; where not, that is said loudly, and is an error where `CI` is set.
@@ -76,6 +78,16 @@ fn is_there(program: &Path, means: &str) -> bool {
         println!("{missing}");
     }
     program.exists()
+}
+
+/// What the commands of the pages need besides.
+fn has_usual_tools() -> bool {
+    let path = env::var_os("PATH").unwrap();
+    ["bash", "curl", "openssl", "sed"].iter().all(|name| {
+        let found =
+            env::split_paths(&path).map(|place| place.join(name)).find(|file| file.exists());
+        is_there(&found.unwrap_or_else(|| name.into()), "the pages use it")
+    })
 }
 
 /// The client package as one file; whether it is there.
@@ -120,7 +132,7 @@ impl Visitor {
         let looking = async {
             loop {
                 let shown = self.page.reported().await;
-                if shown == Value::from(expected) {
+                if shown.as_str() == Some(expected) {
                     return;
                 }
                 seen.push(shown);
@@ -133,7 +145,10 @@ impl Visitor {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_a_fastapi_application() {
-    if !is_there(&Path::new(PYTHON).join("uvicorn"), "make deps") || !has_client() {
+    if !has_usual_tools()
+        || !is_there(&Path::new(PYTHON).join("uvicorn"), "make deps")
+        || !has_client()
+    {
         return;
     }
     let server = own_server(&["fsync=off"]).await;
@@ -166,7 +181,7 @@ async fn beside_a_fastapi_application() {
     visitor.sees("1: From psql, Export ready").await;
     drop(browser);
 
-    guide.to_the_end();
+    guide.finish();
     guide.also(SYNCHRONOUS);
 }
 
@@ -194,7 +209,7 @@ END
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_a_django_application() {
-    if !is_there(&Path::new(PYTHON).join("django-admin"), "make deps") {
+    if !has_usual_tools() || !is_there(&Path::new(PYTHON).join("django-admin"), "make deps") {
         return;
     }
     let server = own_server(&["fsync=off"]).await;
@@ -243,7 +258,7 @@ async fn beside_a_django_application() {
                   SELECT id, 'Behind the token', now() FROM auth_user";
     client.execute(insert, &[]).await.unwrap();
     visitor.sees("1: Your order has been sent, Behind the token").await;
-    guide.to_the_end();
+    guide.finish();
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Guide {
     }
 
     /// Follows the page to its end.
-    pub(crate) fn to_the_end(&mut self) {
+    pub(crate) fn finish(&mut self) {
         while let Some(block) = self.blocks.next() {
             self.act(&block);
         }
