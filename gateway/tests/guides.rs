@@ -183,7 +183,40 @@ async fn beside_a_fastapi_application() {
 
     guide.finish();
     guide.also(SYNCHRONOUS);
+    let lines = guide::used("fastapi.md", "a table of another name");
+    guide.also(&ANOTHER_NAME.replace("LINES", lines.trim_start()));
 }
+
+/// The same migration with the page's lines for a table that is not called `notifications`.
+const ANOTHER_NAME: &str = r#"
+psql --quiet "$ADMIN_URL" -c 'CREATE DATABASE other OWNER shop'
+python3 - <<'END'
+import os
+from pathlib import Path
+import sqlalchemy as sa
+from alembic import op
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+
+metadata = sa.MetaData()
+key = sa.Column("id", sa.Integer, primary_key=True)
+sa.Table("alerts", metadata, key, sa.Column("user_id", sa.Integer, nullable=False))
+url = os.environ["DATABASE_URL"].replace("+asyncpg", "+psycopg").removesuffix("/shop") + "/other"
+engine = sa.create_engine(url)
+metadata.create_all(engine)
+with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+    op.execute(Path("migrations/versions/0002_notify_gateway.sql").read_text())
+    assert compare_metadata(MigrationContext.configure(connection), metadata)
+    LINES
+    op.execute("SELECT notify_gateway.watch('alerts')")
+with engine.begin() as connection:
+    difference = compare_metadata(MigrationContext.configure(connection), metadata)
+    assert not difference, difference
+    watched = connection.exec_driver_sql("SELECT relation, trigger FROM notify_gateway.watched")
+    assert [tuple(row) for row in watched] == [("alerts", "always")]
+END
+"#;
 
 /// The page's migration, down and up again, by psycopg and without asyncio.
 const SYNCHRONOUS: &str = r#"python3 - <<'END'

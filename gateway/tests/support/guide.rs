@@ -11,6 +11,7 @@
 //! | `text` | lines that the block before has said; `…` stands for any text |
 //! | `text` with `terminal="gateway"` | lines that this terminal says, now or soon |
 //! | any with `skip="why"` | nothing |
+//! | any with `use="for what"` | nothing: the test takes it by that name ([`used`]) |
 //!
 //! A block of any other language is an error, unless the test has said that it uses it by
 //! itself ([`Guide::uses`]).
@@ -61,6 +62,12 @@ pub(crate) fn blocks(page: &str) -> Vec<Block> {
 pub(crate) fn file_of(page: &str, title: &str) -> String {
     let found = blocks(page).into_iter().find(|block| block.attribute("title") == Some(title));
     found.unwrap_or_else(|| panic!("{page} has no file {title}")).text
+}
+
+/// The block of a page that a test uses by itself.
+pub(crate) fn used(page: &str, name: &str) -> String {
+    let found = blocks(page).into_iter().find(|block| block.attribute("use") == Some(name));
+    found.unwrap_or_else(|| panic!("{page} has no block for {name}")).text
 }
 
 fn parse(markdown: &str) -> Vec<Block> {
@@ -196,7 +203,7 @@ impl Guide {
     fn act(&mut self, block: &Block) {
         let place = format!("docs/{}, line {}", self.page, block.line);
         let text = self.own(block);
-        if block.attribute("skip").is_some() {
+        if block.attribute("skip").is_some() || block.attribute("use").is_some() {
             return;
         }
         if let Some(title) = block.attribute("title") {
