@@ -320,8 +320,9 @@ BEGIN
   $function$;
 
   -- The text of a JSON object of these names and values, which are expressions. (A function takes 100
-  -- arguments at most, hence forty items at a time.)
-  CREATE OR REPLACE FUNCTION notify_gateway.object_expression(names text[], json text[]) RETURNS text
+  -- arguments at most, hence forty items at a time.) Since PostgreSQL 17 a parameter is called json
+  -- in quotes only; CREATE OR REPLACE cannot give it another name.
+  CREATE OR REPLACE FUNCTION notify_gateway.object_expression(names text[], "json" text[]) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
   AS $function$
     SELECT CASE count(*) WHEN 1 THEN min(part.text) || '::pg_catalog.text'
@@ -330,7 +331,7 @@ BEGIN
                     ', '', '', ' ORDER BY part.number)) END
       FROM (SELECT (i - 1) / 40 AS number,
                    format('pg_catalog.json_build_object(%s)',
-                          string_agg(format('%L, %s', names[i], json[i]), ', ' ORDER BY i)) AS text
+                          string_agg(format('%L, %s', names[i], "json"[i]), ', ' ORDER BY i)) AS text
               FROM generate_subscripts(names, 1) AS i GROUP BY (i - 1) / 40) AS part
   $function$;
 
@@ -409,7 +410,7 @@ BEGIN
   -- for counts as the first, so that nothing of its transaction comes before it. While gateways look
   -- by themselves (state.quiet_until), nothing rings; a moment too far ahead is of another clock.
   CREATE OR REPLACE FUNCTION notify_gateway.ring_source(
-    ring text, who text, json text, channel text) RETURNS text
+    ring text, who text, "json" text, channel text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
   AS $function$
     SELECT CASE ring WHEN 'never' THEN
@@ -444,7 +445,7 @@ BEGIN
         $payload$pg_catalog.concat('{"xact_id":"', x, '","seq":', s, ',"user_id":',
         pg_catalog.to_json(%s), ',"event":', pg_catalog.to_json(kind), ',"at":',
         pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()), ',"data":', %s, '}')$payload$,
-        who, json) ELSE 'NULL' END)
+        who, "json") ELSE 'NULL' END)
     END
   $function$;
 

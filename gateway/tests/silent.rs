@@ -95,13 +95,11 @@ async fn rows_of_any_size_arrive_in_the_order_of_their_transaction_with_the_same
             "INSERT INTO notifications (user_id, title, message) VALUES ('{user}', 't', {message})"
         )
     };
-    let overhead = database
-        .psql(&format!(
-            "BEGIN; {}; SELECT octet_length(data) + 180 FROM notify_gateway.event; ROLLBACK",
-            frame("''")
-        ))
-        .await;
-    let overhead: usize = overhead.trim().parse().unwrap();
+    database.client.batch_execute(&format!("BEGIN; {}", frame("''"))).await.unwrap();
+    let overhead = "SELECT octet_length(data) + 180 FROM notify_gateway.event";
+    let overhead: i32 = database.client.query_one(overhead, &[]).await.unwrap().get(0);
+    let overhead = usize::try_from(overhead).unwrap();
+    database.client.batch_execute("ROLLBACK").await.unwrap();
     let mut statements = Vec::new();
     for bytes in [7999, 8000, 8001, 100, 1_000_000, 100, 7998] {
         // What stands around the data is of a size that is known about: some of each.

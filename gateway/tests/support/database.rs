@@ -3,6 +3,7 @@
 use std::{
     process::{Command, Output},
     sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -13,7 +14,7 @@ use notify_gateway::{schema, throwaway::Postgres};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use super::discretion;
+use super::{PATIENCE, discretion};
 
 /// The server the tests share. The last reference is never dropped; the server
 /// notices by itself when this process is gone.
@@ -135,13 +136,29 @@ pub(crate) async fn own_server(options: &'static [&'static str]) -> Postgres {
 pub(crate) fn crash(server: &mut Postgres) {
     let file = std::fs::read_to_string(server.data_directory().join("postmaster.pid")).unwrap();
     let postmaster: i32 = file.lines().next().unwrap().parse().unwrap();
+    let postmaster = Pid::from_raw(postmaster);
+    // Stopped first: it would begin a recovery of its own, or start a process that we miss.
+    kill(postmaster, Signal::SIGSTOP).unwrap();
     let tasks = format!("/proc/{postmaster}/task/{postmaster}/children");
     let children = std::fs::read_to_string(tasks).unwrap();
-    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-    // The postmaster first, or it would begin a recovery of its own.
-    for pid in [postmaster].into_iter().chain(children) {
+    let children = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
+    let all: Vec<Pid> = [postmaster].into_iter().chain(children).collect();
+    for &pid in &all {
         // A backend may have ended meanwhile.
-        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let _gone = kill(pid, Signal::SIGKILL);
     }
     server.stop().unwrap();
+    // One that still has the shared memory keeps the next server from starting.
+    let deadline = Instant::now() + PATIENCE;
+    while all.iter().any(|&pid| is_running(pid)) {
+        assert!(Instant::now() < deadline, "the server's processes are still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the process has not ended. Its parent may not have asked for its status yet.
+fn is_running(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
 }
