@@ -25,7 +25,7 @@ pub fn chain(error: &dyn Error) -> String {
 /// How long a burst of one kind of failure is answered by one log line.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lets one log line pass in each [`LOG_INTERVAL`].
+/// Lets one log line pass in each `LOG_INTERVAL`.
 #[derive(Debug, Default)]
 pub struct LogGate(Mutex<Option<Instant>>);
 

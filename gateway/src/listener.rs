@@ -1,7 +1,7 @@
 //! The one LISTEN connection: it yields signals, and comes back when it is
 //! lost.
 //!
-//! One session is inside [`Listener::session`], the retry is outside, and the
+//! One session is inside `Listener::session`, the retry is outside, and the
 //! backoff starts anew only once LISTEN has held: a server that accepts
 //! connections and drops them is not hammered.
 

@@ -38,7 +38,7 @@ const SEARCH_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 ///
-/// No connection, and as [`brings_notifications`].
+/// No connection, and as `brings_notifications`.
 pub async fn round_trip(connector: &Connector, store: &PostgresStore) -> Result<bool, ListenError> {
     let (client, mut connection) = connector.connect().await?;
     brings_notifications(&client, &mut connection, connector, store).await
