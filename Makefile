@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-browser test-firefox lint lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
+.PHONY: run test test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -17,6 +17,21 @@ IN_FIREFOX = tabs users story -t '^(?!.*react18)'
 test: deps browser nginx frontend/node_modules ## everything, on a real PostgreSQL and in real browsers
 	$(CARGO) test --locked --workspace
 	@$(call front-end,npm test && npm run consumers && npm run test:browser && npm run test:firefox -- $(IN_FIREFOX),TESTED)
+
+VERSIONS ?= 13 14 15 16 17 18
+
+# What depends on the server: what schema.sql makes, and what is read from it and told by it.
+# The rest of the tests is about HTTP, tokens, proxies and browsers.
+ON_POSTGRES = alterations backup changes check epochs idle isolation lists neighbours outage \
+	payloads plans pooler quiet replay resume revocation schema shapes silent
+
+test-postgres: deps ## the tests of schema, delivery and watch() on each PostgreSQL of VERSIONS (default 13 to 18)
+	$(CARGO) test --locked --package notify-gateway --test promises --no-run
+	@set -e; for version in $(VERSIONS); do \
+		bin=$$(./scripts/ensure-postgres-version $$version); \
+		echo "PostgreSQL $$version"; \
+		PGBIN=$$bin $(CARGO) test --locked --package notify-gateway --test promises -- \
+			$(ON_POSTGRES:%=%::); done
 
 test-browser: deps browser frontend/node_modules ## the front end's package in Chromium, against a gateway that is killed and cut off
 	$(CARGO) build --locked --package notify-gateway
@@ -37,16 +52,32 @@ endef
 frontend/node_modules: frontend/package-lock.json
 	@if command -v npm >/dev/null; then cd frontend && npm ci && touch node_modules; fi
 
-lint: frontend/node_modules ## format, clippy, eslint, types, licences and bans, spelling where typos is installed
+lint: lint-tools frontend/node_modules ## format, clippy, rustdoc, eslint, types, licences and bans, spelling
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
-	@if $(CARGO) deny --version >/dev/null 2>&1; \
-		then $(CARGO) deny --locked check bans licenses sources; \
-		else echo "lint: cargo-deny is not installed, skipped (cargo install --locked cargo-deny)"; fi
-	@if command -v typos >/dev/null; then typos; \
-		else echo "lint: typos is not installed, skipped (cargo install --locked typos-cli)"; fi
-	@if command -v node >/dev/null; then ./scripts/check-links; else echo "lint: node is not installed, the links are not checked"; fi
-	@$(call front-end,npm run lint && npm run build && npm run check,CHECKED)
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	node scripts/check-rust-version
+	$(LINT_TOOLS) $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
+	$(LINT_TOOLS) typos
+	./scripts/check-links
+	cd frontend && npm run lint && npm run build && npm run check
+
+LINT_TOOLS = PATH="$(CURDIR)/target/tools/bin:$$PATH"
+
+# A tool that is missing fails the lint: what was not looked at has not passed.
+lint-tools:
+	@command -v npm >/dev/null || { echo "lint: npm (Node 20 or later) is not installed" >&2; exit 1; }
+	@CARGO="$(CARGO)" ./scripts/ensure-lint-tools
+
+test-packages: ## the image, the Debian package and the chart, built and tried; as root on Debian (some ten minutes)
+	./scripts/test-chart
+	CARGO="$(CARGO)" ./scripts/test-image
+	CARGO="$(CARGO)" ./scripts/test-deb
+
+ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+lint-workflows: ## actionlint over .github/workflows (Go)
+	go run $(ACTIONLINT)
 
 build: ## the release binary, target/release/notify-gateway
 	$(CARGO) build --locked --release --package notify-gateway
