@@ -230,7 +230,9 @@ async fn who_holds_the_notification_queue_is_named() {
     let database = Database::new_on(&server).await;
     database.psql("GRANT pg_read_all_stats TO bell").await;
     let holder = connect(&server.url("postgres")).await;
-    holder.batch_execute("LISTEN anything; BEGIN; SELECT 1").await.unwrap();
+    // One batch would be one transaction, in which LISTEN has not taken effect yet.
+    holder.batch_execute("LISTEN anything").await.unwrap();
+    holder.batch_execute("BEGIN; SELECT 1").await.unwrap();
     for (kilobytes, verdict) in [(100, "warning"), (250, "wrong")] {
         let fill = format!(
             "SELECT pg_notify('nobody', i || repeat('x', 7000)) FROM generate_series(1, {kilobytes} / 7) AS i"
