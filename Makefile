@@ -25,7 +25,9 @@ VERSIONS ?= 13 14 15 16 17 18
 ON_POSTGRES = alterations backup changes check epochs idle isolation lists neighbours outage \
 	payloads plans pooler quiet replay resume revocation schema shapes silent
 
-test-postgres: deps ## the tests of schema, delivery and watch() on each PostgreSQL of VERSIONS (default 13 to 18)
+test-postgres: ## the tests of schema, delivery and watch() on each PostgreSQL of VERSIONS (default 13 to 18)
+	@./scripts/ensure-postgres
+	@./scripts/ensure-pgbouncer
 	$(CARGO) test --locked --package notify-gateway --test promises --no-run
 	@set -e; for version in $(VERSIONS); do \
 		bin=$$(./scripts/ensure-postgres-version $$version); \
