@@ -320,8 +320,8 @@ BEGIN
   $function$;
 
   -- The text of a JSON object of these names and values, which are expressions. (A function takes 100
-  -- arguments at most, hence forty items at a time.) Since PostgreSQL 17 a parameter is called json
-  -- in quotes only; CREATE OR REPLACE cannot give it another name.
+  -- arguments at most, hence forty items at a time.) PostgreSQL 17 and later want quotes around json
+  -- as the name of a parameter, and CREATE OR REPLACE cannot change the name.
   CREATE OR REPLACE FUNCTION notify_gateway.object_expression(names text[], "json" text[]) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
   AS $function$
