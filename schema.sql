@@ -27,6 +27,7 @@ DECLARE
   lock_timeout_before pg_catalog.text := pg_catalog.current_setting('lock_timeout');
   role_before         pg_catalog.text := pg_catalog.current_setting('role');
 
+  makes_table CONSTANT pg_catalog.bool := true;  -- false by `notify-gateway schema --no-table`
   member pg_catalog.text;       -- what one has to be of a role to SET ROLE to it
   me     pg_catalog.name := current_user;
   owner  pg_catalog.name;       -- of schema, tables and functions
@@ -1139,14 +1140,16 @@ $template$;
   END LOOP;
 
   -- ── 9. The table ─────────────────────────────────────────────────────────────────────────────
-  -- Created if it is missing. An existing table of this shape is watched as it is. For a table of
-  -- another shape, watch() has to be told which column is what.
+  -- Created if it is missing and no other table is watched. An existing table of this shape is
+  -- watched as it is. For a table of another shape, watch() has to be told which column is what.
 
-  IF to_regclass('public.notifications') IS NULL
-     AND NOT has_schema_privilege('public', 'CREATE') THEN
+  IF to_regclass('public.notifications') IS NOT NULL OR NOT makes_table
+     OR EXISTS (SELECT FROM notify_gateway.watched) THEN
+    NULL;
+  ELSIF NOT has_schema_privilege('public', 'CREATE') THEN
     RAISE NOTICE 'there is no table public.notifications, and % may not create one', me
       USING HINT = 'Watch a table of yours: SELECT notify_gateway.watch(''app.alerts'', …);';
-  ELSIF to_regclass('public.notifications') IS NULL THEN
+  ELSE
     CREATE TABLE public.notifications (
       id                 uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
       user_id            uuid        NOT NULL,

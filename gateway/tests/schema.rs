@@ -235,3 +235,20 @@ async fn an_owner_who_is_no_superuser_and_may_make_no_role_is_told_what_is_less(
     drop(gateway);
     database.psql(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).await;
 }
+
+#[tokio::test]
+async fn a_table_of_ones_own_needs_no_table_notifications() {
+    let database = Database::empty().await;
+    let is_there = "SELECT to_regclass('public.notifications') IS NOT NULL";
+    let sql = notify_gateway::schema::sql_without_table("notifications");
+    database.client.batch_execute(&sql).await.unwrap();
+    assert_eq!(database.psql(is_there).await.trim(), "f");
+    database
+        .psql("CREATE TABLE alerts (id int, user_id int); SELECT notify_gateway.watch('alerts')")
+        .await;
+    // An upgrade by somebody who does not know makes none either.
+    database.client.batch_execute(&default_schema()).await.unwrap();
+    assert_eq!(database.psql(is_there).await.trim(), "f");
+    let watched = "SELECT relation, trigger FROM notify_gateway.watched";
+    assert_eq!(database.psql(watched).await.trim(), "alerts|always");
+}

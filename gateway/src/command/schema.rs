@@ -10,10 +10,14 @@ pub(super) struct Arguments {
     #[arg(long, env = "GATEWAY_CHANNEL", default_value = "notifications",
           value_parser = parse_channel, value_name = "NAME")]
     channel: String,
+    /// Make no table `notifications`: yours has another name
+    #[arg(long)]
+    no_table: bool,
     #[command(flatten)]
     apply: Apply,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    arguments.apply.print_or_run(&schema::sql(&arguments.channel))
+    let sql = if arguments.no_table { schema::sql_without_table } else { schema::sql };
+    arguments.apply.print_or_run(&sql(&arguments.channel))
 }
