@@ -71,7 +71,7 @@ lint-tools:
 	@command -v npm >/dev/null || { echo "lint: npm (Node 20 or later) is not installed" >&2; exit 1; }
 	@CARGO="$(CARGO)" ./scripts/ensure-lint-tools
 
-test-packages: ## the image, the Debian package and the chart, built and tried; as root on Debian (some ten minutes)
+test-packages: ## the image, the Debian package and the chart, built and tried; as root on Debian (some six minutes)
 	./scripts/test-chart
 	CARGO="$(CARGO)" ./scripts/test-image
 	CARGO="$(CARGO)" ./scripts/test-deb
