@@ -168,12 +168,16 @@ impl EventSource {
 
     /// The next event that is not a heartbeat.
     pub(crate) async fn next_but_heartbeat(&mut self) -> Event {
-        loop {
-            let event = self.next().await;
-            if event.name != "heartbeat" {
-                return event;
+        let waiting = async {
+            loop {
+                let event = self.next().await;
+                if event.name != "heartbeat" {
+                    return event;
+                }
             }
-        }
+        };
+        // Heartbeats alone would go on without an end.
+        tokio::time::timeout(PATIENCE, waiting).await.expect("an event but a heartbeat, in time")
     }
 
     /// The next event, or none at the end of the stream.
