@@ -8,9 +8,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{
-    Database, KeyHost, Nginx, PgBouncer, SECRET, TestGateway, command, connect, default_schema,
-    eventually, own_server, token_for,
+use crate::{
+    support::{
+        Authority, Database, KeyHost, Nginx, PgBouncer, SECRET, Signer, TestGateway, command,
+        connect, default_schema, eventually, own_server, token_for,
+    },
+    tls::postgres_with_tls,
 };
 
 /// What `check --json` prints, and its exit code.
@@ -281,6 +284,118 @@ async fn a_database_that_cannot_be_reached_is_explained_and_no_password_is_shown
         let finding = finds(&url, &[], "reach", words).await;
         assert!(!finding.to_string().contains("S3cret"), "{finding}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_is_told_from_one_that_is_not_there() {
+    let server = own_server(&["fsync=off", "max_connections=9"]).await;
+    let database = Database::new_on(&server).await;
+    let url = &database.url;
+    is_healthy(url).await;
+    finds(&url.replace("bell:bell@", "bell@"), &[], "reach", "wants a password").await;
+    finds(&format!("{url}?sslmode=require"), &[], "reach", "has no TLS").await;
+    database.psql("ALTER ROLE bell NOLOGIN").await;
+    finds(url, &[], "reach", "does not let the role in").await;
+    database.psql("ALTER ROLE bell LOGIN").await;
+    // Three of the nine are kept for superusers, one is the test's.
+    let mut crowd = Vec::new();
+    while let Ok((client, connection)) = tokio_postgres::connect(url, tokio_postgres::NoTls).await {
+        tokio::spawn(connection);
+        crowd.push(client);
+    }
+    finds(url, &[], "reach", "has no connection left").await;
+    drop(crowd);
+    eventually("there is room", async || {
+        tokio_postgres::connect(url, tokio_postgres::NoTls).await.is_ok()
+    })
+    .await;
+    is_healthy(url).await;
+    // Something that accepts and says nothing, as a firewall or another service does.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let place = url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0;
+    finds(&url.replace(place, &address), &[], "reach", "gives no answer").await;
+    let listen = url.replace(place, "127.0.0.1:1");
+    finds(url, &["--listen-database-url", &listen], "listen", "nothing listens there").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_believed_is_told_and_one_that_is_is_not() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = postgres_with_tls(&authority, "hostssl all bell all scram-sha-256").await;
+    let admin = connect(&server.url("postgres")).await;
+    let role = "CREATE ROLE bell LOGIN PASSWORD 'bell' IN ROLE notify_gateway";
+    admin.batch_execute(role).await.unwrap();
+    let url = |root: String| {
+        let place = format!("localhost:{}", server.port());
+        format!("postgres://bell:bell@{place}/postgres?sslmode=verify-full&sslrootcert={root}")
+    };
+    finds(&url(stranger.root()), &[], "reach", "certificate is not accepted").await;
+    is_healthy(&url(authority.root())).await;
+}
+
+#[tokio::test]
+async fn keys_and_open_files_are_looked_at_without_a_database() {
+    let nowhere = "postgres://bell:bell@127.0.0.1:1/app";
+    let host = KeyHost::start().await;
+    host.answer_with("503 Service Unavailable", "");
+    let flags = ["--jwt-jwks-url", &host.url()];
+    finds(nowhere, &flags, "key_set", "cannot be fetched").await;
+    host.publish(&[Signer::all()[0].jwk()]);
+    let (_, findings) = check(nowhere, &flags).await;
+    let key_set = findings.iter().find(|finding| finding["about"] == "key_set").unwrap();
+    assert_eq!(key_set["verdict"], "ok", "{key_set}");
+    // Without an audience each token of the issuer opens a stream.
+    finds(nowhere, &["--token", "rubbish"], "keys", "--jwt-audience").await;
+
+    let with_files = async |files: &str| {
+        let flags = "--database-url postgres://u@127.0.0.1:1/d --max-streams 2000 --json";
+        let command = format!("ulimit -n {files}; exec \"$0\" check --jwt-secret \"$1\" {flags}");
+        let output = tokio::process::Command::new("sh")
+            .args(["-c", &command, env!("CARGO_BIN_EXE_notify-gateway"), SECRET])
+            .output()
+            .await
+            .unwrap();
+        let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        findings.into_iter().find(|finding| finding["about"] == "open_files").unwrap()
+    };
+    let few = with_files("1000").await;
+    assert_eq!(few["verdict"], "note", "{few}");
+    let mend = few["mend"][1].as_str().unwrap();
+    let files = mend.strip_prefix("ulimit -n ").unwrap().split(' ').next().unwrap();
+    let enough = with_files(files).await;
+    assert_eq!(enough["verdict"], "ok", "{enough}");
+}
+
+#[tokio::test]
+async fn what_stands_in_the_place_of_the_stream_is_named() {
+    let database = Database::new().await;
+    let token = token_for(uuid::Uuid::new_v4(), Duration::from_secs(3600));
+    let stream = |address: SocketAddr| format!("http://{address}/api/notifications/stream");
+    let finds = async |url: &str, words: &str| {
+        finds(&database.url, &["--token", &token, "--url", url], "stream", words).await
+    };
+    let off = TestGateway::start(&database.url, &["--enable-sse-notifications", "false"]).await;
+    let finding = finds(&stream(off.address), "streaming is switched off").await;
+    assert_eq!(finding["mend"][0], "ENABLE_SSE_NOTIFICATIONS=true");
+    let full = TestGateway::start(&database.url, &["--max-streams", "1"]).await;
+    let _only = full.connect(uuid::Uuid::new_v4()).await;
+    finds(&stream(full.address), "closed by the gateway at once").await;
+    let host = KeyHost::start().await;
+    host.answer_with("200 OK", "<h1>the application</h1>");
+    finds(&host.url(), "the application answers in the gateway's place").await;
+
+    // As nginx asks where no version is set.
+    let old = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = old.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut client, _) = old.accept().await.unwrap();
+        let _asked = client.read(&mut [0; 4096]).await;
+        let answer = b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        client.write_all(answer).await.unwrap();
+        let _closed = client.read(&mut [0]).await;
+    });
+    finds(&stream(address), "HTTP/1.0").await;
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ async fn a_stream_flows_inside_tls_over_http_2_and_1_as_the_client_prefers() {
 }
 
 /// A server of its own: TLS changes what every client of it sees.
-async fn postgres_with_tls(authority: &Authority, access: &str) -> Postgres {
+pub(crate) async fn postgres_with_tls(authority: &Authority, access: &str) -> Postgres {
     let server = tokio::task::spawn_blocking(|| Postgres::start(&["fsync=off"]).unwrap());
     let server = server.await.unwrap();
     let client = connect(&server.url("postgres")).await;

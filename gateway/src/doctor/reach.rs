@@ -105,6 +105,8 @@ fn explain(error: &Error, place: &str, setting: &str) -> Finding {
             format!("the host's name is not known here: see {setting}")
         } else if text.contains("refused") {
             "nothing listens there: is the server up, and is the port right?".to_owned()
+        } else if text.contains("does not support TLS") {
+            format!("the server has no TLS, and sslmode in {setting} asks for it")
         } else if text.contains("TLS") || text.contains("certificate") {
             "the server's certificate is not accepted: see sslmode and sslrootcert".to_owned()
         } else if text.contains("password missing") {
