@@ -7,7 +7,7 @@ use tokio_postgres::Error;
 use super::{Finding, Verdict, reach::Reading};
 
 /// The queue is 8 GB as Postgres comes (`max_notify_queue_pages` since PostgreSQL 17). The alerts of
-/// `deploy/prometheus/rules.yml` have the same numbers.
+/// `deploy/prometheus/rules.yml` begin later: who runs the doctor wants to know early.
 const QUEUE_WARNING: f64 = 0.1;
 const QUEUE_WRONG: f64 = 0.5;
 
