@@ -159,8 +159,10 @@ async fn they_do_through_a_crash_that_gives_transaction_numbers_out_again() {
     let gateway =
         TestGateway::start(&database.url, &["--connect-rate", "0", "--user-connect-rate", "0"])
             .await;
-    let mut reused = 0;
-    for round in 0..rounds("CRASHES", 4) {
+    let (few, mut reused, mut round) = (rounds("CRASHES", 4), 0, 0);
+    // A sweep may have flushed the numbers of each of a few rounds.
+    while round < few || reused == 0 && round < 10 * few {
+        round += 1;
         let user = Uuid::new_v4();
         let mut client = database.session().await;
         let pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";

@@ -36,8 +36,12 @@ impl Page {
     pub(crate) fn on(listener: TcpListener, script: &str, cookie: Option<&str>) -> Self {
         let html = format!(
             "<!doctype html><script>
-             const report = (found) =>
-               fetch('/report', {{ method: 'POST', body: JSON.stringify(found) }});
+             let reported = Promise.resolve();
+             // One after the other: two events may come in one packet.
+             const report = (found) => {{
+               reported = reported.then(() =>
+                 fetch('/report', {{ method: 'POST', body: JSON.stringify(found) }}));
+             }};
              {script}
              </script>"
         );
