@@ -402,7 +402,7 @@ fn resyncs() -> BTreeSet<String> {
     set([Malformed, Foreign, Future, TooFarBack].map(reason))
 }
 
-/// Those that a client is told. Of the other two there is nobody to tell: the socket takes
+/// The reasons that reach a client. The other two cannot be sent: the socket takes
 /// nothing, or is gone.
 fn closings() -> BTreeSet<String> {
     let is_told =

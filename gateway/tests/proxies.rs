@@ -28,15 +28,14 @@ fn the_lines_for_nginx_are_the_same_in_the_readme() {
 /// Says what becomes of an `EventSource`; `stood in` is a stream of the proxy's own.
 const SCRIPT: &str = "
   const source = new EventSource(`${STREAM}?access_token=${TOKEN}`);
-  let isOwn = false, last = Promise.resolve();
-  const say = (what) => { last = last.then(() => report(what)); };
+  let isOwn = false;
   source.onopen = () => { isOwn = false; };
-  source.addEventListener('connected', () => { isOwn = true; say('connected'); });
+  source.addEventListener('connected', () => { isOwn = true; report('connected'); });
   source.addEventListener('notification', (event) =>
-    say({ title: JSON.parse(event.data).title }));
+    report({ title: JSON.parse(event.data).title }));
   source.onerror = () => {
-    if (source.readyState === 2) say('closed for good');
-    else if (!isOwn) say('stood in');
+    if (source.readyState === 2) report('closed for good');
+    else if (!isOwn) report('stood in');
     isOwn = false;
   };";
 

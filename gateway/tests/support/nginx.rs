@@ -34,7 +34,7 @@ impl Nginx {
         page: SocketAddr,
         change: impl Fn(&str) -> String,
     ) -> Option<Self> {
-        let Some(nginx) = find() else {
+        let Some(nginx) = find("nginx") else {
             let missing = "SKIPPED: no nginx (Debian: apt-get install nginx-light)";
             let is_required =
                 ["REQUIRE_NGINX", "CI"].iter().any(|name| env::var_os(name).is_some());
@@ -42,9 +42,7 @@ impl Nginx {
             println!("{missing}");
             return None;
         };
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = free_address().await;
         let directory = tempfile::tempdir().unwrap();
         let config = change(&config(address, gateway, page));
         fs::write(directory.path().join("nginx.conf"), config).unwrap();
@@ -95,9 +93,15 @@ fn config(address: SocketAddr, gateway: SocketAddr, page: SocketAddr) -> String 
     )
 }
 
-fn find() -> Option<PathBuf> {
+/// A server program, which need not be on the PATH of an ordinary user.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"].map(PathBuf::from);
-    let candidates = env::split_paths(&path).chain(usual).map(|directory| directory.join("nginx"));
+    let candidates = env::split_paths(&path).chain(usual).map(|directory| directory.join(name));
     candidates.into_iter().find(|candidate| candidate.exists())
+}
+
+/// An address that was free a moment ago.
+pub(super) async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }

@@ -9,9 +9,12 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use super::{Nginx, guide};
+use super::{
+    Nginx, guide,
+    nginx::{find, free_address},
+};
 
 const PAGE: &str = "proxies.md";
 
@@ -64,9 +67,7 @@ impl Proxy {
             println!("{missing}");
             return None;
         };
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = free_address().await;
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().to_str().unwrap();
         let config = match kind {
@@ -113,11 +114,4 @@ fn haproxy(address: SocketAddr, place: &str) -> String {
 fn replace(config: &str, example: &str, own: &str) -> String {
     assert!(config.contains(example), "{PAGE} has no {example:?} any more");
     config.replace(example, own)
-}
-
-fn find(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"].map(PathBuf::from);
-    let candidates = env::split_paths(&path).chain(usual).map(|directory| directory.join(name));
-    candidates.into_iter().find(|candidate| candidate.exists())
 }
