@@ -16,8 +16,7 @@
 -- table that a reader or a writer would notice.
 --
 -- Undo:
---     SELECT notify_gateway.unwatch('notifications');   -- or: DROP SCHEMA notify_gateway CASCADE
---     DROP SCHEMA notify_gateway CASCADE;
+--     SELECT notify_gateway.uninstall();                -- or unwatch('notifications'): this table alone
 --     DROP OWNED BY notify_gateway, notify_gateway_owner;  DROP ROLE notify_gateway, notify_gateway_owner;
 
 DO $schema$
@@ -674,6 +673,44 @@ $template$;
 
   -- ── 5. watch() ───────────────────────────────────────────────────────────────────────────────
 
+  -- Runs what needs strong locks on these tables. While a lock is waited for, everyone who comes later
+  -- waits behind it. Hence short attempts with pauses between them: the application never stands for
+  -- longer than one attempt. A wait ends before deadlock_timeout (1 s by default), so that no other
+  -- session is ended for a deadlock with this one, in whatever order it takes its locks.
+  CREATE OR REPLACE FUNCTION notify_gateway.in_short_attempts(command text, relations regclass[])
+    RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      lock_timeout_before text := current_setting('lock_timeout');
+      pids text;
+    BEGIN
+      FOR attempt IN 1 .. 5 LOOP
+        BEGIN
+          PERFORM set_config('lock_timeout', '400ms', true);
+          EXECUTE command;
+          PERFORM set_config('lock_timeout', lock_timeout_before, true);
+          RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+          IF attempt = 5 THEN
+            SELECT string_agg(DISTINCT l.pid::text, ', ') INTO pids FROM pg_locks AS l
+             WHERE l.relation IN (SELECT r::oid FROM unnest(relations) AS r UNION ALL
+                                  SELECT p.relid FROM unnest(relations) AS r, pg_partition_tree(r) AS p)
+               AND l.granted AND l.pid <> pg_backend_pid()
+               AND l.database = (SELECT d.oid FROM pg_database AS d
+                                  WHERE d.datname = current_database());
+            RAISE EXCEPTION 'table % is in use: no lock on it within % attempts of 0.4 s',
+              array_to_string(relations, ' or '), attempt
+              USING ERRCODE = 'lock_not_available',
+                    DETAIL = 'Sessions that hold locks on it: ' || coalesce(pids, 'none any more'),
+                    HINT = 'Nothing has been changed. See pg_stat_activity for these pids, '
+                           'wait for them or end them, and run this again.';
+          END IF;
+        END;
+        PERFORM pg_sleep(0.6);
+      END LOOP;
+    END
+  $function$;
+
   -- Has the changes of a table told to its users. Run again with the same arguments it changes
   -- nothing, with others it replaces them. Run it as the table's owner, who has to be a member of
   -- the owner of this schema, or as a superuser.
@@ -693,7 +730,6 @@ $template$;
     #variable_conflict use_column
     DECLARE
       role_before text := current_setting('role');
-      lock_timeout_before text := current_setting('lock_timeout');
       owner    name := (SELECT n.nspowner::regrole::name FROM pg_namespace AS n
                          WHERE n.nspname = 'notify_gateway');
       channel  CONSTANT text := 'notifications';
@@ -705,7 +741,6 @@ $template$;
       is_new   boolean;
       item     record;
       command  text;
-      pids     text;
     BEGIN
       IF NOT pg_has_role(current_user, owner,
            CASE WHEN current_setting('server_version_num')::integer < 160000
@@ -786,31 +821,8 @@ $template$;
         IF entry.ring <> 'never' THEN
           PERFORM pg_notify(channel, json_build_object('xact_id', pg_current_xact_id()::text)::text);
         END IF;
-        -- While a lock is waited for, everyone who comes later waits behind it. Hence short attempts
-        -- with pauses between them: the application never stands for longer than one attempt.
-        PERFORM set_config('lock_timeout', '400ms', true);
-        FOR attempt IN 1 .. 5 LOOP
-          BEGIN
-            EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', watch.relation);
-            EXIT;
-          EXCEPTION WHEN lock_not_available THEN
-            IF attempt = 5 THEN
-              SELECT string_agg(DISTINCT l.pid::text, ', ') INTO pids FROM pg_locks AS l
-               WHERE l.relation = ANY (family) AND l.granted AND l.pid <> pg_backend_pid()
-                 AND l.database = (SELECT d.oid FROM pg_database AS d
-                                    WHERE d.datname = current_database());
-              RAISE EXCEPTION
-                'table % is in use: no SHARE ROW EXCLUSIVE lock within % attempts of 0.4 s',
-                watch.relation, attempt
-                USING ERRCODE = 'lock_not_available',
-                      DETAIL = 'Sessions that hold locks on it: ' || coalesce(pids, 'none any more'),
-                      HINT = 'Nothing has been changed. See pg_stat_activity for these pids, '
-                             'wait for them or end them, and run this again.';
-            END IF;
-            PERFORM pg_sleep(0.6);
-          END;
-        END LOOP;
-        PERFORM set_config('lock_timeout', lock_timeout_before, true);
+        PERFORM notify_gateway.in_short_attempts(
+          format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', watch.relation), ARRAY[watch.relation]);
       END IF;
       IF is_new THEN
         -- AFTER triggers fire in the order of their names. This one is to be the first: another that
@@ -873,7 +885,8 @@ $template$;
                    WHERE c.oid = unwatch.relation)
       LOOP
         IF item.tgname IS NOT NULL THEN
-          EXECUTE format('DROP TRIGGER %I ON %s', item.tgname, item.relation);
+          PERFORM notify_gateway.in_short_attempts(
+            format('DROP TRIGGER %I ON %s', item.tgname, item.relation), ARRAY[item.relation]);
         END IF;
         PERFORM set_config('role', owner, true);
         EXECUTE format('DROP FUNCTION IF EXISTS notify_gateway.watch_%s()', item.id);
@@ -883,6 +896,35 @@ $template$;
       IF NOT FOUND THEN
         RAISE NOTICE '% is not watched', coalesce(unwatch.relation::text, unwatch.id::text);
       END IF;
+    END
+  $function$;
+
+  -- Takes everything away but the roles: the triggers, and this schema. To be run like watch(). A bare
+  -- DROP SCHEMA … CASCADE takes its locks in an order of its own, and can end in a deadlock with a
+  -- writer or a gateway, of which one then fails.
+  CREATE OR REPLACE FUNCTION notify_gateway.uninstall() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  AS $function$
+    DECLARE
+      role_before text := current_setting('role');
+      owner   name := (SELECT n.nspowner::regrole::name FROM pg_namespace AS n
+                        WHERE n.nspname = 'notify_gateway');
+      watched regclass[] := ARRAY(
+        SELECT t.tgrelid::regclass FROM notify_gateway.watch_entry AS w
+          JOIN pg_trigger AS t ON t.tgparentid = 0
+               AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id)));
+      ours    regclass[] := ARRAY(
+        SELECT c.oid::regclass FROM pg_class AS c
+         WHERE c.relnamespace = 'notify_gateway'::regnamespace AND c.relkind = 'r');
+    BEGIN
+      -- The application's tables first, as who runs this: so do the writers.
+      PERFORM notify_gateway.in_short_attempts(
+        CASE WHEN watched <> '{}' THEN
+          format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE; ', array_to_string(watched, ', ')) ELSE '' END
+        || format('SET LOCAL ROLE %I; LOCK TABLE %s IN ACCESS EXCLUSIVE MODE; '
+                  'DROP SCHEMA notify_gateway CASCADE', owner, array_to_string(ours, ', ')),
+        watched || ours);
+      PERFORM set_config('role', role_before, true);
     END
   $function$;
 
@@ -1075,6 +1117,8 @@ $template$;
   REVOKE EXECUTE ON FUNCTION
     notify_gateway.watch(regclass, text, text, text, json, text, text),
     notify_gateway.unwatch(regclass, integer),
+    notify_gateway.uninstall(),
+    notify_gateway.in_short_attempts(text, regclass[]),
     notify_gateway.trigger_body(regclass, notify_gateway.watch_entry, text),
     notify_gateway.resolve(regclass, text, text) FROM PUBLIC;
 

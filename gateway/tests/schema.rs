@@ -1,5 +1,11 @@
 //! `schema.sql` on the databases it meets.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use notify_gateway::schema::sql_without_table;
 use uuid::Uuid;
 
 use crate::support::{Database, TestGateway, command, connect, default_schema};
@@ -174,6 +180,62 @@ async fn a_table_of_another_shape_is_left_alone_until_it_is_said_what_is_what() 
         let error = refused.unwrap_err();
         assert!(error.as_db_error().unwrap().message().contains("name a table"), "{neither}");
     }
+}
+
+/// `DROP SCHEMA … CASCADE` alone ends in a deadlock with a writer every few times.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_taken_away_beside_writers_and_gateways_and_fails_neither() {
+    let database = Database::empty().await;
+    database
+        .psql(
+            "CREATE TABLE first (id serial, user_id int); CREATE TABLE last (id serial, user_id int);
+             CREATE TABLE parts (id serial, user_id int) PARTITION BY RANGE (id);
+             CREATE TABLE part PARTITION OF parts DEFAULT",
+        )
+        .await;
+    let install = format!(
+        "{}; SELECT notify_gateway.watch(t) FROM unnest('{{first,last,parts}}'::regclass[]) AS t",
+        sql_without_table("notifications")
+    );
+    database.psql(&install).await;
+    let gateway = TestGateway::start(&database.url, &["--sweep-interval", "50ms"]).await;
+    let mut stream = gateway.connect_as("1", None).await;
+    assert_eq!(stream.next().await.name, "connected");
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for rows in ["first", "last", "parts"] {
+        let (session, is_over) = (database.session().await, is_over.clone());
+        writers.push(tokio::spawn(async move {
+            let insert = format!(
+                "BEGIN; INSERT INTO {rows} (user_id) VALUES (1); INSERT INTO parts (user_id) VALUES (2); COMMIT"
+            );
+            while !is_over.load(Ordering::Relaxed) {
+                session.batch_execute(&insert).await.unwrap();
+            }
+        }));
+    }
+    for _ in 0..20 {
+        database.psql("SELECT notify_gateway.uninstall()").await;
+        let left = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal";
+        assert_eq!(database.psql(left).await.trim(), "0");
+        assert_eq!(database.psql("SELECT to_regnamespace('notify_gateway')").await.trim(), "");
+        database.psql(&install).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    // The role and the time limit of whoever calls it are as before.
+    database
+        .psql(
+            "BEGIN; SET LOCAL lock_timeout = '7s'; CREATE TEMPORARY TABLE me AS SELECT current_user AS name;
+             SELECT notify_gateway.uninstall();
+             DO $$ BEGIN
+               ASSERT current_user = (SELECT name FROM me) AND current_setting('lock_timeout') = '7s';
+             END $$; COMMIT",
+        )
+        .await;
 }
 
 #[tokio::test]
