@@ -1,0 +1,1 @@
+"""Scribe: transcriptions and comments, and the notifications that come of them."""

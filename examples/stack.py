@@ -1,0 +1,285 @@
+"""What an example runs on: PostgreSQL, the gateway, an application, a reverse proxy.
+
+Real programs, each in a process group of its own, on free ports of 127.0.0.1, with all their files
+in one temporary directory. Whatever ends the Python process, they end with it: a guard beside each
+of them waits for the end of its standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Starts a program, says its process id, and stops it when its own standard input ends: by the
+# signal $1, and by force after 20 s.
+GUARD = """
+stop=$1; shift
+set -m
+"$@" </dev/null >&2 & program=$!
+set +m
+echo "$program"; exec >&-
+{ read -r _; kill -"$stop" "$program"; for _ in $(seq 200); do
+  kill -0 "$program" || exit 0; sleep 0.1; done; kill -KILL -- "-$program"; } <&0 2>/dev/null &
+wait "$program"
+"""
+
+
+class NotThere(Exception):
+    """A program that the machine has not."""
+
+
+def find_program(name: str, hint: str) -> str:
+    """The path of a server program, which need not be on the PATH of an ordinary user."""
+    places = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin:/opt/homebrew/bin"
+    found = shutil.which(name, path=places)
+    if found is None:
+        raise NotThere(f"{name} is not there; for example: {hint}")
+    return found
+
+
+def postgres_binaries() -> Path:
+    found = shutil.which("initdb")
+    if found is not None:
+        return Path(found).resolve().parent
+    versions = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/opt/homebrew/opt").glob("postgresql@*/bin")]
+    if not versions:
+        raise NotThere("PostgreSQL's server is not there; for example: apt-get install postgresql")
+    return max(versions, key=lambda place: [int(part) for part in place.parent.name.split("@")[-1].split(".")])
+
+
+def gateway_binary() -> str:
+    given = os.environ.get("NOTIFY_GATEWAY_BIN")
+    places = [given] if given else [REPOSITORY / f"target/{kind}/notify-gateway" for kind in ("release", "debug")]
+    there = [Path(place) for place in places if Path(place).exists()]
+    if not there:
+        raise NotThere("the gateway is not built: cargo build --release")
+    return str(max(there, key=lambda place: place.stat().st_mtime))
+
+
+def free_port() -> int:
+    """One below those that the kernel gives to outgoing connections, which could take it while a
+    server is away."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
+def eventually(what: str, condition: Callable[[], object], seconds: float = 20) -> None:
+    """Waits until `condition` holds, or fails saying `what` did not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+
+
+def answers(url: str) -> bool:
+    """Whether something answers there, whatever it says."""
+    try:
+        urllib.request.urlopen(url, timeout=2).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+class Program:
+    """A program that runs until it is stopped, with its output in a file."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        working_directory: Path | None = None,
+        user: str | None = None,
+        stop_by: str = "TERM",
+        is_ready: Callable[[], object],
+    ) -> None:
+        self.name = name
+        self.log = directory / f"{name}.log"
+        self._command = command
+        self._environment = {**os.environ, **(environment or {})}
+        self._working_directory = working_directory or directory
+        self._user = user
+        self._stop_by = stop_by
+        self._is_ready = is_ready
+        self._guard: subprocess.Popen[bytes] | None = None
+        #: Of the program itself, while it runs.
+        self.pid = 0
+
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Starts it, with these variables besides, and waits until it is ready."""
+        assert self._guard is None, f"{self.name} runs already"
+        with self.log.open("ab") as log:
+            self._guard = subprocess.Popen(
+                ["bash", "-c", GUARD, "guard", self._stop_by, *self._command],
+                env={**self._environment, **(environment or {})},
+                cwd=self._working_directory,
+                user=self._user,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                # Ctrl-C in the terminal is for the one who started all this, who then stops it in order.
+                start_new_session=True,
+            )
+        with self._guard.stdout as said:
+            self.pid = int(said.readline())
+
+        def ready() -> object:
+            if self.has_ended():
+                raise AssertionError(f"{self.name} has ended:\n{self.said()}")
+            return self._is_ready()
+
+        try:
+            eventually(self.name, ready, seconds=60)
+        except BaseException:
+            self.stop()
+            raise
+
+    def has_ended(self) -> bool:
+        return self._guard is None or self._guard.poll() is not None
+
+    def said(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-4000:] if self.log.exists() else ""
+
+    def stop(self) -> None:
+        """Stops it as an operator would, and waits for its end."""
+        if self._guard is None:
+            return
+        guard, self._guard = self._guard, None
+        assert guard.stdin is not None
+        guard.stdin.close()
+        guard.wait(timeout=30)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the program itself."""
+        os.kill(self.pid, number)
+
+
+class Postgres(Program):
+    """A server with a superuser `postgres`, who needs no password, from this machine."""
+
+    def __init__(self, directory: Path, settings: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self.binaries = postgres_binaries()
+        self._data = directory / "postgres"
+        self._data.mkdir()
+        # PostgreSQL refuses to run as root.
+        user = "postgres" if os.getuid() == 0 else None
+        if user is not None:
+            shutil.chown(self._data, user, pwd.getpwnam(user).pw_gid)
+        initdb = [self.binaries / "initdb", "-D", self._data, "-A", "trust", "-U", "postgres"]
+        initdb += ["-E", "UTF8", "--locale", "C", "--no-sync"]
+        subprocess.run(initdb, user=user, cwd="/", check=True, stdout=subprocess.DEVNULL)
+        command = [str(self.binaries / "postgres"), "-D", str(self._data), "-p", str(self.port)]
+        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", *settings]:
+            command += ["-c", setting]
+        super().__init__(
+            "postgres", command, directory=directory, working_directory=self._data, user=user, stop_by="INT",
+            is_ready=self._accepts,
+        )
+
+    def url(self, database: str = "postgres", user: str = "postgres", driver: str = "postgres") -> str:
+        password = "" if user == "postgres" else f":{user}"
+        return f"{driver}://{user}{password}@127.0.0.1:{self.port}/{database}"
+
+    def _accepts(self) -> bool:
+        probe = [self.binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(probe).returncode == 0
+
+    def psql(self, sql: str, database: str = "postgres", user: str = "postgres") -> str:
+        """What a DBA types; what psql answers, without headings."""
+        command = [self.binaries / "psql", "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1"]
+        command += ["-d", self.url(database, user), "-f", "-"]
+        return subprocess.run(command, input=sql, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+class Gateway(Program):
+    """The gateway beside the application's database."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self.admin_port = free_port()
+        places = {
+            "GATEWAY_BIND": f"127.0.0.1:{self.port}",
+            "GATEWAY_ADMIN_BIND": f"127.0.0.1:{self.admin_port}",
+        }
+        super().__init__(
+            "gateway", [gateway_binary()], directory=directory, environment={**places, **settings},
+            is_ready=lambda: self._answers_with("readyz", 200),
+        )
+
+    def _answers_with(self, path: str, status: int) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/{path}", timeout=5) as answer:
+                return answer.status == status
+        except OSError:
+            return False
+
+    def metrics(self) -> dict[str, float]:
+        """The samples of /metrics by name and labels, as they stand there."""
+        url = f"http://127.0.0.1:{self.admin_port}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
+
+class Nginx(Program):
+    """nginx with the `server` block of a file, whose examples of addresses and places are replaced."""
+
+    def __init__(self, directory: Path, server: Path, replacements: Mapping[str, str], port: int) -> None:
+        self.port = port
+        self._place = directory / "nginx"
+        self._place.mkdir()
+        for file in server.parent.glob("*.conf"):
+            text = file.read_text()
+            for example, own in replacements.items():
+                text = text.replace(example, own)
+            (self._place / file.name).write_text(text)
+        temporary = "".join(
+            f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        user = "user root;" if os.getuid() == 0 else ""
+        (self._place / "nginx.conf").write_text(
+            f"daemon off; {user} pid nginx.pid; worker_processes 1;\n"
+            f"events {{ worker_connections 8192; }}\nworker_rlimit_nofile 20000;\n"
+            f"http {{\ninclude /etc/nginx/mime.types; access_log access.log;\n{temporary}"
+            f"include {server.name};\n}}\n"
+        )
+        program = find_program("nginx", "apt-get install nginx-light")
+        super().__init__(
+            "nginx", [program, "-p", str(self._place), "-c", "nginx.conf", "-e", "error.log"],
+            directory=directory, stop_by="QUIT", is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
+        )
+
+    def reload(self) -> None:
+        """As `nginx -s reload`: new workers, and the old ones end with their last connection."""
+        self.signal(signal.SIGHUP)
+
+
+def temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    """One that the account of PostgreSQL may enter."""
+    directory = tempfile.TemporaryDirectory(prefix="notify-gateway-example-")
+    os.chmod(directory.name, 0o755)
+    return directory
