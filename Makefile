@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
+.PHONY: run example test test-e2e test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -17,6 +17,25 @@ IN_FIREFOX = tabs users story -t '^(?!.*react18)'
 test: deps browser nginx frontend/node_modules ## everything, on a real PostgreSQL and in real browsers
 	$(CARGO) test --locked --workspace
 	@$(call front-end,npm test && npm run consumers && npm run test:browser && npm run test:firefox -- $(IN_FIREFOX),TESTED)
+
+PORT ?= 3000
+PROXY ?= nginx
+EXAMPLES = target/examples/bin/python
+
+example: ## an application with the gateway beside it (examples/fastapi), at localhost:PORT (default 3000)
+	@./scripts/ensure-postgres
+	@./scripts/ensure-$(if $(filter caddy,$(PROXY)),proxies,nginx)
+	@./scripts/ensure-examples & $(CARGO) build --locked --package notify-gateway && wait $$!
+	@NOTIFY_GATEWAY_BIN=$(CURDIR)/target/debug/notify-gateway $(EXAMPLES) examples/fastapi/scribe_stack.py --port $(PORT) --proxy $(PROXY)
+
+test-e2e: ## the applications of examples/ with all that is around them, in Chromium
+	@./scripts/ensure-postgres
+	@./scripts/ensure-chromium
+	@./scripts/ensure-nginx
+	@./scripts/ensure-proxies
+	@./scripts/ensure-examples
+	$(CARGO) build --locked --package notify-gateway
+	NOTIFY_GATEWAY_BIN=$(CURDIR)/target/debug/notify-gateway $(EXAMPLES) -m pytest -q -c examples/pytest.ini examples
 
 VERSIONS ?= 13 14 15 16 17 18
 

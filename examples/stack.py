@@ -245,18 +245,22 @@ class Gateway(Program):
         return {name: float(value) for name, value in samples}
 
 
+def with_own_places(text: str, replacements: Mapping[str, str]) -> str:
+    """A configuration whose examples of addresses and directories are this machine's."""
+    for example, own in replacements.items():
+        text = text.replace(example, own)
+    return text
+
+
 class Nginx(Program):
-    """nginx with the `server` block of a file, whose examples of addresses and places are replaced."""
+    """nginx with the `server` block of a file, and what lies beside it."""
 
     def __init__(self, directory: Path, server: Path, replacements: Mapping[str, str], port: int) -> None:
         self.port = port
         self._place = directory / "nginx"
         self._place.mkdir()
         for file in server.parent.glob("*.conf"):
-            text = file.read_text()
-            for example, own in replacements.items():
-                text = text.replace(example, own)
-            (self._place / file.name).write_text(text)
+            (self._place / file.name).write_text(with_own_places(file.read_text(), replacements))
         temporary = "".join(
             f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
@@ -276,6 +280,21 @@ class Nginx(Program):
     def reload(self) -> None:
         """As `nginx -s reload`: new workers, and the old ones end with their last connection."""
         self.signal(signal.SIGHUP)
+
+
+class Caddy(Program):
+    """Caddy with a Caddyfile, without TLS and without its own admin port."""
+
+    def __init__(self, directory: Path, caddyfile: Path, replacements: Mapping[str, str], port: int) -> None:
+        self.port = port
+        own = directory / "Caddyfile"
+        own.write_text("{\n\tadmin off\n}\n" + with_own_places(caddyfile.read_text(), replacements))
+        program = find_program("caddy", "apt-get install caddy")
+        super().__init__(
+            "caddy", [program, "run", "--adapter", "caddyfile", "--config", str(own)],
+            directory=directory, environment={"HOME": str(directory)},
+            is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
+        )
 
 
 def temporary_directory() -> tempfile.TemporaryDirectory[str]:

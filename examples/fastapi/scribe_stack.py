@@ -1,6 +1,6 @@
 """Scribe, all of it: PostgreSQL, the application, the gateway, nginx and the built page.
 
-    python3 examples/fastapi/scribe_stack.py [--port 3000]      or: make example
+    make example        or: python3 examples/fastapi/scribe_stack.py [--port 3000] [--proxy caddy]
 
 Ctrl-C stops it and removes everything.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from stack import Gateway, Nginx, NotThere, Postgres, Program, answers, free_port, temporary_directory  # noqa: E402
+from stack import Caddy, Gateway, Nginx, NotThere, Postgres, Program, answers, free_port, temporary_directory  # noqa: E402
 
 BACKEND = HERE / "backend"
 PAGE = HERE / "frontend/dist"
@@ -50,6 +50,7 @@ class Scribe:
         app_settings: dict[str, str] | None = None,
         gateway_settings: dict[str, str] | None = None,
         postgres_settings: tuple[str, ...] = (),
+        proxy: str = "nginx",
     ) -> None:
         self.secret = secrets.token_hex(32)
         secret_file = directory / "jwt-secret"
@@ -83,22 +84,23 @@ class Scribe:
             },
         )
         port = port or free_port()
-        self.nginx = Nginx(
-            directory,
-            HERE / "nginx/scribe.conf",
-            {
-                "listen 80;": f"listen 127.0.0.1:{port};",
-                "/srv/scribe/frontend/dist": str(PAGE),
-                "127.0.0.1:8000": f"127.0.0.1:{self.app_port}",
-                "127.0.0.1:8080": f"127.0.0.1:{self.gateway.port}",
-            },
-            port,
-        )
+        places = {
+            "listen 80;": f"listen 127.0.0.1:{port};",
+            "localhost {": f"http://:{port} {{\n\tbind 127.0.0.1",
+            "/srv/scribe/frontend/dist": str(PAGE),
+            "127.0.0.1:8000": f"127.0.0.1:{self.app_port}",
+            "127.0.0.1:8080": f"127.0.0.1:{self.gateway.port}",
+        }
+        self.proxy: Nginx | Caddy
+        if proxy == "caddy":
+            self.proxy = Caddy(directory, HERE / "Caddyfile", places, port)
+        else:
+            self.proxy = Nginx(directory, HERE / "nginx/scribe.conf", places, port)
         self.url = f"http://localhost:{port}"
 
     @property
     def parts(self) -> list[Program]:
-        return [self.postgres, self.app, self.gateway, self.nginx]
+        return [self.postgres, self.app, self.gateway, self.proxy]
 
     def start(self, *, seed: bool = True) -> None:
         self.postgres.start()
@@ -108,7 +110,7 @@ class Scribe:
             self.backend("-m", "scribe.seed")
         self.app.start()
         self.gateway.start()
-        self.nginx.start()
+        self.proxy.start()
 
     def backend(self, *arguments: str) -> str:
         """Runs Python as the application has it, and returns what it prints."""
@@ -141,10 +143,11 @@ def running(**settings) -> Iterator[Scribe]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=3000, help="where the page is (default: %(default)s)")
-    port = parser.parse_args().port
-    print("starting PostgreSQL, the application, the gateway and nginx …", flush=True)
+    parser.add_argument("--proxy", choices=["nginx", "caddy"], default="nginx")
+    given = parser.parse_args()
+    print(f"starting PostgreSQL, the application, the gateway and {given.proxy} …", flush=True)
     try:
-        with running(port=port) as scribe:
+        with running(port=given.port, proxy=given.proxy) as scribe:
             print(
                 f"\npage:  {scribe.url}/\n"
                 f"users: ada@example.com, grace@example.com, linus@example.com; the password is {PASSWORD}\n"

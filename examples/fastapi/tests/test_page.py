@@ -1,0 +1,302 @@
+"""The page in Chromium, through nginx, beside the real gateway."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import pytest
+from browser import chromium, picture
+from person import Person, new_person
+from playwright.sync_api import Browser, BrowserContext, Locator, expect
+from scribe_stack import PASSWORD, Scribe, running
+from stack import eventually
+
+SIZE = {"width": 900, "height": 640}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+class Tab:
+    """A page of Scribe, and what one does on it."""
+
+    def __init__(self, scribe: Scribe, context: BrowserContext) -> None:
+        self.page = context.new_page()
+        self.page.goto(scribe.url)
+
+    def log_in(self, person: Person) -> Tab:
+        self.page.get_by_label("E-mail").fill(person.email)
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.get_by_role("button", name="Log in").click()
+        expect(self.page.get_by_text(f"Logged in as {person.name}")).to_be_visible()
+        return self
+
+    def log_out(self) -> None:
+        self.page.get_by_role("button", name="Log out").click()
+        expect(self.page.get_by_label("E-mail")).to_be_visible()
+
+    def transcribe(self, file_name: str) -> None:
+        self.page.get_by_label("File name").fill(file_name)
+        self.page.get_by_role("button", name="Transcribe").click()
+
+    def comment(self, body: str) -> None:
+        self.page.get_by_label("Comment", exact=True).fill(body)
+        self.page.get_by_role("button", name="Send").click()
+
+    def shows(self, unread: int) -> None:
+        name = f"Notifications, {unread} unread" if unread else "Notifications"
+        expect(self.page.get_by_role("button", name=name, exact=True)).to_be_visible()
+
+    def open_panel(self) -> None:
+        self.page.get_by_role("button", name=re.compile("^Notifications")).click()
+
+    def entry(self, title: str) -> Locator:
+        return self.page.locator("[data-bell]").get_by_role("listitem").filter(has_text=title)
+
+
+NewTab = Callable[..., Tab]
+
+
+@pytest.fixture
+def new_tab(scribe: Scribe, browser: Browser) -> Iterator[NewTab]:
+    """A new browser for each call, unless one is given."""
+    contexts: list[BrowserContext] = []
+
+    def new_tab(context: BrowserContext | None = None) -> Tab:
+        if context is None:
+            context = browser.new_context(viewport=SIZE)
+            contexts.append(context)
+        return Tab(scribe, context)
+
+    yield new_tab
+    for context in contexts:
+        context.close()
+
+
+def streams_opened(scribe: Scribe) -> float:
+    """How many there have been, the open ones with them."""
+    metrics = scribe.gateway.metrics()
+    return metrics["sse_connection_duration_seconds_count"] + metrics["sse_connections_total"]
+
+
+def has_streams(scribe: Scribe, number: int) -> None:
+    eventually(f"{number} streams", lambda: scribe.gateway.metrics()["sse_connections_total"] == number)
+
+
+def test_a_job_rings_the_bell_within_a_second(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    tab = new_tab()
+    picture(tab.page, "example-login")
+    tab.log_in(ada).shows(0)
+    has_streams(scribe, 1)
+    # When the badge changes, by the clock that the row has its time from.
+    tab.page.evaluate(
+        """() => { window.changes = []; new MutationObserver(() => window.changes.push(Date.now()))
+             .observe(document.querySelector('[data-bell] button'), { subtree: true, childList: true,
+               characterData: true, attributes: true, attributeFilter: ['aria-label'] }); }"""
+    )
+    waits = []
+    for unread, file_name in enumerate(["interview.mp3", "lecture.wav", "meeting.ogg"], start=1):
+        tab.transcribe(file_name)
+        tab.shows(unread)
+        expect(tab.page.locator("[data-sonner-toast]", has_text=file_name)).to_be_visible()
+        changed = tab.page.evaluate("() => window.changes.at(-1) / 1000")
+        row = ada.api.get("/api/notifications?limit=1").json()["notifications"][0]
+        waits.append(changed - datetime.fromisoformat(row["created_at"]).timestamp())
+    assert statistics.median(waits) < 1
+    picture(tab.page, "example-toast")
+    tab.open_panel()
+    expect(tab.entry("interview.mp3")).to_be_visible()
+    picture(tab.page, "example-panel")
+
+
+def test_two_users_see_each_their_own(ada: Person, grace: Person, new_tab: NewTab) -> None:
+    of_ada, of_grace = new_tab().log_in(ada), new_tab().log_in(grace)
+    of_ada.comment(f"Have a look, @{grace.name}!")
+    of_grace.shows(1)
+    of_grace.open_panel()
+    expect(of_grace.entry(f"{ada.name} mentioned you")).to_be_visible()
+    picture(of_grace.page, "example-mention")
+    of_grace.comment(f"I did, @{ada.name}.")
+    of_ada.shows(1)
+
+
+def test_what_a_dba_types_is_there(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    tab = new_tab().log_in(ada)
+    ada.is_told(scribe, "Typed in psql")
+    tab.shows(1)
+    tab.open_panel()
+    expect(tab.entry("Typed in psql")).to_be_visible()
+    scribe.sql(f"UPDATE notifications SET title = 'Typed better' WHERE user_id = '{ada.id}'")
+    expect(tab.entry("Typed better")).to_be_visible()
+    expect(tab.entry("Typed in psql")).to_have_count(0)
+
+
+def test_what_is_read_and_deleted_in_one_browser_is_so_in_the_other(
+    scribe: Scribe, ada: Person, new_tab: NewTab
+) -> None:
+    desk, sofa = new_tab().log_in(ada), new_tab().log_in(ada)
+    ada.is_told(scribe, "First", "Second")
+    for tab in (desk, sofa):
+        tab.shows(2)
+    desk.open_panel()
+    sofa.open_panel()
+    desk.entry("First").get_by_role("button", name="Mark as read").click()
+    for tab in (desk, sofa):
+        tab.shows(1)
+    picture(sofa.page, "example-read")
+    desk.entry("Second").get_by_role("button", name="Delete").click()
+    for tab in (desk, sofa):
+        tab.shows(0)
+        expect(tab.entry("Second")).to_have_count(0)
+    assert scribe.sql(f"SELECT title FROM notifications WHERE user_id = '{ada.id}'") == "First"
+
+
+def test_a_second_tab_shares_the_stream_and_shows_the_same(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    has_streams(scribe, 0)
+    first = new_tab().log_in(ada)
+    second = new_tab(first.page.context)
+    # The refresh token is the browser's.
+    expect(second.page.get_by_text(f"Logged in as {ada.name}")).to_be_visible()
+    second.shows(0)
+    has_streams(scribe, 1)
+    ada.is_told(scribe, "For both")
+    first.shows(1)
+    second.shows(1)
+    assert scribe.gateway.metrics()["sse_connections_total"] == 1
+    first.page.close()
+    ada.is_told(scribe, "For the one that is left")
+    second.shows(2)
+
+
+def test_the_next_user_of_the_tab_sees_nothing_of_the_one_before(
+    scribe: Scribe, ada: Person, grace: Person, new_tab: NewTab
+) -> None:
+    tab = new_tab().log_in(ada)
+    ada.is_told(scribe, "A secret of Ada's")
+    tab.shows(1)
+    tab.log_out()
+    expect(tab.page.get_by_text("A secret of Ada's")).to_have_count(0)
+    has_streams(scribe, 0)
+    tab.log_in(grace).shows(0)
+    ada.is_told(scribe, "Another secret of Ada's")
+    grace.is_told(scribe, "For Grace")
+    tab.shows(1)
+    tab.open_panel()
+    expect(tab.entry("For Grace")).to_be_visible()
+    expect(tab.page.get_by_text("secret of Ada's")).to_have_count(0)
+
+
+@contextmanager
+def app_with(scribe: Scribe, **settings: str) -> Iterator[None]:
+    """The application with other settings, for a while."""
+    scribe.app.stop()
+    scribe.app.start(settings)
+    yield
+    scribe.app.stop()
+    scribe.app.start()
+
+
+def test_a_token_that_expires_is_renewed_and_nobody_notices(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    with app_with(scribe, ACCESS_TOKEN_SECONDS="3"):
+        tab = new_tab().log_in(ada)
+        has_streams(scribe, 1)
+        opened = streams_opened(scribe)
+        eventually("a stream with another token", lambda: streams_opened(scribe) > opened)
+        ada.is_told(scribe, "Behind the first token")
+        tab.shows(1)
+        expect(tab.page.get_by_text(f"Logged in as {ada.name}")).to_be_visible()
+
+
+def test_a_reload_of_nginx_costs_no_stream(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    tab = new_tab().log_in(ada)
+    has_streams(scribe, 1)
+    opened = streams_opened(scribe)
+    scribe.proxy.reload()
+    ada.is_told(scribe, "Through the old worker")
+    tab.shows(1)
+    assert streams_opened(scribe) == opened
+    # What the page asks for itself goes through the new one.
+    tab.transcribe("after.mp3")
+    tab.shows(2)
+
+
+def test_an_upgrade_of_the_gateway_loses_nothing_and_doubles_nothing(
+    scribe: Scribe, ada: Person, new_tab: NewTab
+) -> None:
+    tab = new_tab().log_in(ada)
+    ada.is_told(scribe, "Before")
+    tab.shows(1)
+    scribe.gateway.stop()
+    ada.is_told(scribe, "Meanwhile")
+    picture(tab.page, "example-gateway-away")
+    scribe.gateway.start()
+    has_streams(scribe, 1)
+    ada.is_told(scribe, "After")
+    tab.shows(3)
+    tab.open_panel()
+    for title in ("Before", "Meanwhile", "After"):
+        expect(tab.entry(title)).to_have_count(1)
+
+
+def test_streams_do_not_notice_a_restart_of_the_application(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    tab = new_tab().log_in(ada)
+    has_streams(scribe, 1)
+    opened = streams_opened(scribe)
+    scribe.app.stop()
+    ada.is_told(scribe, "While the application is away")
+    tab.shows(1)
+    picture(tab.page, "example-application-away")
+    scribe.app.start()
+    tab.transcribe("and-back.mp3")
+    tab.shows(2)
+    assert streams_opened(scribe) == opened
+
+
+def test_streams_outlive_a_restart_of_postgres(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    tab = new_tab().log_in(ada)
+    has_streams(scribe, 1)
+    opened = streams_opened(scribe)
+    scribe.postgres.stop()
+    scribe.postgres.start()
+    ada.is_told(scribe, "As soon as it is back")
+    tab.shows(1)
+    assert streams_opened(scribe) == opened
+
+
+def test_the_flag_switches_between_the_two_bells(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
+    with app_with(scribe, FEATURE_FLAGS="[]"):
+        tab = new_tab().log_in(ada)
+        expect(tab.page.locator("[data-bell=polling]")).to_be_visible()
+        ada.is_told(scribe, "Found by polling")
+        has_streams(scribe, 0)
+        tab.page.reload()
+        tab.shows(1)
+        tab.open_panel()
+        picture(tab.page, "example-polling")
+    tab.page.reload()
+    expect(tab.page.locator("[data-bell=live]")).to_be_visible()
+    has_streams(scribe, 1)
+    ada.is_told(scribe, "Live")
+    tab.shows(2)
+
+
+def test_it_rings_behind_caddy_as_well(browser: Browser) -> None:
+    with running(proxy="caddy", gateway_settings={"GATEWAY_DRAIN": "1s"}) as scribe:
+        ada = new_person(scribe, "Ada")
+        context = browser.new_context(viewport=SIZE)
+        tab = Tab(scribe, context).log_in(ada)
+        has_streams(scribe, 1)
+        tab.transcribe("interview.mp3")
+        tab.shows(1)
+        scribe.gateway.stop()
+        ada.is_told(scribe, "While the gateway is away")
+        scribe.gateway.start()
+        tab.shows(2)
+        context.close()
