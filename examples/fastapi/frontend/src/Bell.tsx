@@ -1,0 +1,1 @@
+export { PollingBell as Bell } from './PollingBell';
