@@ -10,7 +10,7 @@ export function LoginForm({ onLogin }: { readonly onLogin: (login: Login) => voi
     <main className="login">
       <form className="card" onSubmit={onSubmit}>
         <h1>Scribe</h1>
-        <p className="muted">Transcripts of what was said, and a word about them.</p>
+        <p className="muted">Turn recordings into text, together.</p>
         <label>
           E-mail
           <input name="email" type="email" autoComplete="username" required />

@@ -1,0 +1,5 @@
+export default {
+  testEnvironment: './test/environment.js',
+  moduleNameMapper: { '\\.css$': '<rootDir>/test/empty.js' },
+  restoreMocks: true,
+};
