@@ -24,7 +24,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Starts a program, says its process id, and stops it when its own standard input ends: by the
-# signal $1, and by force after 20 s.
+# signal $1, and by force after 20 s, with all that it has started.
 GUARD = """
 stop=$1; shift
 set -m
@@ -32,7 +32,7 @@ set -m
 set +m
 echo "$program"; exec >&-
 { read -r _; kill -"$stop" "$program"; for _ in $(seq 200); do
-  kill -0 "$program" || exit 0; sleep 0.1; done; kill -KILL -- "-$program"; } <&0 2>/dev/null &
+  kill -0 "$program" || break; sleep 0.1; done; kill -KILL -- "-$program"; } <&0 2>/dev/null &
 wait "$program"
 """
 
@@ -258,9 +258,20 @@ class Nginx(Program):
     def __init__(self, directory: Path, server: Path, replacements: Mapping[str, str], port: int) -> None:
         self.port = port
         self._place = directory / "nginx"
+        self._server = server
+        self._replacements = replacements
         self._place.mkdir()
-        for file in server.parent.glob("*.conf"):
-            (self._place / file.name).write_text(with_own_places(file.read_text(), replacements))
+        self.write_configuration()
+        program = find_program("nginx", "apt-get install nginx-light")
+        super().__init__(
+            "nginx", [program, "-p", str(self._place), "-c", "nginx.conf", "-e", "error.log"],
+            directory=directory, stop_by="QUIT", is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
+        )
+
+    def write_configuration(self) -> None:
+        for file in self._server.parent.glob("*.conf"):
+            text = with_own_places(file.read_text(), self._replacements)
+            (self._place / file.name).write_text(text)
         temporary = "".join(
             f"{kind}_temp_path {kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
@@ -269,12 +280,7 @@ class Nginx(Program):
             f"daemon off; {user} pid nginx.pid; worker_processes 1;\n"
             f"events {{ worker_connections 8192; }}\nworker_rlimit_nofile 20000;\n"
             f"http {{\ninclude /etc/nginx/mime.types; access_log access.log;\n{temporary}"
-            f"include {server.name};\n}}\n"
-        )
-        program = find_program("nginx", "apt-get install nginx-light")
-        super().__init__(
-            "nginx", [program, "-p", str(self._place), "-c", "nginx.conf", "-e", "error.log"],
-            directory=directory, stop_by="QUIT", is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
+            f"include {self._server.name};\n}}\n"
         )
 
     def reload(self) -> None:

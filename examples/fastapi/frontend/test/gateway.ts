@@ -26,7 +26,7 @@ export const database = new pg.Client({ connectionString: settings.BELL_DATABASE
 /** A user whom only this test knows, with a token as the app signs it. */
 export async function createUser(): Promise<Login> {
   const id = randomUUID();
-  const user = { id, name: 'Ada', email: `${id}@example.com` };
+  const user = { id, name: `Ada ${id}`, email: `${id}@example.com` };
   await database.query(
     `INSERT INTO users (id, email, name, password_hash) VALUES ($1, $2, $3, '')`,
     [user.id, user.email, user.name],
