@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -145,6 +146,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3000, help="where the page is (default: %(default)s)")
     parser.add_argument("--proxy", choices=["nginx", "caddy"], default="nginx")
     given = parser.parse_args()
+    # Also where a shell has it ignore Ctrl-C, as it does in the background.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     print(f"starting PostgreSQL, the application, the gateway and {given.proxy} …", flush=True)
     try:
         with running(port=given.port, proxy=given.proxy) as scribe:

@@ -69,6 +69,8 @@ export function createPoller(options: Options): Poller {
   let openedAt = -Infinity;
   /** Back to which time the last list shows every row its count has counted. */
   let listedSince = Infinity;
+  /** The time of the oldest row that the stream has brought since the running poll asked. */
+  let oldestMeanwhile = Infinity;
 
   /** Looks again when the next poll is due, after something has changed about it. */
   const schedule = (change: Partial<Schedule> = {}): void => {
@@ -121,6 +123,7 @@ export function createPoller(options: Options): Poller {
     const request: ApiRequest = { limit: inbox.limit, signal };
     const listMark = inbox.mark();
     const listedAt = clock();
+    oldestMeanwhile = Infinity;
     const answer = await app.list(request);
     const isPage = 'notifications' in Object(answer);
     const countMark = isPage ? listMark : inbox.mark();
@@ -137,6 +140,9 @@ export function createPoller(options: Options): Poller {
       const { notifications } = page;
       const oldest = notifications.length < request.limit ? undefined : notifications.at(-1);
       listedSince = !isPage ? Infinity : oldest ? Date.parse(oldest.created_at) : -Infinity;
+      // Too old for the list, it may be in the count all the same.
+      const hasOlder = oldestMeanwhile !== Infinity && !(oldestMeanwhile > listedSince);
+      if (isPage && hasOlder) poller.doubt();
       const news = inbox.apply(snapshot);
       pending.forEach(inbox.edit);
       changed(news, { live: listedAt - foundAt < LIVE_MS });
@@ -171,9 +177,11 @@ export function createPoller(options: Options): Poller {
       schedule({ failedAt: clock() });
     },
     arrived(row) {
+      const time = row ? Date.parse(row.created_at) : Infinity;
+      oldestMeanwhile = Math.min(oldestMeanwhile, time);
       // List and count are of one instant: what one does not show, the other
       // has not counted.
-      if (row ? Date.parse(row.created_at) > listedSince : listedSince < Infinity) return;
+      if (time > listedSince) return;
       if (mayBeCounted(clock(), countedAt, openedAt)) poller.doubt();
     },
     doubt() {

@@ -449,6 +449,33 @@ describe('the count, with a list and a count that are asked for one after the ot
     expect(client.getState().unreadCount).toBe(1);
   });
 
+  test('rows that are too old for a list on its way, and may be in its count, have it asked again', async () => {
+    const table = [row(3), row(2), row(1)];
+    const answers: (() => void)[] = [];
+    const list = vi.fn<NotificationApi['list']>(
+      () =>
+        new Promise((resolve) => {
+          answers.push(() => {
+            resolve({ notifications: table.slice(0, 2), unreadCount: table.length });
+          });
+        }),
+    );
+    const { client, start, connect, send } = harness({ api: { list }, limit: 2 });
+    await start();
+    await connect();
+    // Committed before the list was read: the stream begins a little before it was opened.
+    for (const n of [1, 2, 3]) send(n);
+    answers[0]?.();
+    await pass(0);
+    expect(client.getState().unreadCount).toBe(4);
+    await pass(1_000);
+    answers[1]?.();
+    await pass(0);
+    expect(client.getState().unreadCount).toBe(3);
+    await pass(20_000);
+    expect(list).toHaveBeenCalledTimes(2);
+  });
+
   test('rows that never stop have it asked again every five seconds, not every second', async () => {
     const polls: number[] = [];
     const begun = Date.now();
