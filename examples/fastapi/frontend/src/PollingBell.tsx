@@ -41,7 +41,7 @@ export function PollingBell() {
   const choose = ({ id, link }: Notification) => {
     run(markAsRead(request, [id]));
     setIsOpen(false);
-    if (link) location.assign(link);
+    if (link) location.hash = link;
   };
 
   return (

@@ -43,14 +43,21 @@ export async function notify(user: string, ...titles: string[]): Promise<void> {
   );
 }
 
+/** The list and the count of one moment, as the REST API answers them. */
 export async function listOf(user: string, limit: string | null) {
   const { rows } = await database.query(
-    `SELECT id, kind AS type, title, body AS message, link, created_at,
-            CASE WHEN read_at IS NULL THEN 'unread' ELSE 'read' END AS status
-     FROM notifications WHERE user_id = $1 ORDER BY created_at DESC, id LIMIT $2`,
+    `WITH own AS (
+       SELECT id, kind AS type, title, body AS message, link, created_at,
+              CASE WHEN read_at IS NULL THEN 'unread' ELSE 'read' END AS status
+       FROM notifications WHERE user_id = $1
+     ), newest AS (
+       SELECT * FROM own ORDER BY created_at DESC, id LIMIT $2
+     )
+     SELECT (SELECT coalesce(json_agg(newest), '[]') FROM newest) AS notifications,
+            (SELECT count(*)::int FROM own WHERE status = 'unread') AS unread_count`,
     [user, limit],
   );
-  return { notifications: rows, unread_count: await unreadCount(user) };
+  return rows[0];
 }
 
 export async function unreadCount(user: string): Promise<number> {
