@@ -14,12 +14,16 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -35,6 +39,9 @@ echo "$program"; exec >&-
   kill -0 "$program" || break; sleep 0.1; done; kill -KILL -- "-$program"; } <&0 2>/dev/null &
 wait "$program"
 """
+
+
+S = TypeVar("S", bound="Stack")
 
 
 class NotThere(Exception):
@@ -303,8 +310,65 @@ class Caddy(Program):
         )
 
 
-def temporary_directory() -> tempfile.TemporaryDirectory[str]:
-    """One that the account of PostgreSQL may enter."""
-    directory = tempfile.TemporaryDirectory(prefix="notify-gateway-example-")
-    os.chmod(directory.name, 0o755)
-    return directory
+def roles(application: str) -> str:
+    """The application's role and database, and the gateway's roles, as step 1 of docs/fastapi.md has them."""
+    return f"""
+        CREATE ROLE {application} LOGIN CREATEDB PASSWORD '{application}';
+        CREATE DATABASE {application} OWNER {application};
+        CREATE ROLE notify_gateway NOLOGIN;
+        CREATE ROLE notify_gateway_owner NOLOGIN;
+        CREATE ROLE bell LOGIN PASSWORD 'bell' IN ROLE notify_gateway;
+        GRANT notify_gateway_owner TO {application};
+    """
+
+
+class Stack:
+    """An application with everything around it; each part can be stopped and started by itself."""
+
+    url: str
+    postgres: Postgres
+    app: Program
+    gateway: Gateway
+    proxy: Nginx | Caddy
+
+    def start(self) -> None:
+        """Starts all parts, and makes what is in the database before the application runs."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        for part in (self.proxy, self.gateway, self.app, self.postgres):
+            part.stop()
+
+
+@contextmanager
+def running(make: Callable[[Path], S]) -> Iterator[S]:
+    """The stack that `make` makes in a directory, started; both are gone afterwards."""
+    # The account of PostgreSQL may enter the directory.
+    with tempfile.TemporaryDirectory(prefix="notify-gateway-example-") as directory:
+        os.chmod(directory, 0o755)
+        stack = make(Path(directory))
+        try:
+            stack.start()
+            yield stack
+        finally:
+            stack.stop()
+
+
+def run_until_ctrl_c(make: Callable[[Path], S], explain: Callable[[S], str]) -> None:
+    """Runs a stack in a terminal, and says what one can do with it."""
+    # Also where a shell has it ignore Ctrl-C, as it does in the background.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    print("starting PostgreSQL, the application, the gateway and the proxy …", flush=True)
+    try:
+        with running(make) as stack:
+            print(
+                f"\npage:  {stack.url}/\n{explain(stack)}"
+                f"logs:  {stack.app.log.parent}\n\nCtrl-C stops it and removes everything.",
+                flush=True,
+            )
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print("\nstopped, and removed")
+    except NotThere as missing:
+        sys.exit(str(missing))

@@ -13,14 +13,13 @@ import secrets
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import stack  # noqa: E402
 from stack import (  # noqa: E402
     REPOSITORY,
     Gateway,
@@ -28,26 +27,17 @@ from stack import (  # noqa: E402
     NotThere,
     Postgres,
     Program,
+    Stack,
     answers,
     free_port,
     gateway_binary,
-    temporary_directory,
+    roles,
+    run_until_ctrl_c,
 )
 
 SCHEMA = HERE / "inbox/migrations/0002_bell.sql"
 CLIENT = HERE / "inbox/static/inbox/notify-gateway.min.js"
 PASSWORD = "bell"
-
-# Step 1 of docs/django.md, and the application's own role and database.
-ROLES = """
-CREATE ROLE shop LOGIN CREATEDB PASSWORD 'shop';
-CREATE DATABASE shop OWNER shop;
-CREATE ROLE notify_gateway NOLOGIN;
-CREATE ROLE notify_gateway_owner NOLOGIN;
-CREATE ROLE bell LOGIN PASSWORD 'bell' IN ROLE notify_gateway;
-GRANT notify_gateway_owner TO shop;
-"""
-
 
 def bring_files() -> None:
     """The two files that a project takes over from the gateway, of this checkout's version."""
@@ -59,9 +49,7 @@ def bring_files() -> None:
     SCHEMA.write_bytes(schema.stdout)
 
 
-class Shop:
-    """The application with everything around it; each part can be stopped and started by itself."""
-
+class Shop(Stack):
     def __init__(self, directory: Path, *, port: int | None = None) -> None:
         secret_file = directory / "bell-secret"
         secret_file.write_text(secrets.token_hex(32))
@@ -94,7 +82,7 @@ class Shop:
             },
         )
         port = port or free_port()
-        self.nginx = Nginx(
+        self.proxy = Nginx(
             directory,
             HERE / "nginx/shop.conf",
             {
@@ -107,20 +95,15 @@ class Shop:
         )
         self.url = f"http://localhost:{port}"
 
-    @property
-    def parts(self) -> list[Program]:
-        return [self.postgres, self.app, self.gateway, self.nginx]
-
     def start(self) -> None:
         bring_files()
         self.postgres.start()
-        self.postgres.psql(ROLES)
+        self.postgres.psql(roles("shop"))
         self.manage("collectstatic", "--noinput")
         self.manage("migrate")
         self.manage("seed")
-        self.app.start()
-        self.gateway.start()
-        self.nginx.start()
+        for part in (self.app, self.gateway, self.proxy):
+            part.start()
 
     def manage(self, *arguments: str, **settings: str) -> str:
         """Runs manage.py as the application has it, with these settings besides, and returns what it prints."""
@@ -134,45 +117,25 @@ class Shop:
         """What a DBA types into the application's database."""
         return self.postgres.psql(sql, database)
 
-    def stop(self) -> None:
-        for part in reversed(self.parts):
-            part.stop()
+
+def running(**settings) -> AbstractContextManager[Shop]:
+    return stack.running(lambda directory: Shop(directory, **settings))
 
 
-@contextmanager
-def running(**settings) -> Iterator[Shop]:
-    with temporary_directory() as directory:
-        shop = Shop(Path(directory), **settings)
-        try:
-            shop.start()
-            yield shop
-        finally:
-            shop.stop()
+def explain(shop: Shop) -> str:
+    return (
+        f"users: ada, grace; and admin, who sends orders at {shop.url}/admin/orders/order/\n"
+        f"       the password is {PASSWORD}; log in as two users in two browsers\n"
+        f"psql:  psql {shop.postgres.url('shop')}\n"
+        "       INSERT INTO inbox_notification (recipient_id, verb) SELECT id, 'Typed in psql' FROM auth_user;\n"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=3001, help="where the page is (default: %(default)s)")
     port = parser.parse_args().port
-    print("starting PostgreSQL, the application, the gateway and nginx …", flush=True)
-    try:
-        with running(port=port) as shop:
-            print(
-                f"\npage:  {shop.url}/\n"
-                f"users: ada, grace; and admin, who sends orders at {shop.url}/admin/orders/order/\n"
-                f"       the password is {PASSWORD}; log in as two users in two browsers\n"
-                f"psql:  psql {shop.postgres.url('shop')}\n"
-                f"       INSERT INTO inbox_notification (recipient_id, verb)\n"
-                f"       SELECT id, 'Typed in psql' FROM auth_user;\n"
-                f"logs:  {shop.app.log.parent}\n\n"
-                "Ctrl-C stops it and removes everything.",
-                flush=True,
-            )
-            threading.Event().wait()
-    except KeyboardInterrupt:
-        print("\nstopped, and removed")
-    except NotThere as missing:
-        sys.exit(str(missing))
+    run_until_ctrl_c(lambda directory: Shop(directory, port=port), explain)
 
 
 if __name__ == "__main__":

@@ -10,37 +10,23 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from stack import Caddy, Gateway, Nginx, NotThere, Postgres, Program, answers, free_port, temporary_directory  # noqa: E402
+import stack  # noqa: E402
+from stack import Caddy, Gateway, Nginx, Postgres, Program, Stack, answers, free_port, roles, run_until_ctrl_c  # noqa: E402
 
 BACKEND = HERE / "backend"
 PAGE = HERE / "frontend/dist"
 PASSWORD = "bell"
 FLAG = "enable_sse_notifications"
 
-# Step 1 of docs/fastapi.md, and the application's own role and database.
-ROLES = """
-CREATE ROLE scribe LOGIN PASSWORD 'scribe';
-CREATE DATABASE scribe OWNER scribe;
-CREATE ROLE notify_gateway NOLOGIN;
-CREATE ROLE notify_gateway_owner NOLOGIN;
-CREATE ROLE bell LOGIN PASSWORD 'bell' IN ROLE notify_gateway;
-GRANT notify_gateway_owner TO scribe;
-"""
-
-
-class Scribe:
-    """The application with everything around it; each part can be stopped and started by itself."""
+class Scribe(Stack):
 
     def __init__(
         self,
@@ -92,26 +78,19 @@ class Scribe:
             "127.0.0.1:8000": f"127.0.0.1:{self.app_port}",
             "127.0.0.1:8080": f"127.0.0.1:{self.gateway.port}",
         }
-        self.proxy: Nginx | Caddy
         if proxy == "caddy":
             self.proxy = Caddy(directory, HERE / "Caddyfile", places, port)
         else:
             self.proxy = Nginx(directory, HERE / "nginx/scribe.conf", places, port)
         self.url = f"http://localhost:{port}"
 
-    @property
-    def parts(self) -> list[Program]:
-        return [self.postgres, self.app, self.gateway, self.proxy]
-
-    def start(self, *, seed: bool = True) -> None:
+    def start(self) -> None:
         self.postgres.start()
-        self.postgres.psql(ROLES)
+        self.postgres.psql(roles("scribe"))
         self.backend("-m", "alembic", "upgrade", "head")
-        if seed:
-            self.backend("-m", "scribe.seed")
-        self.app.start()
-        self.gateway.start()
-        self.proxy.start()
+        self.backend("-m", "scribe.seed")
+        for part in (self.app, self.gateway, self.proxy):
+            part.start()
 
     def backend(self, *arguments: str) -> str:
         """Runs Python as the application has it, and returns what it prints."""
@@ -125,20 +104,18 @@ class Scribe:
         """What a DBA types into the application's database."""
         return self.postgres.psql(sql, "scribe")
 
-    def stop(self) -> None:
-        for part in reversed(self.parts):
-            part.stop()
+
+def running(**settings) -> AbstractContextManager[Scribe]:
+    return stack.running(lambda directory: Scribe(directory, **settings))
 
 
-@contextmanager
-def running(**settings) -> Iterator[Scribe]:
-    with temporary_directory() as directory:
-        scribe = Scribe(Path(directory), **settings)
-        try:
-            scribe.start()
-            yield scribe
-        finally:
-            scribe.stop()
+def explain(scribe: Scribe) -> str:
+    return (
+        f"users: ada@example.com, grace@example.com, linus@example.com; the password is {PASSWORD}\n"
+        f"psql:  psql {scribe.postgres.url('scribe')}\n"
+        "       INSERT INTO notifications (id, user_id, kind, title, body)\n"
+        "       SELECT gen_random_uuid(), id, 'success', 'Hello', 'typed in psql' FROM users;\n"
+    )
 
 
 def main() -> None:
@@ -146,27 +123,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3000, help="where the page is (default: %(default)s)")
     parser.add_argument("--proxy", choices=["nginx", "caddy"], default="nginx")
     given = parser.parse_args()
-    # Also where a shell has it ignore Ctrl-C, as it does in the background.
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
-    print(f"starting PostgreSQL, the application, the gateway and {given.proxy} …", flush=True)
-    try:
-        with running(port=given.port, proxy=given.proxy) as scribe:
-            print(
-                f"\npage:  {scribe.url}/\n"
-                f"users: ada@example.com, grace@example.com, linus@example.com; the password is {PASSWORD}\n"
-                f"psql:  psql {scribe.postgres.url('scribe')}\n"
-                f"       INSERT INTO notifications (id, user_id, kind, title, body)\n"
-                f"       SELECT gen_random_uuid(), id, 'success', 'Hello', 'typed in psql' FROM users;\n"
-                f"logs:  {scribe.app.log.parent}\n\n"
-                "Ctrl-C stops it and removes everything.",
-                flush=True,
-            )
-            threading.Event().wait()
-    except KeyboardInterrupt:
-        print("\nstopped, and removed")
-    except NotThere as missing:
-        sys.exit(str(missing))
+    run_until_ctrl_c(lambda directory: Scribe(directory, port=given.port, proxy=given.proxy), explain)
 
 
 if __name__ == "__main__":

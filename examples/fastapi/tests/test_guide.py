@@ -6,15 +6,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
-from browser import chromium
 from guide import Guide
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 from scribe_stack import HERE, PASSWORD
 from stack import REPOSITORY, Nginx, Postgres, Program, answers, eventually, free_port, gateway_binary
 
@@ -106,7 +105,9 @@ def shows(page: Page, bell: str, unread: int) -> None:
     expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()
 
 
-def test_from_the_application_as_it_was_to_the_one_that_is_here(world: World) -> None:
+def test_from_the_application_as_it_was_to_the_one_that_is_here(
+    world: World, new_browser: Callable[..., BrowserContext]
+) -> None:
     guide = world.guide
     here = guide.directory
 
@@ -127,66 +128,65 @@ def test_from_the_application_as_it_was_to_the_one_that_is_here(world: World) ->
     world.nginx.write_configuration()
     world.nginx.start()
 
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(f"http://localhost:{world.nginx.port}/")
-        page.get_by_label("E-mail").fill("ada@example.com")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        shows(page, "polling", 0)
-        world.tell("Found by the next poll")
-        page.reload()
-        shows(page, "polling", 1)
+    page = new_browser().new_page()
+    page.goto(f"http://localhost:{world.nginx.port}/")
+    page.get_by_label("E-mail").fill("ada@example.com")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    shows(page, "polling", 0)
+    world.tell("Found by the next poll")
+    page.reload()
+    shows(page, "polling", 1)
 
-        guide.follow("1. Roles")
-        guide.follow("2. One migration")
-        assert world.watched() == "notifications|always"
-        # The application writes as before, and nobody listens yet.
-        world.tell("Nobody listens")
+    guide.follow("1. Roles")
+    guide.follow("2. One migration")
+    assert world.watched() == "notifications|always"
+    # The application writes as before, and nobody listens yet.
+    world.tell("Nobody listens")
 
-        guide.follow("3. The gateway", {"gateway": lambda: answers(f"{world.gateway}/readyz")})
-        eventually("ready", lambda: httpx.get(f"{world.gateway}/readyz").json()["ready"])
+    guide.follow("3. The gateway", {"gateway": lambda: answers(f"{world.gateway}/readyz")})
+    eventually("ready", lambda: httpx.get(f"{world.gateway}/readyz").json()["ready"])
 
-        guide.follow("4. One location in the proxy")
-        stream = f"http://localhost:{world.nginx.port}/api/notifications/stream"
-        # The application's own, which knows a notification by that name only to delete it.
-        assert httpx.get(stream).status_code == 405
-        world.nginx.write_configuration()
-        world.nginx.reload()
-        eventually("the gateway behind nginx", lambda: httpx.get(stream).status_code == 401)
+    guide.follow("4. One location in the proxy")
+    stream = f"http://localhost:{world.nginx.port}/api/notifications/stream"
+    # The application's own, which knows a notification by that name only to delete it.
+    assert httpx.get(stream).status_code == 405
+    world.nginx.write_configuration()
+    world.nginx.reload()
+    eventually("the gateway behind nginx", lambda: httpx.get(stream).status_code == 401)
 
-        guide.follow("5. The page")
-        package = json.loads((here / "frontend/package.json").read_text())
-        assert package == json.loads((HERE / "frontend/package.json").read_text())
-        # The flag is off: the bell is the same as before.
-        page.reload()
-        shows(page, "polling", 2)
+    guide.follow("5. The page")
+    package = json.loads((here / "frontend/package.json").read_text())
+    assert package == json.loads((HERE / "frontend/package.json").read_text())
+    # The flag is off: the bell is the same as before.
+    page.reload()
+    shows(page, "polling", 2)
 
-        guide.follow("6. Switch it on")
-        world.app.stop()
-        world.app.start({"FEATURE_FLAGS": guide.run("printf %s \"$FEATURE_FLAGS\"")})
-        page.reload()
-        shows(page, "live", 2)
-        world.tell("Live")
-        shows(page, "live", 3)
-        page.get_by_label("File name").fill("interview.mp3")
-        page.get_by_role("button", name="Transcribe").click()
-        shows(page, "live", 4)
+    guide.follow("6. Switch it on")
+    world.app.stop()
+    world.app.start({"FEATURE_FLAGS": guide.run("printf %s \"$FEATURE_FLAGS\"")})
+    page.reload()
+    shows(page, "live", 2)
+    world.tell("Live")
+    shows(page, "live", 3)
+    page.get_by_label("File name").fill("interview.mp3")
+    page.get_by_role("button", name="Transcribe").click()
+    shows(page, "live", 4)
 
-        after = {path: path.read_bytes() for path in (here / "backend").rglob("*.py")}
-        new = here / "backend/migrations/versions/0003_bell.py"
-        assert {path for path in after if after[path] != before.get(path)} == {new}
+    after = {path: path.read_bytes() for path in (here / "backend").rglob("*.py")}
+    new = here / "backend/migrations/versions/0003_bell.py"
+    assert {path for path in after if after[path] != before.get(path)} == {new}
 
-        # The flag out: pages poll, whatever becomes of the rest.
-        world.app.stop()
-        world.app.start({"FEATURE_FLAGS": "[]"})
-        guide.follow("The way back")
-        assert world.postgres.psql("SELECT to_regnamespace('notify_gateway')", "scribe") == ""
-        page.reload()
-        shows(page, "polling", 4)
-        world.tell("As before")
-        page.reload()
-        shows(page, "polling", 5)
-        # And on again.
-        guide.run("cd backend && alembic upgrade head && alembic check")
-        assert world.watched() == "notifications|always"
+    # The flag out: pages poll, whatever becomes of the rest.
+    world.app.stop()
+    world.app.start({"FEATURE_FLAGS": "[]"})
+    guide.follow("The way back")
+    assert world.postgres.psql("SELECT to_regnamespace('notify_gateway')", "scribe") == ""
+    page.reload()
+    shows(page, "polling", 4)
+    world.tell("As before")
+    page.reload()
+    shows(page, "polling", 5)
+    # And on again.
+    guide.run("cd backend && alembic upgrade head && alembic check")
+    assert world.watched() == "notifications|always"

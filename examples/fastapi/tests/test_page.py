@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 from collections.abc import Callable, Iterator
@@ -9,19 +10,19 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import pytest
-from browser import chromium, picture
 from person import Person, new_person
-from playwright.sync_api import Browser, BrowserContext, Locator, expect
+from playwright.sync_api import BrowserContext, Locator, expect
 from scribe_stack import PASSWORD, Scribe, running
-from stack import eventually
+from stack import REPOSITORY, eventually
 
 SIZE = {"width": 900, "height": 640}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+def picture(tab: Tab, name: str) -> None:
+    """Draws the picture docs/pictures/NAME.png anew, where `PICTURES` is set."""
+    if os.environ.get("PICTURES"):
+        path = REPOSITORY / f"docs/pictures/{name}.png"
+        tab.page.screenshot(path=path, animations="disabled")
 
 
 class Tab:
@@ -58,26 +59,16 @@ class Tab:
         self.page.get_by_role("button", name=re.compile("^Notifications")).click()
 
     def entry(self, title: str) -> Locator:
-        return self.page.locator("[data-bell]").get_by_role("listitem").filter(has_text=title)
+        return self.page.get_by_role("dialog").get_by_role("listitem").filter(has_text=title)
 
 
 NewTab = Callable[..., Tab]
 
 
 @pytest.fixture
-def new_tab(scribe: Scribe, browser: Browser) -> Iterator[NewTab]:
-    """A new browser for each call, unless one is given."""
-    contexts: list[BrowserContext] = []
-
-    def new_tab(context: BrowserContext | None = None) -> Tab:
-        if context is None:
-            context = browser.new_context(viewport=SIZE)
-            contexts.append(context)
-        return Tab(scribe, context)
-
-    yield new_tab
-    for context in contexts:
-        context.close()
+def new_tab(scribe: Scribe, new_browser: Callable[..., BrowserContext]) -> NewTab:
+    """In a new browser for each call, unless one is given."""
+    return lambda context=None: Tab(scribe, context or new_browser(viewport=SIZE))
 
 
 def streams_opened(scribe: Scribe) -> float:
@@ -92,7 +83,7 @@ def has_streams(scribe: Scribe, number: int) -> None:
 
 def test_a_job_rings_the_bell_within_a_second(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
     tab = new_tab()
-    picture(tab.page, "example-login")
+    picture(tab, "example-login")
     tab.log_in(ada).shows(0)
     has_streams(scribe, 1)
     # When the badge changes, by the clock that the row has its time from.
@@ -110,10 +101,10 @@ def test_a_job_rings_the_bell_within_a_second(scribe: Scribe, ada: Person, new_t
         row = ada.api.get("/api/notifications?limit=1").json()["notifications"][0]
         waits.append(changed - datetime.fromisoformat(row["created_at"]).timestamp())
     assert statistics.median(waits) < 1
-    picture(tab.page, "example-toast")
+    picture(tab, "example-toast")
     tab.open_panel()
     expect(tab.entry("interview.mp3")).to_be_visible()
-    picture(tab.page, "example-panel")
+    picture(tab, "example-panel")
 
 
 def test_two_users_see_each_their_own(ada: Person, grace: Person, new_tab: NewTab) -> None:
@@ -122,7 +113,7 @@ def test_two_users_see_each_their_own(ada: Person, grace: Person, new_tab: NewTa
     of_grace.shows(1)
     of_grace.open_panel()
     expect(of_grace.entry(f"{ada.name} mentioned you")).to_be_visible()
-    picture(of_grace.page, "example-mention")
+    picture(of_grace, "example-mention")
     of_grace.comment(f"I did, @{ada.name}.")
     of_ada.shows(1)
 
@@ -150,7 +141,7 @@ def test_what_is_read_and_deleted_in_one_browser_is_so_in_the_other(
     desk.entry("First").get_by_role("button", name="Mark as read").click()
     for tab in (desk, sofa):
         tab.shows(1)
-    picture(sofa.page, "example-read")
+    picture(sofa, "example-read")
     desk.entry("Second").get_by_role("button", name="Delete").click()
     for tab in (desk, sofa):
         tab.shows(0)
@@ -235,7 +226,7 @@ def test_an_upgrade_of_the_gateway_loses_nothing_and_doubles_nothing(
     tab.shows(1)
     scribe.gateway.stop()
     ada.is_told(scribe, "Meanwhile")
-    picture(tab.page, "example-gateway-away")
+    picture(tab, "example-gateway-away")
     scribe.gateway.start()
     has_streams(scribe, 1)
     ada.is_told(scribe, "After")
@@ -252,7 +243,7 @@ def test_streams_do_not_notice_a_restart_of_the_application(scribe: Scribe, ada:
     scribe.app.stop()
     ada.is_told(scribe, "While the application is away")
     tab.shows(1)
-    picture(tab.page, "example-application-away")
+    picture(tab, "example-application-away")
     scribe.app.start()
     tab.transcribe("and-back.mp3")
     tab.shows(2)
@@ -279,7 +270,7 @@ def test_the_flag_switches_between_the_two_bells(scribe: Scribe, ada: Person, ne
         tab.page.reload()
         tab.shows(1)
         tab.open_panel()
-        picture(tab.page, "example-polling")
+        picture(tab, "example-polling")
     tab.page.reload()
     expect(tab.page.locator("[data-bell=live]")).to_be_visible()
     has_streams(scribe, 1)
@@ -287,11 +278,10 @@ def test_the_flag_switches_between_the_two_bells(scribe: Scribe, ada: Person, ne
     tab.shows(2)
 
 
-def test_it_rings_behind_caddy_as_well(browser: Browser) -> None:
+def test_it_rings_behind_caddy_as_well(new_browser: Callable[..., BrowserContext]) -> None:
     with running(proxy="caddy", gateway_settings={"GATEWAY_DRAIN": "1s"}) as scribe:
         ada = new_person(scribe, "Ada")
-        context = browser.new_context(viewport=SIZE)
-        tab = Tab(scribe, context).log_in(ada)
+        tab = Tab(scribe, new_browser(viewport=SIZE)).log_in(ada)
         has_streams(scribe, 1)
         tab.transcribe("interview.mp3")
         tab.shows(1)
@@ -299,4 +289,5 @@ def test_it_rings_behind_caddy_as_well(browser: Browser) -> None:
         ada.is_told(scribe, "While the gateway is away")
         scribe.gateway.start()
         tab.shows(2)
-        context.close()
+        # Caddy waits for open streams when it is stopped.
+        tab.page.context.close()

@@ -1,27 +1,21 @@
-"""Browsers for the tests of the page."""
+"""Browsers for the tests of the examples."""
 
-import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
-EXAMPLE = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(EXAMPLE), str(EXAMPLE.parent)]
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     found = filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"]))
     program = next(found, None)
-    if program is None:
-        # CI sets it, so that a missing browser is not overlooked.
-        missing = pytest.fail if os.environ.get("CI_REQUIRE_BROWSER") == "1" else pytest.skip
-        missing("Chromium is needed; for example: apt-get install chromium")
+    assert program is not None, "Chromium is not there; for example: apt-get install chromium"
     with sync_playwright() as playwright:
+        # Its sandbox needs what a container rarely has.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
