@@ -35,6 +35,8 @@ test-e2e: ## the applications of examples/ with all that is around them, in Chro
 	@./scripts/ensure-proxies
 	@./scripts/ensure-examples
 	$(CARGO) build --locked --package notify-gateway
+	$(EXAMPLES) -m ruff check --quiet examples
+	$(EXAMPLES) -m ruff format --quiet --check examples
 	NOTIFY_GATEWAY_BIN=$(CURDIR)/target/debug/notify-gateway $(EXAMPLES) -m pytest -q -c examples/pytest.ini examples
 
 VERSIONS ?= 13 14 15 16 17 18
@@ -82,6 +84,10 @@ lint: lint-tools frontend/node_modules ## format, clippy, rustdoc, eslint, types
 	$(LINT_TOOLS) typos
 	./scripts/check-links
 	cd frontend && npm run lint && npm run build && npm run check
+	cd frontend && npx prettier --check --log-level warn --config .prettierrc.json $(EXAMPLE_PAGES)
+
+EXAMPLE_PAGES = '../examples/fastapi/frontend/{src,test}/**' '../examples/fastapi/frontend/*.{ts,js,html}' \
+	'../examples/django/inbox/static/inbox/bell.*'
 
 LINT_TOOLS = PATH="$(CURDIR)/target/tools/bin:$$PATH"
 

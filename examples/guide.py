@@ -89,8 +89,14 @@ class Guide:
 {commands}
 declare -px > {self._kept}"""
         done = subprocess.run(
-            ["bash", "-c", script], cwd=self.directory, env=self._environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+            ["bash", "-c", script],
+            cwd=self.directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}"
         return done.stdout
@@ -106,7 +112,11 @@ declare -px > {self._kept}"""
 
     def _apply(self, block: Block, *flags: str) -> None:
         done = subprocess.run(
-            ["git", "apply", *flags, "-"], cwd=self.directory, input=block.text, text=True, capture_output=True,
+            ["git", "apply", *flags, "-"],
+            cwd=self.directory,
+            input=block.text,
+            text=True,
+            capture_output=True,
             # Not the repository that may be around the directory.
             env={**self._environment, "GIT_CEILING_DIRECTORIES": str(self.directory.parent)},
         )
@@ -114,8 +124,12 @@ declare -px > {self._kept}"""
 
     def _open(self, name: str, commands: str, is_ready: Callable[[], object]) -> None:
         terminal = Program(
-            f"terminal {name}", ["bash", "-c", f"set -e\n{commands}"], directory=self.directory.parent,
-            environment=self._environment, working_directory=self.directory, is_ready=is_ready,
+            f"terminal {name}",
+            ["bash", "-c", f"set -e\n{commands}"],
+            directory=self.directory.parent,
+            environment=self._environment,
+            working_directory=self.directory,
+            is_ready=is_ready,
         )
         self.terminals[name] = terminal
         terminal.start()

@@ -202,7 +202,12 @@ class Postgres(Program):
         for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", *settings]:
             command += ["-c", setting]
         super().__init__(
-            "postgres", command, directory=directory, working_directory=self._data, user=user, stop_by="INT",
+            "postgres",
+            command,
+            directory=directory,
+            working_directory=self._data,
+            user=user,
+            stop_by="INT",
             is_ready=self._accepts,
         )
 
@@ -232,7 +237,10 @@ class Gateway(Program):
             "GATEWAY_ADMIN_BIND": f"127.0.0.1:{self.admin_port}",
         }
         super().__init__(
-            "gateway", [gateway_binary()], directory=directory, environment={**places, **settings},
+            "gateway",
+            [gateway_binary()],
+            directory=directory,
+            environment={**places, **settings},
             is_ready=lambda: self._answers_with("readyz", 200),
         )
 
@@ -271,8 +279,11 @@ class Nginx(Program):
         self.write_configuration()
         program = find_program("nginx", "apt-get install nginx-light")
         super().__init__(
-            "nginx", [program, "-p", str(self._place), "-c", "nginx.conf", "-e", "error.log"],
-            directory=directory, stop_by="QUIT", is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
+            "nginx",
+            [program, "-p", str(self._place), "-c", "nginx.conf", "-e", "error.log"],
+            directory=directory,
+            stop_by="QUIT",
+            is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
         )
 
     def write_configuration(self) -> None:
@@ -304,8 +315,10 @@ class Caddy(Program):
         own.write_text("{\n\tadmin off\n}\n" + with_own_places(caddyfile.read_text(), replacements))
         program = find_program("caddy", "apt-get install caddy")
         super().__init__(
-            "caddy", [program, "run", "--adapter", "caddyfile", "--config", str(own)],
-            directory=directory, environment={"HOME": str(directory)},
+            "caddy",
+            [program, "run", "--adapter", "caddyfile", "--config", str(own)],
+            directory=directory,
+            environment={"HOME": str(directory)},
             is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
         )
 

@@ -39,6 +39,7 @@ SCHEMA = HERE / "inbox/migrations/0002_bell.sql"
 CLIENT = HERE / "inbox/static/inbox/notify-gateway.min.js"
 PASSWORD = "bell"
 
+
 def bring_files() -> None:
     """The two files that a project takes over from the gateway, of this checkout's version."""
     built = REPOSITORY / "frontend/dist" / CLIENT.name

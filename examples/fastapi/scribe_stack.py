@@ -26,8 +26,8 @@ PAGE = HERE / "frontend/dist"
 PASSWORD = "bell"
 FLAG = "enable_sse_notifications"
 
-class Scribe(Stack):
 
+class Scribe(Stack):
     def __init__(
         self,
         directory: Path,

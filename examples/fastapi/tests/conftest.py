@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from person import Person, new_person
 from scribe_stack import Scribe, running
 

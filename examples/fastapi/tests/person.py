@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import httpx
+
 from event_stream import EventStream, open_stream
 from scribe_stack import PASSWORD, Scribe
 

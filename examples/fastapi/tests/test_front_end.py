@@ -45,7 +45,12 @@ def test_jest(scribe: Scribe) -> None:
         }
         command = ["npm", "test", "--", "--ci"]
         done = subprocess.run(
-            command, cwd=HERE / "frontend", env=environment, timeout=300,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            command,
+            cwd=HERE / "frontend",
+            env=environment,
+            timeout=300,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
     assert done.returncode == 0, done.stdout

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from guide import Guide
 from playwright.sync_api import BrowserContext, Page, expect
+
+from guide import Guide
 from scribe_stack import HERE, PASSWORD
 from stack import REPOSITORY, Nginx, Postgres, Program, answers, eventually, free_port, gateway_binary
 
@@ -78,8 +79,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     }
     guide = Guide(HERE / "README.md", here, {"localhost:5432": f"127.0.0.1:{postgres.port}"}, environment)
     app = Program(
-        "app", [sys.executable, "-m", "uvicorn", "--port", str(app_port), "scribe.main:app"],
-        directory=tmp_path, environment=environment, working_directory=here / "backend",
+        "app",
+        [sys.executable, "-m", "uvicorn", "--port", str(app_port), "scribe.main:app"],
+        directory=tmp_path,
+        environment=environment,
+        working_directory=here / "backend",
         is_ready=lambda: answers(f"http://127.0.0.1:{app_port}/api/flags"),
     )
     places = {
@@ -164,7 +168,7 @@ def test_from_the_application_as_it_was_to_the_one_that_is_here(
 
     guide.follow("6. Switch it on")
     world.app.stop()
-    world.app.start({"FEATURE_FLAGS": guide.run("printf %s \"$FEATURE_FLAGS\"")})
+    world.app.start({"FEATURE_FLAGS": guide.run('printf %s "$FEATURE_FLAGS"')})
     page.reload()
     shows(page, "live", 2)
     world.tell("Live")

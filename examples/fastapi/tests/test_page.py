@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import pytest
-from person import Person, new_person
 from playwright.sync_api import BrowserContext, Locator, expect
+
+from person import Person, new_person
 from scribe_stack import PASSWORD, Scribe, running
 from stack import REPOSITORY, eventually
 

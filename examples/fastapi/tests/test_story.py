@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import httpx
 import jwt
 import pytest
+
 from scribe_stack import Scribe
 from stack import eventually
 
