@@ -1,4 +1,4 @@
-import type { NotificationRow } from './notification.js';
+import type { ListedRow } from './notification.js';
 
 /** What goes with every call of the app's API. */
 export interface CallRequest {
@@ -14,7 +14,7 @@ export interface ApiRequest extends CallRequest {
 
 /** A list and a count of the same instant. */
 export interface Page<Metadata = unknown> {
-  readonly notifications: readonly NotificationRow<Metadata>[];
+  readonly notifications: readonly ListedRow<Metadata>[];
   readonly unreadCount: number;
   /** Up to when the user has seen the list (RFC 3339), on any device; where the app keeps it. */
   readonly seenAt?: string | null | undefined;
@@ -32,7 +32,7 @@ export interface NotificationApi<Metadata = unknown> {
    * With a page the badge is exact at every moment; with a separate
    * `unreadCount` it can be one too high for about a second.
    */
-  list(request: ApiRequest): Promise<readonly NotificationRow<Metadata>[] | Page<Metadata>>;
+  list(request: ApiRequest): Promise<readonly ListedRow<Metadata>[] | Page<Metadata>>;
   /** How many are unread, listed or not. Needed where `list` gives an array, and not asked otherwise. */
   unreadCount?(request: ApiRequest): Promise<number>;
   /** Marks these as read. */

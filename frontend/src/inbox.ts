@@ -199,9 +199,9 @@ export function createInbox(limit: number): Inbox {
       seenUntil = Math.max(seenUntil, Date.parse(seenAt ?? '') || -Infinity);
       // What the stream has said since is at least as new; the count may know of it.
       const listed = answered.flatMap((given) => {
-        // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-conversion -- an app's keys may be numbers, whatever the type says
         const id = String(given.id);
-        const row = given.id === id ? given : { ...given, id };
+        // As the stream's rows: what a table does not have is missing there as well.
+        const row = (given.id === id ? given : { ...given, id }) as NotificationRow;
         const change = changes.get(id);
         if (change === undefined || change.arrival <= listMark) {
           return row.status === ARCHIVED ? [] : [row];

@@ -15,7 +15,7 @@ export { NotificationClientError, type ProblemDocument } from './errors.js';
 export { eventSourceTransport } from './event-source-transport.js';
 export { type FetchTransportOptions, fetchTransport } from './fetch-transport.js';
 export type { Reason, Status } from './machine.js';
-export type { Arrival, NotificationRow, NotificationType } from './notification.js';
+export type { Arrival, ListedRow, NotificationRow, NotificationType } from './notification.js';
 export type { ClientOptions, InitialData } from './options.js';
 export {
   type ShareStream,

@@ -11,7 +11,8 @@ export interface Arrival {
 }
 
 /**
- * One row of the table, as the stream carries it.
+ * One row of the table, as the stream carries it. An app whose `watch()` names other columns
+ * declares them (`declare module '@notify-gateway/client' { interface NotificationRow<Metadata> …`).
  *
  * @typeParam Metadata What the app keeps in `metadata`. It is not checked.
  */
@@ -28,3 +29,13 @@ export interface NotificationRow<Metadata = unknown> {
   readonly created_at: string;
   readonly related_session_id: string | null;
 }
+
+/**
+ * A row as the app's own API lists it. What a table of another shape does not have may be missing,
+ * and a key may be a number.
+ */
+export type ListedRow<Metadata = unknown> = Pick<
+  NotificationRow<Metadata>,
+  'title' | 'status' | 'created_at'
+> &
+  Partial<Omit<NotificationRow<Metadata>, 'id'>> & { readonly id: string | number };

@@ -3,7 +3,7 @@ import { createClock } from './clock.js';
 import { NotificationClientError } from './errors.js';
 import type { Edit, Inbox, Snapshot } from './inbox.js';
 import { LIVE_MS } from './machine.js';
-import type { Arrival, NotificationRow } from './notification.js';
+import type { Arrival, ListedRow, NotificationRow } from './notification.js';
 import { type Schedule, UNSCHEDULED, mayBeCounted, pollDueAt } from './polling.js';
 import { within } from './within.js';
 
@@ -131,7 +131,7 @@ export function createPoller(options: Options): Poller {
     const page = isPage
       ? (answer as Page)
       : {
-          notifications: answer as readonly NotificationRow[],
+          notifications: answer as readonly ListedRow[],
           unreadCount: (await app.unreadCount?.(request)) ?? NaN,
         };
     const snapshot: Snapshot = { ...page, limit: request.limit, listMark, countMark };

@@ -15,7 +15,24 @@ import {
   useUnreadCount,
 } from '@notify-gateway/client/react';
 
-declare const api: NotificationApi;
+// A table of another shape: integer keys, no messages, a link.
+declare module '@notify-gateway/client' {
+  interface NotificationRow<Metadata> {
+    readonly link: string | null;
+  }
+}
+declare const rows: readonly {
+  readonly id: number;
+  readonly title: string;
+  readonly status: 'read' | 'unread';
+  readonly link: string | null;
+  readonly created_at: string;
+}[];
+const api: NotificationApi = {
+  list: () => Promise.resolve({ notifications: rows, unreadCount: 0 }),
+  // @ts-expect-error: a mark takes the ids as text
+  markAsRead: (ids: readonly number[]) => Promise.resolve(ids),
+};
 
 // `any` would take it, and would mean that the types were not found.
 // @ts-expect-error: a url is missing
@@ -33,7 +50,10 @@ export const client = createNotificationClient({
   onError: (error) => error instanceof NotificationClientError && error.status,
 });
 
-const bell: NotificationBellProps = { onSelect: ({ id }) => id.length };
+const bell: NotificationBellProps = {
+  onSelect: ({ id }) => id.length,
+  getHref: ({ link }) => link,
+};
 
 function Count() {
   const count: number = useUnreadCount();
