@@ -1,19 +1,42 @@
-"""Browsers for the tests of the examples."""
+"""Browsers for the tests of the examples, and a word where the machine lacks a program."""
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from stack import NotThere
 
 expect.set_options(timeout=20_000)
+
+
+def skipped_where_missing() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except NotThere as missing:
+        if os.environ.get("CI") or os.environ.get("CI_REQUIRE_BROWSER"):
+            raise
+        print(f"SKIPPED: {missing}")
+        pytest.skip(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    return (yield from skipped_where_missing())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from skipped_where_missing())
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     found = filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"]))
     program = next(found, None)
-    assert program is not None, "Chromium is not there; for example: apt-get install chromium"
+    if program is None:
+        raise NotThere("Chromium is not there; for example: apt-get install chromium")
     with sync_playwright() as playwright:
         # Its sandbox needs what a container rarely has.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
