@@ -25,8 +25,9 @@ EXAMPLES = target/examples/bin/python
 example: ## an application with the gateway beside it (examples/fastapi), at localhost:PORT (default 3000)
 	@./scripts/ensure-postgres
 	@./scripts/ensure-$(if $(filter caddy,$(PROXY)),proxies,nginx)
-	@./scripts/ensure-examples & $(CARGO) build --locked --package notify-gateway && wait $$!
-	@NOTIFY_GATEWAY_BIN=$(CURDIR)/target/debug/notify-gateway $(EXAMPLES) examples/fastapi/scribe_stack.py --port $(PORT) --proxy $(PROXY)
+	@./scripts/ensure-examples & \
+		$(CARGO) build --locked --package notify-gateway --profile quick --no-default-features && wait $$!
+	@NOTIFY_GATEWAY_BIN=$(CURDIR)/target/quick/notify-gateway $(EXAMPLES) examples/fastapi/scribe_stack.py --port $(PORT) --proxy $(PROXY)
 
 test-e2e: ## the applications of examples/ with all that is around them, in Chromium
 	@./scripts/ensure-postgres
