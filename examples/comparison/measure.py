@@ -153,16 +153,21 @@ async def rows(stack: Stack, per_second: float) -> AsyncIterator[dict[str, float
 
     async def write() -> None:
         due = time.monotonic()
-        while True:
+        while not done.is_set():
             due += random.expovariate(per_second)
             await asyncio.sleep(due - time.monotonic())
             row = uuid.uuid4()
             await insert.fetch(row, random.choice(stack.users))
             committed[str(row)] = time.monotonic()
 
-    async with background(write()):
+    done = asyncio.Event()
+    writing = asyncio.create_task(write())
+    try:
         yield committed
-    await connection.close()
+    finally:
+        done.set()
+        await writing
+        await connection.close()
 
 
 @dataclass
@@ -193,30 +198,15 @@ async def requests(stack: Stack, per_second: float) -> AsyncIterator[Answers]:
         async def ask_all() -> None:
             due = time.monotonic()
             async with asyncio.TaskGroup() as asking:
-                while time.monotonic() < end:
+                while not done.is_set():
                     due += 1 / per_second
                     await asyncio.sleep(due - time.monotonic())
                     asking.create_task(ask())
 
-        end = float("inf")
-        work = asyncio.create_task(ask_all())
+        done = asyncio.Event()
+        asking_all = asyncio.create_task(ask_all())
         try:
             yield answers
         finally:
-            end = time.monotonic()
-            await work
-
-
-@asynccontextmanager
-async def background(work) -> AsyncIterator[None]:
-    """Runs it beside what follows, and ends it then; its failure is a failure of the whole."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        if not task.done():
-            task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError:
-            pass
+            done.set()
+            await asking_all

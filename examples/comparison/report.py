@@ -154,7 +154,7 @@ MARKERS = ("<!-- comparison: written by examples/comparison/compare.py -->", "<!
 
 COLOURS = {POLLING: "#8c6d31", IN_PROCESS: "#6b7280", GATEWAY: "#1d6fb8"}
 PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_LINE = 290, 132, 3
-BAR_HEIGHT, BAR_LEFT, BAR_MOST = 20, 92, 120
+BAR_HEIGHT, BAR_LEFT, BAR_MOST = 20, 98, 116
 PANELS = (
     ("Requests a minute to the app, idle", REQUESTS),
     ("From commit to the page, p50", BELL_P50),
@@ -163,6 +163,7 @@ PANELS = (
     ("Lost over a deployment, rows", LOST),
     ("Memory of app and gateway", Row("", in_all, mib)),
     ("INSERT, 100 a second, × no trigger", INSERT_PACED),
+    ("INSERT, 1 busy writer, × no trigger", INSERT_1),
     ("INSERT, 8 busy writers, × no trigger", INSERT_8),
 )
 
