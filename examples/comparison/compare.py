@@ -58,12 +58,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, help="open pages (default 1000, quick 20)")
     parser.add_argument("--quick", action="store_true", help="one small round, to see that all of it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the raw figures go, after each round")
+    parser.add_argument("--keep", action="store_true", help="add to the rounds that the file of --json has")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="where the picture goes")
     parser.add_argument("--markdown", type=Path, metavar="FILE",
                         help="where the table replaces what is between the two markers")
     parser.add_argument("--from-json", type=Path, metavar="FILE",
                         help="measure nothing: table and picture of what was kept")
     options = parser.parse_args()
+    if options.keep and not options.json:
+        parser.error("--keep needs --json")
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.changed = {"streams": options.streams} if options.streams else {}
     return options
@@ -73,11 +76,21 @@ def measure_all(options: argparse.Namespace) -> tuple[dict, list[report.Round]]:
     plan = dataclasses.replace(QUICK if options.quick else Plan(), **options.changed)
     raise_file_limit(plan.streams)
     about = describe(plan)
-    rounds: list[report.Round] = []
-    for number in range(options.rounds):
+    rounds = kept_rounds(options.json, about) if options.keep else []
+    for _ in range(options.rounds):
+        number = len(rounds)
         rounds.append(measure_round(plan, number, options.quick))
         keep(options, about, rounds)
     return about, rounds
+
+
+def kept_rounds(file: Path, about: dict) -> list[report.Round]:
+    """The rounds of an earlier sitting, which had to be on the same machine with the same plan."""
+    kept = json.loads(file.read_text())
+    for what in ("machine", "versions", "plan"):
+        if kept["about"][what] != about[what]:
+            sys.exit(f"{file} is of another sitting: its {what} is {kept['about'][what]}, not {about[what]}")
+    return kept["rounds"]
 
 
 def raise_file_limit(streams: int) -> None:

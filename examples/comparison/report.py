@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+MARKERS = ("<!-- comparison: written by examples/comparison/compare.py -->", "<!-- comparison: end -->")
+
 Figures = dict[str, float]
 #: Of one round: the figures of each way.
 Round = dict[str, Figures]
@@ -147,9 +149,6 @@ def within(text: str, new: str) -> str:
     head, rest = text.split(begin)
     return f"{head}{begin}\n\n{new.strip()}\n\n{end}{rest.split(end)[1]}"
 
-
-MARKERS = ("<!-- comparison: written by examples/comparison/compare.py -->", "<!-- comparison: end -->")
-
 # ── The picture ─────────────────────────────────────────────────────────────────────────────────
 
 COLOURS = {POLLING: "#8c6d31", IN_PROCESS: "#6b7280", GATEWAY: "#1d6fb8"}
@@ -176,7 +175,8 @@ def svg(rounds: Sequence[Round], about: dict) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         ' role="img" font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">',
         "<title>Polling, in-process SSE and notify-gateway beside one application</title>",
-        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="#d0d7de"/>',
+        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="#ffffff"'
+        ' stroke="#d0d7de"/>',
         f'<text x="20" y="30" font-size="14" fill="#1f2328">{escape(caption(rounds, about))}</text>',
     ]
     for place, (title, row) in enumerate(PANELS):
