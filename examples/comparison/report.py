@@ -64,7 +64,13 @@ class Row:
     def cell(self, rounds: Sequence[Round], way: str) -> str:
         values = self.values(rounds, way)
         middle, least, most = (self.shown(of(values)) for of in (statistics.median, min, max))
-        return middle if least == most else f"{middle} ({least}–{most})"
+        if least == most:
+            return middle
+        # A unit is said once where it is the same in all.
+        units = {text.partition(" ")[2] for text in (middle, least, most)}
+        if len(units) == 1:
+            least, most = least.partition(" ")[0], most.partition(" ")[0]
+        return f"{middle} ({least}–{most})"
 
 
 def of(key: str) -> Callable[[Round, str], float]:
@@ -135,7 +141,7 @@ def heading(about: dict, rounds: int) -> str:
             f"- Versions: {versions}. PostgreSQL with its defaults, fsync on; everything on this machine.",
             f"- {plan['streams']:,} pages, each of another user, polling every {plan['poll']:g} s or with one"
             f" stream; {plan['rows_a_second']:g} rows and {plan['requests_a_second']:g} other requests a second.",
-            f"- {about['date']}; {rounds} interleaved round{'s' if rounds != 1 else ''}:"
+            f"- {about['date']}, {rounds} interleaved round{'s' if rounds != 1 else ''}:"
             " the median, and in parentheses the least and the most.",
         ]
     )

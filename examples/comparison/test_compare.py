@@ -49,9 +49,16 @@ def test_the_table_has_the_median_and_the_spread_of_each_way():
     table = report.table([a_round(1), a_round(5), a_round(2)])
     line = next(line for line in table.splitlines() if "requests a minute" in line)
     assert line.endswith("| 2 (1–5) | 4 (2–10) | 6 (3–15) |")
+    times = next(line for line in table.splitlines() if "page, p50" in line)
+    assert times.endswith("| 2 ms (1–5) | 4 ms (2–10) | 6 ms (3–15) |")
     ratios = next(line for line in table.splitlines() if "8 busy writers: to no trigger" in line)
     assert ratios.endswith("| 1.00 × | 2.00 × | 3.00 × |")
     assert {line.count("|") for line in table.splitlines()} == {5}
+
+
+def test_a_spread_over_two_units_names_both():
+    rounds = [{way: {"bell_p50": took} for way in report.WAYS} for took in (12, 1500, 800)]
+    assert report.BELL_P50.cell(rounds, report.GATEWAY) == "800 ms (12 ms–1.50 s)"
 
 
 def test_the_heading_says_machine_versions_and_rounds():
