@@ -75,6 +75,7 @@ def parse() -> argparse.Namespace:
 def measure_all(options: argparse.Namespace) -> tuple[dict, list[report.Round]]:
     plan = dataclasses.replace(QUICK if options.quick else Plan(), **options.changed)
     raise_file_limit(plan.streams)
+    inserts.find_pgbench()
     about = describe(plan)
     rounds = kept_rounds(options.json, about) if options.keep else []
     for _ in range(options.rounds):

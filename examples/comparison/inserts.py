@@ -6,13 +6,13 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from report import GATEWAY, IN_PROCESS, WAYS
-from stack import NotThere
+from stack import NotThere, eventually, postgres_binaries
 from ways import Pages, Stack, running
+
 
 @dataclass(frozen=True)
 class Load:
@@ -40,23 +40,19 @@ def measure(users: int, seconds: int, slices: int) -> dict[str, dict[str, float]
 
     The application and a gateway both listen, and each has pages open, whatever trigger is on.
     """
-    pgbench = shutil.which("pgbench")
+    program = find_pgbench()
     with running({IN_PROCESS, GATEWAY}, users) as stack:
-        beside = stack.postgres.binaries / "pgbench"
-        program = str(beside) if beside.exists() else pgbench
-        if program is None:
-            raise NotThere("pgbench is not there; for example: apt-get install postgresql-contrib")
         stack.sql(
             "CREATE TABLE numbered_users AS SELECT row_number() OVER () AS number, id FROM users;"
             "ALTER TABLE numbered_users ADD PRIMARY KEY (number); GRANT SELECT ON numbered_users TO scribe"
         )
         held = [
-            Pages(stack, count=PAGES, polls=False, poll_seconds=30, ramp_seconds=1, url=url)
+            Pages(stack, count=min(PAGES, users), polls=False, poll_seconds=30, ramp_seconds=1, url=url)
             for url in (stack.url, f"http://127.0.0.1:{stack.app_port}")
         ]
         try:
-            while any(pages.open() < PAGES for pages in held):
-                time.sleep(0.1)
+            for pages in held:
+                eventually("the pages are open", lambda pages=pages: pages.open() == min(PAGES, users))
             found: dict[str, dict[str, list[float]]] = {way: {} for way in WAYS}
             for _ in range(slices):
                 for load in LOADS:
@@ -72,6 +68,15 @@ def measure(users: int, seconds: int, slices: int) -> dict[str, dict[str, float]
         way: {name: statistics.median(values) for name, values in figures.items()}
         for way, figures in found.items()
     }
+
+
+def find_pgbench() -> str:
+    """The one of the server, or another."""
+    beside = postgres_binaries() / "pgbench"
+    found = str(beside) if beside.exists() else shutil.which("pgbench")
+    if found is None:
+        raise NotThere("pgbench is not there; for example: apt-get install postgresql-contrib")
+    return found
 
 
 def prepare(stack: Stack, way: str) -> None:
@@ -93,7 +98,7 @@ def write(stack: Stack, pgbench: str, load: Load, seconds: int) -> tuple[float, 
         if load.rate is not None:
             command.append(f"--rate={load.rate}")
         command.append(stack.postgres.url("scribe", "scribe"))
-        subprocess.run(command, cwd=directory, check=True, capture_output=True)
+        subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=seconds + 60)
         logs = [line.split() for log in Path(directory).glob("pgbench_log.*") for line in log.open()]
     # At a rate, the last field is how late the transaction began, which counts in the third.
     late = [int(line[6]) if load.rate is not None else 0 for line in logs]

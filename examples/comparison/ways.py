@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from stack import Program, answers, temporary_directory
 HERE = Path(__file__).resolve().parent
 #: As long as the longest round takes, so that no stream ends for its token.
 TOKEN_LIFETIME = timedelta(hours=4)
+#: What the process of the pages may take for an answer.
+ANSWER_SECONDS = 30
 
 
 class Stack(Scribe):
@@ -121,7 +124,11 @@ class Pages:
     def ask(self, command: str) -> dict:
         self._say(command)
         assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline() or '{"open": -1}')
+        answered, _, _ = select.select([self._process.stdout], [], [], ANSWER_SECONDS)
+        line = self._process.stdout.readline() if answered else ""
+        if not line:
+            raise AssertionError("the process of the pages has ended, or answers nothing")
+        return json.loads(line)
 
     def open(self) -> int:
         return self.ask("open")["open"]
