@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run example test test-e2e test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
+.PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -39,6 +39,13 @@ test-e2e: ## the applications of examples/ with all that is around them, in Chro
 	$(EXAMPLES) -m ruff check --quiet examples
 	$(EXAMPLES) -m ruff format --quiet --check examples
 	NOTIFY_GATEWAY_BIN=$(CURDIR)/target/debug/notify-gateway $(EXAMPLES) -m pytest -q -c examples/pytest.ini examples
+
+compare: ## polling, an endpoint of the application's own and the gateway, side by side: medians, spread
+	@./scripts/ensure-postgres
+	@./scripts/ensure-nginx
+	@./scripts/ensure-examples
+	$(CARGO) build --locked --release --package notify-gateway
+	NOTIFY_GATEWAY_BIN=$(CURDIR)/target/release/notify-gateway $(EXAMPLES) examples/comparison/compare.py $(COMPARE)
 
 VERSIONS ?= 13 14 15 16 17 18
 

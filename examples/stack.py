@@ -348,8 +348,12 @@ class Stack:
         """Starts all parts, and makes what is in the database before the application runs."""
         raise NotImplementedError
 
+    @property
+    def parts(self) -> list[Program]:
+        return [self.postgres, self.app, self.gateway, self.proxy]
+
     def stop(self) -> None:
-        for part in (self.proxy, self.gateway, self.app, self.postgres):
+        for part in reversed(self.parts):
             part.stop()
 
 

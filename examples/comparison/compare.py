@@ -60,10 +60,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the raw figures go, after each round")
     parser.add_argument("--keep", action="store_true", help="add to the rounds that the file of --json has")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="where the picture goes")
-    parser.add_argument("--markdown", type=Path, metavar="FILE",
-                        help="where the table replaces what is between the two markers")
-    parser.add_argument("--from-json", type=Path, metavar="FILE",
-                        help="measure nothing: table and picture of what was kept")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="where the table replaces what is between the two markers"
+    )
+    parser.add_argument(
+        "--from-json", type=Path, metavar="FILE", help="measure nothing: table and picture of what was kept"
+    )
     options = parser.parse_args()
     if options.keep and not options.json:
         parser.error("--keep needs --json")
@@ -105,7 +107,7 @@ def raise_file_limit(streams: int) -> None:
 
 def measure_round(plan: Plan, number: int, is_quick: bool) -> report.Round:
     # The ways take turns in being first.
-    order = report.WAYS[number % len(report.WAYS):] + report.WAYS[:number % len(report.WAYS)]
+    order = report.WAYS[number % len(report.WAYS) :] + report.WAYS[: number % len(report.WAYS)]
     found = {}
     for way in order:
         found[way] = asyncio.run(measure(way, plan))
@@ -132,8 +134,11 @@ def keep(options: argparse.Namespace, about: dict, rounds: list[report.Round]) -
 def describe(plan: Plan) -> dict:
     """The machine, the versions, the date and the plan."""
     processor = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

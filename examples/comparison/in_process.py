@@ -9,7 +9,7 @@ import json
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 from fastapi import APIRouter, FastAPI
@@ -32,10 +32,8 @@ queues: defaultdict[uuid.UUID, set[asyncio.Queue[dict]]] = defaultdict(set)
 def notified(_connection: object, _pid: int, _channel: str, payload: object) -> None:
     row = json.loads(str(payload))
     for queue in queues.get(uuid.UUID(row["user_id"]), ()):
-        try:
+        with suppress(asyncio.QueueFull):
             queue.put_nowait(row)
-        except asyncio.QueueFull:
-            pass
 
 
 async def listen() -> None:
@@ -46,7 +44,7 @@ async def listen() -> None:
             connection = await asyncpg.connect(url)
             try:
                 lost = asyncio.Event()
-                connection.add_termination_listener(lambda _: lost.set())
+                connection.add_termination_listener(lambda _, lost=lost: lost.set())
                 await connection.add_listener(CHANNEL, notified)
                 await lost.wait()
             finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from report import GATEWAY, IN_PROCESS, WAYS
 from stack import NotThere, eventually, postgres_binaries
-from ways import Pages, Stack, running
+from ways import Compared, Pages, running
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def measure(users: int, seconds: int, slices: int) -> dict[str, dict[str, float]
             for pages in held:
                 pages.close()
     return {
-        way: {name: statistics.median(values) for name, values in figures.items()}
-        for way, figures in found.items()
+        way: {name: statistics.median(values) for name, values in figures.items()} for way, figures in found.items()
     }
 
 
@@ -79,7 +78,7 @@ def find_pgbench() -> str:
     return found
 
 
-def prepare(stack: Stack, way: str) -> None:
+def prepare(stack: Compared, way: str) -> None:
     """This way's trigger, an empty table, and nothing left to write from the last one."""
     for owner, trigger in TRIGGERS.items():
         state = "ENABLE ALWAYS" if owner == way else "DISABLE"
@@ -88,7 +87,7 @@ def prepare(stack: Stack, way: str) -> None:
     stack.sql("CHECKPOINT")
 
 
-def write(stack: Stack, pgbench: str, load: Load, seconds: int) -> tuple[float, float]:
+def write(stack: Compared, pgbench: str, load: Load, seconds: int) -> tuple[float, float]:
     """The median of a transaction in ms, and transactions a second."""
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory, "insert.sql")

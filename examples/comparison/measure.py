@@ -15,7 +15,7 @@ import asyncpg
 
 from report import GATEWAY, POLLING, percentile
 from stack import Program
-from ways import Pages, Stack, running
+from ways import Compared, Pages, running
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ async def measure(way: str, plan: Plan) -> dict[str, float]:
             async with requests(stack, plan.requests_a_second):
                 await asyncio.sleep(1)
         figures["memory_before"] = stack.memory_mib(stack.app)
-        pages = Pages(
-            stack, count=plan.streams, polls=way == POLLING, poll_seconds=plan.poll, ramp_seconds=plan.ramp
-        )
+        pages = Pages(stack, count=plan.streams, polls=way == POLLING, poll_seconds=plan.poll, ramp_seconds=plan.ramp)
         try:
             opening = plan.ramp + plan.poll + 20
             await until("the pages are open", lambda: pages.open() == plan.streams, opening)
@@ -74,17 +72,16 @@ async def measure(way: str, plan: Plan) -> dict[str, float]:
     return figures
 
 
-async def idle(stack: Stack, plan: Plan) -> dict[str, float]:
+async def idle(stack: Compared, plan: Plan) -> dict[str, float]:
     before = stack.requests()
     await asyncio.sleep(plan.idle)
     return {"requests_a_minute": (stack.requests() - before) / plan.idle * 60}
 
 
-async def live(stack: Stack, pages: Pages, plan: Plan) -> dict[str, float]:
+async def live(stack: Compared, pages: Pages, plan: Plan) -> dict[str, float]:
     """Rows come, and the application answers other requests besides."""
-    async with rows(stack, plan.rows_a_second) as committed:
-        async with requests(stack, plan.requests_a_second) as answers:
-            await asyncio.sleep(plan.live)
+    async with rows(stack, plan.rows_a_second) as committed, requests(stack, plan.requests_a_second) as answers:
+        await asyncio.sleep(plan.live)
     heard = await all_heard(pages, committed, plan)
     bells = [(heard[row] - at) * 1000 for row, at in committed.items() if row in heard]
     return {
@@ -98,14 +95,13 @@ async def live(stack: Stack, pages: Pages, plan: Plan) -> dict[str, float]:
     }
 
 
-async def deploy(stack: Stack, pages: Pages, plan: Plan) -> dict[str, float]:
+async def deploy(stack: Compared, pages: Pages, plan: Plan) -> dict[str, float]:
     """What runs beside the database stops, is away, and starts, while rows are committed."""
     before = pages.counts()
-    async with rows(stack, plan.rows_a_second) as committed:
-        async with requests(stack, plan.requests_a_second) as answers:
-            await asyncio.sleep(plan.before)
-            await asyncio.gather(*(asyncio.to_thread(restart, part, plan.away) for part in stack.deployed))
-            await asyncio.sleep(plan.after)
+    async with rows(stack, plan.rows_a_second) as committed, requests(stack, plan.requests_a_second) as answers:
+        await asyncio.sleep(plan.before)
+        await asyncio.gather(*(asyncio.to_thread(restart, part, plan.away) for part in stack.deployed))
+        await asyncio.sleep(plan.after)
     heard = await all_heard(pages, committed, plan)
     counts = pages.counts()
     bells = [heard[row] - at for row, at in committed.items() if row in heard]
@@ -145,7 +141,7 @@ async def until(what: str, condition: Callable[[], bool], seconds: float) -> Non
 
 
 @asynccontextmanager
-async def rows(stack: Stack, per_second: float) -> AsyncIterator[dict[str, float]]:
+async def rows(stack: Compared, per_second: float) -> AsyncIterator[dict[str, float]]:
     """Commits rows to random users at random moments; when each was committed, by its id."""
     committed: dict[str, float] = {}
     connection = await asyncpg.connect(stack.postgres.url("scribe", "scribe"))
@@ -177,7 +173,7 @@ class Answers:
 
 
 @asynccontextmanager
-async def requests(stack: Stack, per_second: float) -> AsyncIterator[Answers]:
+async def requests(stack: Compared, per_second: float) -> AsyncIterator[Answers]:
     """Asks the application for the number of unread rows, whether the last answer has come or not."""
     answers = Answers()
     headers = {"Authorization": f"Bearer {stack.token(stack.users[0])}"}

@@ -99,15 +99,12 @@ class Page:
 
 async def main() -> None:
     commands = asyncio.StreamReader(limit=2**26)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
-    )
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     plan = json.loads(await commands.readline())
     seen = Seen()
     sessions = []
     running = set()
-    timeout = aiohttp.ClientTimeout(total=plan["poll_seconds"] if plan["polls"] else None,
-                                    sock_read=SILENCE_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=plan["poll_seconds"] if plan["polls"] else None, sock_read=SILENCE_SECONDS)
     for number, token in enumerate(plan["tokens"]):
         # A browser has its own connection, and keeps it from one poll to the next.
         session = aiohttp.ClientSession(

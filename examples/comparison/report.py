@@ -111,8 +111,9 @@ ROWS = (
     ANSWER_P99,
     Row("deployment: rows committed around it", of("deploy_rows")),
     LOST,
-    Row("deployment: slowest row that a page heard of", lambda each, way: each[way]["deploy_slowest_s"] * 1000,
-        duration),
+    Row(
+        "deployment: slowest row that a page heard of", lambda each, way: each[way]["deploy_slowest_s"] * 1000, duration
+    ),
     Row("deployment: other requests that failed", of("deploy_failed")),
     Row("deployment: polls or connections that failed", of("deploy_pages_failed")),
     Row("INSERT, 100 a second: median of a transaction", of("insert_paced"), duration),
@@ -155,6 +156,7 @@ def within(text: str, new: str) -> str:
     head, rest = text.split(begin)
     return f"{head}{begin}\n\n{new.strip()}\n\n{end}{rest.split(end)[1]}"
 
+
 # ── The picture ─────────────────────────────────────────────────────────────────────────────────
 
 COLOURS = {POLLING: "#8c6d31", IN_PROCESS: "#6b7280", GATEWAY: "#1d6fb8"}
@@ -181,8 +183,7 @@ def svg(rounds: Sequence[Round], about: dict) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         ' role="img" font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">',
         "<title>Polling, in-process SSE and notify-gateway beside one application</title>",
-        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="#ffffff"'
-        ' stroke="#d0d7de"/>',
+        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="#ffffff" stroke="#d0d7de"/>',
         f'<text x="20" y="30" font-size="14" fill="#1f2328">{escape(caption(rounds, about))}</text>',
     ]
     for place, (title, row) in enumerate(PANELS):

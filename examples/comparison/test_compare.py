@@ -21,9 +21,25 @@ ABOUT = {
     "plan": {"streams": 1000, "poll": 30, "rows_a_second": 20, "requests_a_second": 20},
 }
 KEYS = (
-    "requests_a_minute", "bell_p50", "bell_p99", "live_rows", "live_lost", "live_failed", "memory_before",
-    "memory_with", "memory_gateway", "answer_p50", "answer_p99", "deploy_rows", "deploy_lost",
-    "deploy_slowest_s", "deploy_failed", "deploy_pages_failed", "insert_paced", "insert_1", "insert_8",
+    "requests_a_minute",
+    "bell_p50",
+    "bell_p99",
+    "live_rows",
+    "live_lost",
+    "live_failed",
+    "memory_before",
+    "memory_with",
+    "memory_gateway",
+    "answer_p50",
+    "answer_p99",
+    "deploy_rows",
+    "deploy_lost",
+    "deploy_slowest_s",
+    "deploy_failed",
+    "deploy_pages_failed",
+    "insert_paced",
+    "insert_1",
+    "insert_8",
 )
 
 

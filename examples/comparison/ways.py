@@ -6,17 +6,17 @@ import json
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import jwt
 
+import stack
 from report import GATEWAY, IN_PROCESS
-from scribe_stack import BACKEND, ROLES, Scribe
-from stack import Program, answers, temporary_directory
+from scribe_stack import BACKEND, Scribe
+from stack import Program, answers, roles
 
 HERE = Path(__file__).resolve().parent
 #: As long as the longest round takes, so that no stream ends for its token.
@@ -25,7 +25,7 @@ TOKEN_LIFETIME = timedelta(hours=4)
 ANSWER_SECONDS = 30
 
 
-class Stack(Scribe):
+class Compared(Scribe):
     """Scribe with what these ways need, and nothing of the others."""
 
     def __init__(self, directory: Path, ways: set[str], user_count: int) -> None:
@@ -37,9 +37,15 @@ class Stack(Scribe):
             self.app = Program(
                 "app",
                 [
-                    sys.executable, "-m", "uvicorn", "--port", str(self.app_port),
+                    sys.executable,
+                    "-m",
+                    "uvicorn",
+                    "--port",
+                    str(self.app_port),
                     # A stream that a browser holds open does not delay a deployment for longer.
-                    "--timeout-graceful-shutdown", "5", "in_process:app",
+                    "--timeout-graceful-shutdown",
+                    "5",
+                    "in_process:app",
                 ],
                 directory=directory,
                 environment={**self.app_environment, "PYTHONPATH": str(HERE)},
@@ -60,9 +66,9 @@ class Stack(Scribe):
         """What a deployment of the application restarts, at the worst."""
         return [part for part in self.parts if part in (self.app, self.gateway)]
 
-    def start(self, *, seed: bool = False) -> None:
+    def start(self) -> None:
         self.postgres.start()
-        self.postgres.psql(ROLES)
+        self.postgres.psql(roles("scribe"))
         self.backend("-m", "alembic", "upgrade", "head" if GATEWAY in self.ways else "0002")
         if IN_PROCESS in self.ways:
             # As the application's own role, like a migration.
@@ -85,31 +91,32 @@ class Stack(Scribe):
 
     def requests(self) -> int:
         """How many requests the application has answered, by its own access log."""
-        return sum('HTTP/1.' in line for line in self.app.log.read_text().splitlines())
+        return sum("HTTP/1." in line for line in self.app.log.read_text().splitlines())
 
 
-@contextmanager
-def running(ways: set[str], user_count: int) -> Iterator[Stack]:
-    with temporary_directory() as directory:
-        stack = Stack(Path(directory), ways, user_count)
-        try:
-            stack.start()
-            yield stack
-        finally:
-            stack.stop()
+def running(ways: set[str], user_count: int) -> AbstractContextManager[Compared]:
+    return stack.running(lambda directory: Compared(directory, ways, user_count))
 
 
 class Pages:
     """The process that holds the pages."""
 
-    def __init__(self, stack: Stack, *, count: int, polls: bool, poll_seconds: float, ramp_seconds: float,
-                 url: str | None = None) -> None:
+    def __init__(
+        self,
+        compared: Compared,
+        *,
+        count: int,
+        polls: bool,
+        poll_seconds: float,
+        ramp_seconds: float,
+        url: str | None = None,
+    ) -> None:
         plan = {
-            "url": url or stack.url,
+            "url": url or compared.url,
             "polls": polls,
             "poll_seconds": poll_seconds,
             "ramp_seconds": ramp_seconds,
-            "tokens": [stack.token(user) for user in stack.users[:count]],
+            "tokens": [compared.token(user) for user in compared.users[:count]],
         }
         self._process = subprocess.Popen(
             [sys.executable, HERE / "pages.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
