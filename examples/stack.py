@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -321,6 +322,14 @@ class Caddy(Program):
             environment={"HOME": str(directory)},
             is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
         )
+
+
+def secret_file(directory: Path, name: str) -> Path:
+    """A new secret, which nobody else on the machine may read."""
+    file = directory / name
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_hex(32))
+    return file
 
 
 def roles(application: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from stack import (  # noqa: E402
     gateway_binary,
     roles,
     run_until_ctrl_c,
+    secret_file,
 )
 
 SCHEMA = HERE / "inbox/migrations/0002_bell.sql"
@@ -52,14 +52,13 @@ def bring_files() -> None:
 
 class Shop(Stack):
     def __init__(self, directory: Path, *, port: int | None = None) -> None:
-        secret_file = directory / "bell-secret"
-        secret_file.write_text(secrets.token_hex(32))
+        secret = secret_file(directory, "bell-secret")
         static = directory / "static"
         self.postgres = Postgres(directory)
         self.app_port = free_port()
         self.app_environment = {
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
-            "BELL_SECRET_FILE": str(secret_file),
+            "BELL_SECRET_FILE": str(secret),
             "DATABASE_HOST": "127.0.0.1",
             "DATABASE_PORT": str(self.postgres.port),
             "STATIC_ROOT": str(static),
@@ -77,7 +76,7 @@ class Shop(Stack):
             directory,
             {
                 "DATABASE_URL": self.postgres.url("shop", "bell"),
-                "JWT_SECRET_FILE": str(secret_file),
+                "JWT_SECRET_FILE": str(secret),
                 "JWT_AUDIENCE": "bell",
                 "JWT_COOKIE": "bell",
             },

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import subprocess
 import sys
 from contextlib import AbstractContextManager
@@ -19,7 +18,19 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import stack  # noqa: E402
-from stack import Caddy, Gateway, Nginx, Postgres, Program, Stack, answers, free_port, roles, run_until_ctrl_c  # noqa: E402
+from stack import (  # noqa: E402
+    Caddy,
+    Gateway,
+    Nginx,
+    Postgres,
+    Program,
+    Stack,
+    answers,
+    free_port,
+    roles,
+    run_until_ctrl_c,
+    secret_file,
+)
 
 BACKEND = HERE / "backend"
 PAGE = HERE / "frontend/dist"
@@ -39,14 +50,13 @@ class Scribe(Stack):
         postgres_settings: tuple[str, ...] = (),
         proxy: str = "nginx",
     ) -> None:
-        self.secret = secrets.token_hex(32)
-        secret_file = directory / "jwt-secret"
-        secret_file.write_text(self.secret)
+        secret = secret_file(directory, "jwt-secret")
+        self.secret = secret.read_text()
         self.postgres = Postgres(directory, postgres_settings)
         self.app_port = free_port()
         self.app_environment = {
             "DATABASE_URL": self.postgres.url("scribe", "scribe", "postgresql+asyncpg"),
-            "JWT_SECRET_FILE": str(secret_file),
+            "JWT_SECRET_FILE": str(secret),
             "COOKIE_SECURE": "false",
             "FEATURE_FLAGS": f'["{FLAG}"]' if is_live else "[]",
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -65,7 +75,7 @@ class Scribe(Stack):
             directory,
             {
                 "DATABASE_URL": self.postgres.url("scribe", "bell"),
-                "JWT_SECRET_FILE": str(secret_file),
+                "JWT_SECRET_FILE": str(secret),
                 "JWT_AUDIENCE": "scribe",
                 **(gateway_settings or {}),
             },
