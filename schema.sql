@@ -675,8 +675,8 @@ $template$;
 
   -- Runs what needs strong locks on these tables. While a lock is waited for, everyone who comes later
   -- waits behind it. Hence short attempts with pauses between them: the application never stands for
-  -- longer than one attempt. A wait ends before deadlock_timeout (1 s by default), so that no other
-  -- session is ended for a deadlock with this one, in whatever order it takes its locks.
+  -- longer than one attempt, 0.4 s for each lock. A wait ends before deadlock_timeout (1 s by default),
+  -- so that another session that takes its locks in another order is not ended for a deadlock.
   CREATE OR REPLACE FUNCTION notify_gateway.in_short_attempts(command text, relations regclass[])
     RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
   AS $function$
@@ -912,7 +912,8 @@ $template$;
       watched regclass[] := ARRAY(
         SELECT t.tgrelid::regclass FROM notify_gateway.watch_entry AS w
           JOIN pg_trigger AS t ON t.tgparentid = 0
-               AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id)));
+               AND t.tgfoid = to_regprocedure(format('notify_gateway.watch_%s()', w.id))
+         ORDER BY w.id);
       ours    regclass[] := ARRAY(
         SELECT c.oid::regclass FROM pg_class AS c
          WHERE c.relnamespace = 'notify_gateway'::regnamespace AND c.relkind = 'r');

@@ -23,7 +23,7 @@ def skipped_where_missing() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup() -> Generator[None, object, object]:
+def pytest_runtest_setup() -> Generator[None, object, object]:
     return (yield from skipped_where_missing())
 
 

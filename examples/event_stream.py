@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,9 +37,10 @@ class EventStream:
         raise AssertionError("the stream has ended")
 
     def next_of(self, *names: str) -> Event:
-        """The next event of one of these names; others are passed over."""
+        """The next event of one of these names; others are passed over. It comes within 20 s."""
+        end = time.monotonic() + 20
         while (event := self.next()).name not in names:
-            pass
+            assert time.monotonic() < end, f"no {names}, but {event}"
         return event
 
     def ends(self) -> None:

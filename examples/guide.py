@@ -4,7 +4,7 @@ What a block is for stands in its info string, of which GitHub shows nothing:
 
 - `title="FILE"`: the file is written;
 - `diff`: it is applied;
-- `sh`: bash runs it, variables and the directory stay for the next one;
+- `sh`: bash runs it where the page begins, and variables stay for the next one;
 - `sh terminal="NAME"`: bash runs it in a new terminal, which knows no variable, and it is left running;
 - `text`: lines that the block before has said;
 - `skip="why"`: nothing is done.
@@ -60,7 +60,7 @@ class Guide:
                 self._apply(block, "--reverse")
             elif title := block.attributes.get("title"):
                 file = self.directory / title
-                assert file.read_text() == block.text, f"the page has {title} otherwise than it is"
+                assert file.read_text() == block.text, f"the page shows another {title}"
                 file.unlink()
 
     def follow(self, heading: str, is_ready: Mapping[str, Callable[[], object]] | None = None) -> None:
@@ -87,7 +87,7 @@ class Guide:
         """Runs commands where the reader is, and returns what they say."""
         script = f"""set -a; [ ! -e {self._kept} ] || . {self._kept}; set +a; set -e -o pipefail
 {commands}
-declare -px > {self._kept}"""
+umask 077; declare -px > {self._kept}"""
         done = subprocess.run(
             ["bash", "-c", script],
             cwd=self.directory,

@@ -45,8 +45,11 @@ wait "$program"
 S = TypeVar("S", bound="Stack")
 
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class NotThere(Exception):
-    """A program that the machine has not."""
+    """What is needed, and this machine does not have."""
 
 
 def find_program(name: str, hint: str) -> str:
@@ -62,7 +65,11 @@ def postgres_binaries() -> Path:
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).resolve().parent
-    versions = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/opt/homebrew/opt").glob("postgresql@*/bin")]
+    servers = [
+        *Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        *Path("/opt/homebrew/opt").glob("postgresql@*/bin/initdb"),
+    ]
+    versions = [server.parent for server in servers]
     if not versions:
         raise NotThere("PostgreSQL's server is not there; for example: apt-get install postgresql")
     return max(versions, key=lambda place: [int(part) for part in place.parent.name.split("@")[-1].split(".")])
@@ -87,6 +94,17 @@ def free_port() -> int:
                 return port
 
 
+def port_or_free(port: int | None) -> int:
+    """The port that was asked for, if nothing listens there yet."""
+    for address in ("127.0.0.1", "::1") if port else ():
+        try:
+            socket.create_connection((address, port), timeout=1).close()
+        except OSError:
+            continue
+        raise NotThere(f"port {port} is taken; choose another one")
+    return port or free_port()
+
+
 def eventually(what: str, condition: Callable[[], object], seconds: float = 20) -> None:
     """Waits until `condition` holds, or fails saying `what` did not come."""
     end = time.monotonic() + seconds
@@ -96,10 +114,14 @@ def eventually(what: str, condition: Callable[[], object], seconds: float = 20) 
         time.sleep(0.02)
 
 
+#: Not through a proxy that the environment names.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def answers(url: str) -> bool:
     """Whether something answers there, whatever it says."""
     try:
-        urllib.request.urlopen(url, timeout=2).close()
+        DIRECT.open(url, timeout=2).close()
     except urllib.error.HTTPError:
         return True
     except OSError:
@@ -185,7 +207,7 @@ class Program:
 
 
 class Postgres(Program):
-    """A server with a superuser `postgres`, who needs no password, from this machine."""
+    """A server whose superuser is `postgres`."""
 
     def __init__(self, directory: Path, settings: Sequence[str] = ()) -> None:
         self.port = free_port()
@@ -196,8 +218,14 @@ class Postgres(Program):
         user = "postgres" if os.getuid() == 0 else None
         if user is not None:
             shutil.chown(self._data, user, pwd.getpwnam(user).pw_gid)
-        initdb = [self.binaries / "initdb", "-D", self._data, "-A", "trust", "-U", "postgres"]
-        initdb += ["-E", "UTF8", "--locale", "C", "--no-sync"]
+        self._password = secrets.token_hex(16)
+        password_file = directory / "postgres-password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password)
+        if user is not None:
+            shutil.chown(password_file, user)
+        initdb = [self.binaries / "initdb", "-D", self._data, "-U", "postgres", "--pwfile", password_file]
+        initdb += ["-A", "scram-sha-256", "-E", "UTF8", "--locale", "C", "--no-sync"]
         subprocess.run(initdb, user=user, cwd="/", check=True, stdout=subprocess.DEVNULL)
         command = [str(self.binaries / "postgres"), "-D", str(self._data), "-p", str(self.port)]
         for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", *settings]:
@@ -213,8 +241,8 @@ class Postgres(Program):
         )
 
     def url(self, database: str = "postgres", user: str = "postgres", driver: str = "postgres") -> str:
-        password = "" if user == "postgres" else f":{user}"
-        return f"{driver}://{user}{password}@127.0.0.1:{self.port}/{database}"
+        password = self._password if user == "postgres" else user
+        return f"{driver}://{user}:{password}@127.0.0.1:{self.port}/{database}"
 
     def _accepts(self) -> bool:
         probe = [self.binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
@@ -247,7 +275,7 @@ class Gateway(Program):
 
     def _answers_with(self, path: str, status: int) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/{path}", timeout=5) as answer:
+            with DIRECT.open(f"http://127.0.0.1:{self.admin_port}/{path}", timeout=5) as answer:
                 return answer.status == status
         except OSError:
             return False
@@ -255,7 +283,7 @@ class Gateway(Program):
     def metrics(self) -> dict[str, float]:
         """The samples of /metrics by name and labels, as they stand there."""
         url = f"http://127.0.0.1:{self.admin_port}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with DIRECT.open(url, timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in samples}
@@ -283,7 +311,6 @@ class Nginx(Program):
             "nginx",
             [program, "-p", str(self._place), "-c", "nginx.conf", "-e", "error.log"],
             directory=directory,
-            stop_by="QUIT",
             is_ready=lambda: answers(f"http://127.0.0.1:{port}/"),
         )
 
@@ -313,7 +340,7 @@ class Caddy(Program):
     def __init__(self, directory: Path, caddyfile: Path, replacements: Mapping[str, str], port: int) -> None:
         self.port = port
         own = directory / "Caddyfile"
-        own.write_text("{\n\tadmin off\n}\n" + with_own_places(caddyfile.read_text(), replacements))
+        own.write_text("{\n\tadmin off\n\tgrace_period 1s\n}\n" + with_own_places(caddyfile.read_text(), replacements))
         program = find_program("caddy", "apt-get install caddy")
         super().__init__(
             "caddy",
@@ -377,13 +404,17 @@ def running(make: Callable[[Path], S]) -> Iterator[S]:
             stack.start()
             yield stack
         finally:
+            # A second Ctrl-C does not leave half of it behind.
+            before = [signal.signal(ending, signal.SIG_IGN) for ending in ENDINGS]
             stack.stop()
+            for ending, handler in zip(ENDINGS, before, strict=True):
+                signal.signal(ending, handler)
 
 
 def run_until_ctrl_c(make: Callable[[Path], S], explain: Callable[[S], str]) -> None:
     """Runs a stack in a terminal, and says what one can do with it."""
     # Also where a shell has it ignore Ctrl-C, as it does in the background.
-    for ending in (signal.SIGINT, signal.SIGTERM):
+    for ending in ENDINGS:
         signal.signal(ending, signal.default_int_handler)
     print("starting PostgreSQL, the application, the gateway and the proxy …", flush=True)
     try:

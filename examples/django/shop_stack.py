@@ -30,6 +30,7 @@ from stack import (  # noqa: E402
     answers,
     free_port,
     gateway_binary,
+    port_or_free,
     roles,
     run_until_ctrl_c,
     secret_file,
@@ -59,6 +60,8 @@ class Shop(Stack):
         self.app_environment = {
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
             "BELL_SECRET_FILE": str(secret),
+            "COOKIE_SECURE": "0",
+            "SECRET_KEY": secret_file(directory, "secret-key").read_text(),
             "DATABASE_HOST": "127.0.0.1",
             "DATABASE_PORT": str(self.postgres.port),
             "STATIC_ROOT": str(static),
@@ -81,15 +84,16 @@ class Shop(Stack):
                 "JWT_COOKIE": "bell",
             },
         )
-        port = port or free_port()
+        port = port_or_free(port)
         self.proxy = Nginx(
             directory,
             HERE / "nginx/shop.conf",
             {
-                "listen 80;": f"listen 127.0.0.1:{port};",
                 "/srv/shop/static": str(static),
                 "127.0.0.1:8000": f"127.0.0.1:{self.app_port}",
                 "127.0.0.1:8080": f"127.0.0.1:{self.gateway.port}",
+                # The last, since the port may be any.
+                "listen 80;": f"listen 127.0.0.1:{port};",
             },
             port,
         )

@@ -27,6 +27,7 @@ from stack import (  # noqa: E402
     Stack,
     answers,
     free_port,
+    port_or_free,
     roles,
     run_until_ctrl_c,
     secret_file,
@@ -80,13 +81,14 @@ class Scribe(Stack):
                 **(gateway_settings or {}),
             },
         )
-        port = port or free_port()
+        port = port_or_free(port)
         places = {
-            "listen 80;": f"listen 127.0.0.1:{port};",
-            "localhost {": f"http://:{port} {{\n\tbind 127.0.0.1",
             "/srv/scribe/frontend/dist": str(PAGE),
             "127.0.0.1:8000": f"127.0.0.1:{self.app_port}",
             "127.0.0.1:8080": f"127.0.0.1:{self.gateway.port}",
+            # The last, since the port may be any.
+            "listen 80;": f"listen 127.0.0.1:{port};",
+            "localhost {": f"http://:{port} {{\n\tbind 127.0.0.1",
         }
         if proxy == "caddy":
             self.proxy = Caddy(directory, HERE / "Caddyfile", places, port)

@@ -6,6 +6,7 @@ from django.contrib.auth import views as auth_views
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.http import HttpResponse
+from django.views.decorators.cache import never_cache
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.pagination import CursorPagination
@@ -56,6 +57,7 @@ class NotificationViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, views
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+@never_cache
 def stream_token(request):
     """Turns the session into a cookie for the stream."""
     if not request.user.is_authenticated:

@@ -6,12 +6,23 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
 from scribe_stack import HERE, PASSWORD
 from stack import eventually, free_port
+
+
+def processes_of(directory: str) -> list[Path]:
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        # It may have ended meanwhile.
+        with suppress(OSError):
+            if directory in command.read_text(errors="replace"):
+                found.append(command)
+    return found
 
 
 def test_it_comes_up_and_ctrl_c_takes_it_all_away(tmp_path: Path) -> None:
@@ -23,6 +34,7 @@ def test_it_comes_up_and_ctrl_c_takes_it_all_away(tmp_path: Path) -> None:
     try:
         eventually("the address", lambda: "Ctrl-C" in log.read_text() or example.poll() is not None, seconds=90)
         said = log.read_text()
+        assert example.poll() is None, said
         told = dict(re.findall(r"^(\w+): +([^\s,]+)", said, re.MULTILINE))
         url, email, directory = told["page"], told["users"], told["logs"]
         assert '<div id="root">' in httpx.get(url).text
@@ -35,5 +47,4 @@ def test_it_comes_up_and_ctrl_c_takes_it_all_away(tmp_path: Path) -> None:
         code = example.wait(timeout=60)
     assert code == 0 and "removed" in log.read_text(), log.read_text()
     assert not Path(directory).exists()
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        assert directory not in process.read_text(errors="replace"), process
+    eventually("none of its processes left", lambda: not processes_of(directory))

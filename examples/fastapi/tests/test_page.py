@@ -190,9 +190,11 @@ def app_with(scribe: Scribe, **settings: str) -> Iterator[None]:
     """The application with other settings, for a while."""
     scribe.app.stop()
     scribe.app.start(settings)
-    yield
-    scribe.app.stop()
-    scribe.app.start()
+    try:
+        yield
+    finally:
+        scribe.app.stop()
+        scribe.app.start()
 
 
 def test_a_token_that_expires_is_renewed_and_nobody_notices(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:

@@ -27,7 +27,7 @@ def test_the_endpoint_opens_a_stream_with_its_headers(scribe: Scribe, ada) -> No
     assert datetime.fromisoformat(connected.data["expires_at"]) == datetime.fromtimestamp(expires, UTC)
 
 
-def test_it_is_the_headers_of_the_gateway_itself_too(scribe: Scribe, ada) -> None:
+def test_the_gateway_sends_these_headers_itself(scribe: Scribe, ada) -> None:
     # nginx takes the first for itself, and writes the second for each connection of its own.
     url = f"http://127.0.0.1:{scribe.gateway.port}{STREAM}"
     with httpx.stream("GET", url, headers={"Authorization": f"Bearer {ada.token}"}) as answer:
@@ -136,3 +136,21 @@ def test_a_disconnect_is_cleaned_up(scribe: Scribe, ada) -> None:
     metrics = scribe.gateway.metrics()
     assert metrics["sse_connection_duration_seconds_count"] >= 1
     assert metrics['sse_messages_sent_total{event_type="notification"}'] >= 1
+
+
+def test_the_list_has_each_row_on_one_page(scribe: Scribe, ada) -> None:
+    # All of one transaction, and so of one time.
+    scribe.sql(
+        f"""INSERT INTO notifications (id, user_id, kind, title, body)
+            SELECT gen_random_uuid(), '{ada.id}', 'info', number::text, '' FROM generate_series(1, 25) AS number"""
+    )
+    seen: list[str] = []
+    query: dict[str, str] = {"limit": "10"}
+    while True:
+        page = ada.api.get("/api/notifications", params=query).raise_for_status().json()
+        seen += [row["title"] for row in page["notifications"]]
+        if page["next"] is None:
+            break
+        query["before"] = page["next"]
+    assert sorted(seen, key=int) == [str(number) for number in range(1, 26)]
+    assert page["unread_count"] == 25

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, status
 from pydantic import BaseModel, Field
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, tuple_, update
 
 from .auth import UserId
 from .database import Session
@@ -42,7 +42,7 @@ class Count(BaseModel):
 class Page(Count):
     notifications: list[NotificationOut]
     #: What to give as `before` for the next page.
-    next: datetime | None
+    next: uuid.UUID | None
 
 
 class Ids(BaseModel):
@@ -60,19 +60,21 @@ async def page(
     user_id: UserId,
     session: Session,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
-    before: datetime | None = None,
+    before: uuid.UUID | None = None,
 ) -> Page:
     # List and count as they are at one moment.
     await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     own = select(Notification).where(Notification.user_id == user_id)
+    place = tuple_(Notification.created_at, Notification.id)
     if before is not None:
-        own = own.where(Notification.created_at < before)
-    newest = own.order_by(Notification.created_at.desc(), Notification.id).limit(limit)
+        last = select(Notification.created_at, Notification.id).where(Notification.id == before)
+        own = own.where(place < last.scalar_subquery())
+    newest = own.order_by(Notification.created_at.desc(), Notification.id.desc()).limit(limit)
     rows = (await session.scalars(newest)).all()
     return Page(
         notifications=[NotificationOut.of(row) for row in rows],
         unread_count=await count_unread(session, user_id),
-        next=rows[-1].created_at if len(rows) == limit else None,
+        next=rows[-1].id if len(rows) == limit else None,
     )
 
 
