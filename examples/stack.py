@@ -218,10 +218,8 @@ class Postgres(Program):
         user = "postgres" if os.getuid() == 0 else None
         if user is not None:
             shutil.chown(self._data, user, pwd.getpwnam(user).pw_gid)
-        self._password = secrets.token_hex(16)
-        password_file = directory / "postgres-password"
-        password_file.touch(mode=0o600)
-        password_file.write_text(self._password)
+        password_file = secret_file(directory, "postgres-password")
+        self._password = password_file.read_text()
         if user is not None:
             shutil.chown(password_file, user)
         initdb = [self.binaries / "initdb", "-D", self._data, "-U", "postgres", "--pwfile", password_file]
@@ -261,7 +259,7 @@ class Gateway(Program):
     def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
         self.port = free_port()
         self.admin_port = free_port()
-        places = {
+        self.addresses = {
             "GATEWAY_BIND": f"127.0.0.1:{self.port}",
             "GATEWAY_ADMIN_BIND": f"127.0.0.1:{self.admin_port}",
         }
@@ -269,7 +267,7 @@ class Gateway(Program):
             "gateway",
             [gateway_binary()],
             directory=directory,
-            environment={**places, **settings},
+            environment={**self.addresses, **settings},
             is_ready=lambda: self._answers_with("readyz", 200),
         )
 
@@ -359,11 +357,17 @@ def secret_file(directory: Path, name: str) -> Path:
     return file
 
 
-def roles(application: str) -> str:
-    """The application's role and database, and the gateway's roles, as step 1 of docs/fastapi.md has them."""
+def application_role(application: str) -> str:
+    """The application's own role, and its database."""
     return f"""
         CREATE ROLE {application} LOGIN CREATEDB PASSWORD '{application}';
         CREATE DATABASE {application} OWNER {application};
+    """
+
+
+def gateway_roles(application: str) -> str:
+    """The gateway's roles, as step 1 of docs/fastapi.md has them."""
+    return f"""
         CREATE ROLE notify_gateway NOLOGIN;
         CREATE ROLE notify_gateway_owner NOLOGIN;
         CREATE ROLE bell LOGIN PASSWORD 'bell' IN ROLE notify_gateway;
@@ -374,23 +378,42 @@ def roles(application: str) -> str:
 class Stack:
     """An application with everything around it; each part can be stopped and started by itself."""
 
+    #: Of the application's role, and of its database.
+    name: str
     url: str
+    app_directory: Path
+    app_environment: dict[str, str]
     postgres: Postgres
     app: Program
     gateway: Gateway
     proxy: Nginx | Caddy
 
-    def start(self) -> None:
-        """Starts all parts, and makes what is in the database before the application runs."""
+    def prepare(self) -> None:
+        """Makes what is in the database before the application runs."""
         raise NotImplementedError
 
     @property
     def parts(self) -> list[Program]:
         return [self.postgres, self.app, self.gateway, self.proxy]
 
+    def start(self) -> None:
+        self.postgres.start()
+        self.postgres.psql(application_role(self.name) + gateway_roles(self.name))
+        self.prepare()
+        for part in self.parts[1:]:
+            part.start()
+
     def stop(self) -> None:
         for part in reversed(self.parts):
             part.stop()
+
+    def python(self, *arguments: str, **settings: str) -> str:
+        """Runs Python as the application has it, with these settings besides, and returns what it prints."""
+        environment = {**os.environ, **self.app_environment, **settings}
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=self.app_directory, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
 
 
 @contextmanager

@@ -15,8 +15,8 @@ import jwt
 
 import stack
 from report import GATEWAY, IN_PROCESS
-from scribe_stack import BACKEND, Scribe
-from stack import Program, answers, roles
+from scribe_stack import Scribe
+from stack import Program
 
 HERE = Path(__file__).resolve().parent
 #: As long as the longest round takes, so that no stream ends for its token.
@@ -34,24 +34,9 @@ class Compared(Scribe):
         self.ways = ways
         self.users = [uuid4() for _ in range(user_count)]
         if IN_PROCESS in ways:
-            self.app = Program(
-                "app",
-                [
-                    sys.executable,
-                    "-m",
-                    "uvicorn",
-                    "--port",
-                    str(self.app_port),
-                    # A stream that a browser holds open does not delay a deployment for longer.
-                    "--timeout-graceful-shutdown",
-                    "5",
-                    "in_process:app",
-                ],
-                directory=directory,
-                environment={**self.app_environment, "PYTHONPATH": str(HERE)},
-                working_directory=BACKEND,
-                is_ready=lambda: answers(f"http://127.0.0.1:{self.app_port}/api/flags"),
-            )
+            # A stream that a browser holds open does not delay a deployment for longer.
+            options = ("--timeout-graceful-shutdown", "5")
+            self.app = self.uvicorn(directory, "in_process:app", *options, PYTHONPATH=str(HERE))
         if GATEWAY not in ways:
             # The stream's `location`, with the application behind it.
             bell = directory / "nginx/bell.conf"
@@ -66,17 +51,13 @@ class Compared(Scribe):
         """What a deployment of the application restarts, at the worst."""
         return [part for part in self.parts if part in (self.app, self.gateway)]
 
-    def start(self) -> None:
-        self.postgres.start()
-        self.postgres.psql(roles("scribe"))
-        self.backend("-m", "alembic", "upgrade", "head" if GATEWAY in self.ways else "0002")
+    def prepare(self) -> None:
+        self.python("-m", "alembic", "upgrade", "head" if GATEWAY in self.ways else "0002")
         if IN_PROCESS in self.ways:
             # As the application's own role, like a migration.
             self.postgres.psql((HERE / "in_process.sql").read_text(), "scribe", "scribe")
         rows = ",".join(f"('{user}', '{user}@example.com', '{user}', '')" for user in self.users)
         self.sql(f"INSERT INTO users (id, email, name, password_hash) VALUES {rows}; ANALYZE")
-        for part in self.parts[1:]:
-            part.start()
 
     def token(self, user: UUID) -> str:
         """An access token as the application issues it."""

@@ -8,7 +8,6 @@ Ctrl-C stops it and removes everything.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from stack import (  # noqa: E402
     free_port,
     gateway_binary,
     port_or_free,
-    roles,
     run_until_ctrl_c,
     secret_file,
 )
@@ -52,6 +50,9 @@ def bring_files() -> None:
 
 
 class Shop(Stack):
+    name = "shop"
+    app_directory = HERE
+
     def __init__(self, directory: Path, *, port: int | None = None) -> None:
         secret = secret_file(directory, "bell-secret")
         static = directory / "static"
@@ -72,7 +73,7 @@ class Shop(Stack):
             [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.app_port}", "--threads", "4", "shop.wsgi"],
             directory=directory,
             environment=self.app_environment,
-            working_directory=HERE,
+            working_directory=self.app_directory,
             is_ready=lambda: answers(f"http://127.0.0.1:{self.app_port}/login"),
         )
         self.gateway = Gateway(
@@ -99,23 +100,14 @@ class Shop(Stack):
         )
         self.url = f"http://localhost:{port}"
 
-    def start(self) -> None:
+    def prepare(self) -> None:
         bring_files()
-        self.postgres.start()
-        self.postgres.psql(roles("shop"))
         self.manage("collectstatic", "--noinput")
         self.manage("migrate")
         self.manage("seed")
-        for part in (self.app, self.gateway, self.proxy):
-            part.start()
 
     def manage(self, *arguments: str, **settings: str) -> str:
-        """Runs manage.py as the application has it, with these settings besides, and returns what it prints."""
-        environment = {**os.environ, **self.app_environment, **settings}
-        command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return self.python("manage.py", *arguments, **settings)
 
     def sql(self, sql: str, database: str = "shop") -> str:
         """What a DBA types into the application's database."""

@@ -8,8 +8,6 @@ Ctrl-C stops it and removes everything.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,50 +26,40 @@ from stack import (  # noqa: E402
     answers,
     free_port,
     port_or_free,
-    roles,
     run_until_ctrl_c,
     secret_file,
 )
 
-BACKEND = HERE / "backend"
-PAGE = HERE / "frontend/dist"
 PASSWORD = "bell"
 FLAG = "enable_sse_notifications"
 
 
 class Scribe(Stack):
+    name = "scribe"
+
     def __init__(
         self,
         directory: Path,
         *,
+        here: Path = HERE,
         port: int | None = None,
         is_live: bool = True,
-        app_settings: dict[str, str] | None = None,
         gateway_settings: dict[str, str] | None = None,
-        postgres_settings: tuple[str, ...] = (),
         proxy: str = "nginx",
     ) -> None:
         secret = secret_file(directory, "jwt-secret")
         self.secret = secret.read_text()
-        self.postgres = Postgres(directory, postgres_settings)
+        self.postgres = Postgres(directory)
         self.app_port = free_port()
+        self.app_directory = here / "backend"
         self.app_environment = {
             "DATABASE_URL": self.postgres.url("scribe", "scribe", "postgresql+asyncpg"),
             "JWT_SECRET_FILE": str(secret),
             "COOKIE_SECURE": "false",
             "FEATURE_FLAGS": f'["{FLAG}"]' if is_live else "[]",
             "PYTHONDONTWRITEBYTECODE": "1",
-            **(app_settings or {}),
         }
-        app_url = f"http://127.0.0.1:{self.app_port}"
-        self.app = Program(
-            "app",
-            [sys.executable, "-m", "uvicorn", "--port", str(self.app_port), "scribe.main:app"],
-            directory=directory,
-            environment=self.app_environment,
-            working_directory=BACKEND,
-            is_ready=lambda: answers(f"{app_url}/api/flags"),
-        )
+        self.app = self.uvicorn(directory, "scribe.main:app")
         self.gateway = Gateway(
             directory,
             {
@@ -83,7 +71,7 @@ class Scribe(Stack):
         )
         port = port_or_free(port)
         places = {
-            "/srv/scribe/frontend/dist": str(PAGE),
+            "/srv/scribe/frontend/dist": str(here / "frontend/dist"),
             "127.0.0.1:8000": f"127.0.0.1:{self.app_port}",
             "127.0.0.1:8080": f"127.0.0.1:{self.gateway.port}",
             # The last, since the port may be any.
@@ -91,26 +79,25 @@ class Scribe(Stack):
             "localhost {": f"http://:{port} {{\n\tbind 127.0.0.1",
         }
         if proxy == "caddy":
-            self.proxy = Caddy(directory, HERE / "Caddyfile", places, port)
+            self.proxy = Caddy(directory, here / "Caddyfile", places, port)
         else:
-            self.proxy = Nginx(directory, HERE / "nginx/scribe.conf", places, port)
+            self.proxy = Nginx(directory, here / "nginx/scribe.conf", places, port)
         self.url = f"http://localhost:{port}"
 
-    def start(self) -> None:
-        self.postgres.start()
-        self.postgres.psql(roles("scribe"))
-        self.backend("-m", "alembic", "upgrade", "head")
-        self.backend("-m", "scribe.seed")
-        for part in (self.app, self.gateway, self.proxy):
-            part.start()
+    def uvicorn(self, directory: Path, app: str, *options: str, **settings: str) -> Program:
+        url = f"http://127.0.0.1:{self.app_port}"
+        return Program(
+            "app",
+            [sys.executable, "-m", "uvicorn", "--port", str(self.app_port), *options, app],
+            directory=directory,
+            environment={**self.app_environment, **settings},
+            working_directory=self.app_directory,
+            is_ready=lambda: answers(f"{url}/api/flags"),
+        )
 
-    def backend(self, *arguments: str) -> str:
-        """Runs Python as the application has it, and returns what it prints."""
-        environment = {**os.environ, **self.app_environment}
-        command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=BACKEND, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}{done.stderr}"
-        return done.stdout
+    def prepare(self) -> None:
+        self.python("-m", "alembic", "upgrade", "head")
+        self.python("-m", "scribe.seed")
 
     def sql(self, sql: str) -> str:
         """What a DBA types into the application's database."""

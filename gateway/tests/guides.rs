@@ -2,7 +2,7 @@
 //! a real PostgreSQL and the real binary.
 
 use std::{
-    env,
+    env, fs,
     net::{SocketAddr, TcpListener},
     path::Path,
     process::Command,
@@ -299,4 +299,6 @@ fn the_lines_for_nginx_are_the_same_on_every_page() {
     let lines = guide::file_of("proxies.md", title);
     assert_eq!(guide::file_of("fastapi.md", title), lines);
     assert_eq!(guide::file_of("django.md", title), lines);
+    let example = Path::new(FRONTEND).join("../examples/fastapi/nginx/bell.conf");
+    assert_eq!(fs::read_to_string(example).unwrap(), lines);
 }

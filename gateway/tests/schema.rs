@@ -226,7 +226,7 @@ async fn it_is_taken_away_beside_writers_and_gateways_and_fails_neither() {
     for writer in writers {
         writer.await.unwrap();
     }
-    // The role and the time limit of whoever calls it are as before.
+    // The caller's role and lock_timeout are as before.
     database
         .psql(
             "BEGIN; SET LOCAL lock_timeout = '7s'; CREATE TEMPORARY TABLE me AS SELECT current_user AS name;

@@ -20,7 +20,6 @@ class Person:
 
     id: str
     name: str
-    email: str
     token: str
     api: httpx.Client
 
@@ -48,7 +47,7 @@ class Person:
 
 
 def new_person(scribe: Scribe, name: str) -> Person:
-    """A user of whom no stream can bring anything that an earlier test has written."""
+    """A new user, so that no stream carries rows of an earlier test."""
     name = f"{name}{next(numbers)}"
     email = f"{name.lower()}@example.com"
     scribe.sql(
@@ -59,4 +58,4 @@ def new_person(scribe: Scribe, name: str) -> Person:
     answer = api.post("/api/auth/login", json={"email": email, "password": PASSWORD}).raise_for_status()
     token = answer.json()["access_token"]
     api.headers["Authorization"] = f"Bearer {token}"
-    return Person(answer.json()["user"]["id"], name, email, token, api)
+    return Person(answer.json()["user"]["id"], name, token, api)

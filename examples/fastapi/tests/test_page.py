@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, expect
+from playwright.sync_api import BrowserContext, expect
 
 from person import Person, new_person
-from scribe_stack import PASSWORD, Scribe, running
+from scribe_stack import Scribe, running
 from stack import REPOSITORY, eventually
+from tab import Tab
 
 SIZE = {"width": 900, "height": 640}
 
@@ -26,50 +26,13 @@ def picture(tab: Tab, name: str) -> None:
         tab.page.screenshot(path=path, animations="disabled")
 
 
-class Tab:
-    """A page of Scribe, and what one does on it."""
-
-    def __init__(self, scribe: Scribe, context: BrowserContext) -> None:
-        self.page = context.new_page()
-        self.page.goto(scribe.url)
-
-    def log_in(self, person: Person) -> Tab:
-        self.page.get_by_label("E-mail").fill(person.email)
-        self.page.get_by_label("Password").fill(PASSWORD)
-        self.page.get_by_role("button", name="Log in").click()
-        expect(self.page.get_by_text(f"Logged in as {person.name}")).to_be_visible()
-        return self
-
-    def log_out(self) -> None:
-        self.page.get_by_role("button", name="Log out").click()
-        expect(self.page.get_by_label("E-mail")).to_be_visible()
-
-    def transcribe(self, file_name: str) -> None:
-        self.page.get_by_label("File name").fill(file_name)
-        self.page.get_by_role("button", name="Transcribe").click()
-
-    def comment(self, body: str) -> None:
-        self.page.get_by_label("Comment", exact=True).fill(body)
-        self.page.get_by_role("button", name="Send").click()
-
-    def shows(self, unread: int) -> None:
-        name = f"Notifications, {unread} unread" if unread else "Notifications"
-        expect(self.page.get_by_role("button", name=name, exact=True)).to_be_visible()
-
-    def open_panel(self) -> None:
-        self.page.get_by_role("button", name=re.compile("^Notifications")).click()
-
-    def entry(self, title: str) -> Locator:
-        return self.page.get_by_role("dialog").get_by_role("listitem").filter(has_text=title)
-
-
 NewTab = Callable[..., Tab]
 
 
 @pytest.fixture
 def new_tab(scribe: Scribe, new_browser: Callable[..., BrowserContext]) -> NewTab:
     """In a new browser for each call, unless one is given."""
-    return lambda context=None: Tab(scribe, context or new_browser(viewport=SIZE))
+    return lambda context=None: Tab(scribe.url, context or new_browser(viewport=SIZE))
 
 
 def streams_opened(scribe: Scribe) -> float:
@@ -82,10 +45,19 @@ def has_streams(scribe: Scribe, number: int) -> None:
     eventually(f"{number} streams", lambda: scribe.gateway.metrics()["sse_connections_total"] == number)
 
 
+@contextmanager
+def the_same_stream(scribe: Scribe) -> Iterator[None]:
+    """What happens meanwhile ends no stream and opens none."""
+    has_streams(scribe, 1)
+    opened = streams_opened(scribe)
+    yield
+    assert streams_opened(scribe) == opened
+
+
 def test_a_job_rings_the_bell_within_a_second(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
     tab = new_tab()
     picture(tab, "example-login")
-    tab.log_in(ada).shows(0)
+    tab.log_in(ada.name).shows(0)
     has_streams(scribe, 1)
     # When the badge changes, by the clock that the row has its time from.
     tab.page.evaluate(
@@ -109,7 +81,7 @@ def test_a_job_rings_the_bell_within_a_second(scribe: Scribe, ada: Person, new_t
 
 
 def test_two_users_see_each_their_own(ada: Person, grace: Person, new_tab: NewTab) -> None:
-    of_ada, of_grace = new_tab().log_in(ada), new_tab().log_in(grace)
+    of_ada, of_grace = new_tab().log_in(ada.name), new_tab().log_in(grace.name)
     of_ada.comment(f"Have a look, @{grace.name}!")
     of_grace.shows(1)
     of_grace.open_panel()
@@ -120,7 +92,7 @@ def test_two_users_see_each_their_own(ada: Person, grace: Person, new_tab: NewTa
 
 
 def test_what_a_dba_types_is_there(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
-    tab = new_tab().log_in(ada)
+    tab = new_tab().log_in(ada.name)
     ada.is_told(scribe, "Typed in psql")
     tab.shows(1)
     tab.open_panel()
@@ -133,7 +105,7 @@ def test_what_a_dba_types_is_there(scribe: Scribe, ada: Person, new_tab: NewTab)
 def test_what_is_read_and_deleted_in_one_browser_is_so_in_the_other(
     scribe: Scribe, ada: Person, new_tab: NewTab
 ) -> None:
-    desk, sofa = new_tab().log_in(ada), new_tab().log_in(ada)
+    desk, sofa = new_tab().log_in(ada.name), new_tab().log_in(ada.name)
     ada.is_told(scribe, "First", "Second")
     for tab in (desk, sofa):
         tab.shows(2)
@@ -152,7 +124,7 @@ def test_what_is_read_and_deleted_in_one_browser_is_so_in_the_other(
 
 def test_a_second_tab_shares_the_stream_and_shows_the_same(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
     has_streams(scribe, 0)
-    first = new_tab().log_in(ada)
+    first = new_tab().log_in(ada.name)
     second = new_tab(first.page.context)
     # The refresh token is the browser's.
     expect(second.page.get_by_text(f"Logged in as {ada.name}")).to_be_visible()
@@ -170,13 +142,13 @@ def test_a_second_tab_shares_the_stream_and_shows_the_same(scribe: Scribe, ada: 
 def test_the_next_user_of_the_tab_sees_nothing_of_the_one_before(
     scribe: Scribe, ada: Person, grace: Person, new_tab: NewTab
 ) -> None:
-    tab = new_tab().log_in(ada)
+    tab = new_tab().log_in(ada.name)
     ada.is_told(scribe, "A secret of Ada's")
     tab.shows(1)
     tab.log_out()
     expect(tab.page.get_by_text("A secret of Ada's")).to_have_count(0)
     has_streams(scribe, 0)
-    tab.log_in(grace).shows(0)
+    tab.log_in(grace.name).shows(0)
     ada.is_told(scribe, "Another secret of Ada's")
     grace.is_told(scribe, "For Grace")
     tab.shows(1)
@@ -199,7 +171,7 @@ def app_with(scribe: Scribe, **settings: str) -> Iterator[None]:
 
 def test_a_token_that_expires_is_renewed_and_nobody_notices(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
     with app_with(scribe, ACCESS_TOKEN_SECONDS="3"):
-        tab = new_tab().log_in(ada)
+        tab = new_tab().log_in(ada.name)
         has_streams(scribe, 1)
         opened = streams_opened(scribe)
         eventually("a stream with another token", lambda: streams_opened(scribe) > opened)
@@ -209,13 +181,11 @@ def test_a_token_that_expires_is_renewed_and_nobody_notices(scribe: Scribe, ada:
 
 
 def test_a_reload_of_nginx_costs_no_stream(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
-    tab = new_tab().log_in(ada)
-    has_streams(scribe, 1)
-    opened = streams_opened(scribe)
-    scribe.proxy.reload()
-    ada.is_told(scribe, "Through the old worker")
-    tab.shows(1)
-    assert streams_opened(scribe) == opened
+    tab = new_tab().log_in(ada.name)
+    with the_same_stream(scribe):
+        scribe.proxy.reload()
+        ada.is_told(scribe, "Through the old worker")
+        tab.shows(1)
     # What the page asks for itself goes through the new one.
     tab.transcribe("after.mp3")
     tab.shows(2)
@@ -224,7 +194,7 @@ def test_a_reload_of_nginx_costs_no_stream(scribe: Scribe, ada: Person, new_tab:
 def test_an_upgrade_of_the_gateway_loses_nothing_and_doubles_nothing(
     scribe: Scribe, ada: Person, new_tab: NewTab
 ) -> None:
-    tab = new_tab().log_in(ada)
+    tab = new_tab().log_in(ada.name)
     ada.is_told(scribe, "Before")
     tab.shows(1)
     scribe.gateway.stop()
@@ -240,33 +210,29 @@ def test_an_upgrade_of_the_gateway_loses_nothing_and_doubles_nothing(
 
 
 def test_streams_do_not_notice_a_restart_of_the_application(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
-    tab = new_tab().log_in(ada)
-    has_streams(scribe, 1)
-    opened = streams_opened(scribe)
-    scribe.app.stop()
-    ada.is_told(scribe, "While the application is away")
-    tab.shows(1)
-    picture(tab, "example-application-away")
-    scribe.app.start()
-    tab.transcribe("and-back.mp3")
-    tab.shows(2)
-    assert streams_opened(scribe) == opened
+    tab = new_tab().log_in(ada.name)
+    with the_same_stream(scribe):
+        scribe.app.stop()
+        ada.is_told(scribe, "While the application is away")
+        tab.shows(1)
+        picture(tab, "example-application-away")
+        scribe.app.start()
+        tab.transcribe("and-back.mp3")
+        tab.shows(2)
 
 
 def test_streams_outlive_a_restart_of_postgres(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
-    tab = new_tab().log_in(ada)
-    has_streams(scribe, 1)
-    opened = streams_opened(scribe)
-    scribe.postgres.stop()
-    scribe.postgres.start()
-    ada.is_told(scribe, "As soon as it is back")
-    tab.shows(1)
-    assert streams_opened(scribe) == opened
+    tab = new_tab().log_in(ada.name)
+    with the_same_stream(scribe):
+        scribe.postgres.stop()
+        scribe.postgres.start()
+        ada.is_told(scribe, "As soon as it is back")
+        tab.shows(1)
 
 
 def test_the_flag_switches_between_the_two_bells(scribe: Scribe, ada: Person, new_tab: NewTab) -> None:
     with app_with(scribe, FEATURE_FLAGS="[]"):
-        tab = new_tab().log_in(ada)
+        tab = new_tab().log_in(ada.name)
         expect(tab.page.locator("[data-bell=polling]")).to_be_visible()
         ada.is_told(scribe, "Found by polling")
         has_streams(scribe, 0)
@@ -284,7 +250,7 @@ def test_the_flag_switches_between_the_two_bells(scribe: Scribe, ada: Person, ne
 def test_it_rings_behind_caddy_as_well(new_browser: Callable[..., BrowserContext]) -> None:
     with running(proxy="caddy", gateway_settings={"GATEWAY_DRAIN": "1s"}) as scribe:
         ada = new_person(scribe, "Ada")
-        tab = Tab(scribe, new_browser(viewport=SIZE)).log_in(ada)
+        tab = Tab(scribe.url, new_browser(viewport=SIZE)).log_in(ada.name)
         has_streams(scribe, 1)
         tab.transcribe("interview.mp3")
         tab.shows(1)
