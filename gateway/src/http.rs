@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use ipnet::IpNet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{Instrument as _, Span, field::Empty};
 
 pub use admin::Admin;
@@ -392,6 +392,13 @@ impl Answer for ResponseBody {
         match self {
             Self::Full(body) => body.poll_fill(cx, out),
             Self::Stream(body) => body.poll_events(cx, out),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Full(_) => None,
+            Self::Stream(body) => body.due(),
         }
     }
 

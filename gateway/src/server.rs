@@ -4,6 +4,7 @@ pub(crate) mod head;
 mod http1;
 mod http2;
 mod places;
+mod reactor;
 mod stall;
 
 use std::{
@@ -11,7 +12,9 @@ use std::{
     error::Error as StdError,
     io,
     net::SocketAddr,
+    panic::resume_unwind,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,15 +27,19 @@ use hyper::{
 };
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
     task::JoinSet,
+    time::Instant,
 };
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use http1::Next;
+use http1::{Next, Persistence, Streaming};
 pub use places::Bounds;
 use places::{Place, Places};
+use reactor::{Handle, Reactor};
 use stall::StallGuard;
 pub use stall::Stalled;
 
@@ -145,8 +152,7 @@ pub trait Application:
         Response = Response<<Self as Application>::Body>,
         Error = Infallible,
         Future: Send + 'static,
-    > + Clone
-    + Send
+    > + Send
     + Sync
     + 'static
 {
@@ -157,7 +163,7 @@ pub trait Application:
 impl<S, B> Application for S
 where
     S: Service<ServerRequest, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
+    S: Send + Sync + 'static,
     S::Future: Send + 'static,
     B: Answer + Send + 'static,
 {
@@ -173,6 +179,12 @@ pub trait Answer: Body<Data = Bytes, Error = Infallible> + Unpin {
         let Some(Ok(frame)) = frame else { return Poll::Ready(false) };
         out.extend_from_slice(&frame.into_data().unwrap_or_default());
         Poll::Ready(true)
+    }
+
+    /// When it has to be asked again although nothing wakes it, after it was
+    /// pending.
+    fn due(&self) -> Option<Instant> {
+        None
     }
 
     /// Asked while the peer does not take what it was given, when nothing else
@@ -235,6 +247,18 @@ pub async fn serve<S: Application>(
     patience: Patience,
     bounds: Bounds,
 ) {
+    let (departures, mut departed) = mpsc::unbounded_channel();
+    let mut reactors = JoinSet::new();
+    let handles = (0..tokio::runtime::Handle::current().metrics().num_workers()).map(|_| {
+        let (handle, reactor) = Reactor::new(departures.clone());
+        reactors.spawn(reactor.run());
+        handle
+    });
+    let handles = handles.collect();
+    drop(departures);
+    let Patience { drain, stall } = patience;
+    let port = Port { service, shutdown: shutdown.clone(), stall, reactors: handles };
+    let port = Arc::new(port);
     let mut connections = JoinSet::new();
     let places = Places::new(bounds);
     let log = LogGate::default();
@@ -242,17 +266,26 @@ pub async fn serve<S: Application>(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
+            // None ends while there is a port, unless it has failed.
+            Some(ended) = reactors.join_next() => {
+                if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+                    resume_unwind(panic);
+                }
+                return;
+            }
             // The memory of connections that have ended is given back.
             Some(_) = connections.join_next() => continue,
+            Some((connection, stream, persistence)) = departed.recv() => {
+                connections.spawn(connection.resume(stream, persistence));
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, address)) => {
                 let Some(place) = places.enter(address.ip()) else { continue };
                 let peer = Peer { address, stalled: Stalled::default() };
-                let (service, shutdown) = (service.clone(), shutdown.clone());
-                let stall = patience.stall;
-                let connection = Connection { peer, stall, place, service, shutdown };
+                let connection = Connection { peer, place, port: Arc::clone(&port) };
                 connections.spawn(connection.serve(stream, tls.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -271,9 +304,22 @@ pub async fn serve<S: Application>(
     }
     // New connections are refused from here on, rather than left waiting.
     drop(listener);
-    let ending = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(patience.drain, ending).await.is_err() {
-        tracing::warn!(connections = connections.len(), "the drain time is over; cutting the rest");
+    // The reactors end when nobody can give them anything.
+    drop(port);
+    let ending = async {
+        loop {
+            tokio::select! {
+                Some((connection, stream, persistence)) = departed.recv() => {
+                    connections.spawn(connection.resume(stream, persistence));
+                }
+                Some(_) = connections.join_next() => {}
+                else => break,
+            }
+        }
+    };
+    if tokio::time::timeout(drain, ending).await.is_err() {
+        tracing::warn!(connections = places.open(), "the drain time is over; cutting the rest");
+        reactors.shutdown().await;
         connections.shutdown().await;
     }
 }
@@ -289,62 +335,155 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// What a connection is served with, whatever protocol it speaks.
-struct Connection<S> {
-    peer: Peer,
-    /// How long the peer may read nothing.
-    stall: Duration,
-    place: Place,
+/// What all connections of a port share.
+struct Port<S: Application> {
     service: S,
     shutdown: CancellationToken,
+    /// How long a peer may read nothing.
+    stall: Duration,
+    /// One for each thread.
+    reactors: Vec<Handle<Streaming<Io, S>>>,
+}
+
+impl<S: Application> Port<S> {
+    /// Leaves a stream to one of the reactors.
+    fn hold(&self, streaming: Streaming<Io, S>) {
+        let reactor = fastrand::usize(..self.reactors.len());
+        // One that has failed takes the port with it.
+        let _sent = self.reactors[reactor].send(streaming);
+    }
+}
+
+/// What a connection is served with, whatever protocol it speaks.
+struct Connection<S: Application> {
+    peer: Peer,
+    place: Place,
+    port: Arc<Port<S>>,
 }
 
 impl<S: Application> Connection<S> {
     async fn serve(self, stream: TcpStream, tls: Option<Acceptor>) {
-        if let Err(error) = tune(&stream, self.stall) {
+        let stall = self.port.stall;
+        if let Err(error) = tune(&stream, stall) {
             tracing::debug!(%error, "cannot set socket options");
         }
         // Below TLS: what counts is that the socket takes bytes.
-        let stream = StallGuard::new(stream, self.stall, self.peer.stalled.clone());
+        let stream = StallGuard::new(stream, stall, self.peer.stalled.clone());
         match tls {
-            None => self.http(stream).await,
+            None => self.http(Io::Plain(stream), true).await,
             // Boxed: this future is large and unused when a proxy terminates TLS.
             Some(tls) => Box::pin(self.https(tls, stream)).await,
         }
     }
 
-    async fn https<I>(self, tls: Acceptor, stream: I)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn https(self, tls: Acceptor, stream: StallGuard<TcpStream>) {
         let handshake = {
             let idle = self.place.idle();
             tokio::select! {
                 handshake = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)) => handshake,
                 () = idle.cut() => return,
-                () = self.shutdown.cancelled() => return,
+                () = self.port.shutdown.cancelled() => return,
             }
         };
         match handshake {
-            Ok(Ok(stream)) => self.http(stream).await,
+            Ok(Ok(stream)) => self.http(Io::Tls(Box::new(stream)), true).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     }
 
-    async fn http<I>(self, mut stream: I)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let result = match http1::serve(&mut stream, &self).await {
+    async fn http(self, mut stream: Io, is_first: bool) {
+        let result = match http1::serve(&mut stream, &self, is_first).await {
             Ok(Next::Close) => Ok(()),
+            Ok(Next::Stream(answer)) => {
+                let port = Arc::clone(&self.port);
+                port.hold(answer.on(stream, self));
+                Ok(())
+            }
             // Boxed: hyper's connection is large, and most are HTTP/1.1.
             Ok(Next::Http2(read)) => Box::pin(http2::serve(read, stream, self)).await,
             Err(error) => Err(error.into()),
         };
-        if let Err(error) = result {
-            // Peers vanish and send garbage all day; nobody has to act on it.
-            tracing::debug!(error = innermost(&*error), "connection failed");
+        log_failure(result);
+    }
+
+    /// Goes on after a stream.
+    async fn resume(self, mut stream: Io, persistence: Persistence) {
+        if persistence == Persistence::KeepAlive && !self.port.shutdown.is_cancelled() {
+            return self.http(stream, false).await;
+        }
+        log_failure(http1::hang_up(&mut stream).await.map_err(Into::into));
+    }
+}
+
+fn log_failure(result: Result<(), Box<dyn StdError + Send + Sync>>) {
+    if let Err(error) = result {
+        // Peers vanish and send garbage all day; nobody has to act on it.
+        tracing::debug!(error = innermost(&*error), "connection failed");
+    }
+}
+
+/// A connection's socket, with TLS or without.
+enum Io {
+    Plain(StallGuard<TcpStream>),
+    /// Boxed: it is large, and without TLS nobody pays for it.
+    Tls(Box<TlsStream<StallGuard<TcpStream>>>),
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

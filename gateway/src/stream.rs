@@ -7,7 +7,6 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -16,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::{
     auth::Identity,
@@ -61,12 +60,28 @@ impl StreamContext {
         jitter(self.retry, self.retry)
     }
 
+    fn signs(&self) -> (u32, Duration) {
+        signs(self.heartbeat)
+    }
+
     fn retry_after(&self, reason: StreamEnd) -> Duration {
         match reason {
             StreamEnd::Shutdown => jitter(self.retry, self.drain),
             _ => self.retry(),
         }
     }
+}
+
+/// The longest time without a byte. Proxies commonly cut what is silent for 30 s
+/// and more.
+const MAX_SILENCE: Duration = Duration::from_secs(15);
+
+/// Signs of life in the time from one heartbeat to the next, which is the last of
+/// them, and the time between two; the others are comments.
+fn signs(heartbeat: Duration) -> (u32, Duration) {
+    let signs = heartbeat.as_millis().div_ceil(MAX_SILENCE.as_millis()).max(1);
+    let signs = u32::try_from(signs).unwrap_or(u32::MAX);
+    (signs, heartbeat / signs)
 }
 
 /// Room for rows that a stream keeps between two bursts.
@@ -93,16 +108,14 @@ pub struct EventStream {
     ends: Instant,
     /// What ends it then.
     ends_for: StreamEnd,
-    /// One timer for what comes first, the next heartbeat or comment, or the
-    /// end.
-    timer: Pin<Box<Sleep>>,
-    /// When the next heartbeat, or the comment between two of them, is due.
+    /// When the next sign of life is due.
     next_sign: Instant,
-    is_comment_next: bool,
-    /// Whether the timer wakes us as it is.
-    is_timer_set: bool,
-    /// While the socket takes nothing: the token's end.
-    cut: Option<Pin<Box<Sleep>>>,
+    /// Signs before the next heartbeat that are comments.
+    comments: u32,
+    /// While the socket takes nothing: when the connection is cut.
+    cut: Option<Instant>,
+    /// When it has to be asked again although nothing wakes it.
+    due: Option<Instant>,
     /// Events that are due now, rows apart.
     out: Vec<u8>,
     /// Rows on their way from the queue; kept for its memory.
@@ -135,10 +148,9 @@ impl EventStream {
             (until_token, StreamEnd::TokenExpired)
         };
         let ends = opened + until_end;
-        // Streams that came together are not all due together: the first comment
-        // comes within half of the interval, the first heartbeat half of it later.
-        let next_sign = opened + context.heartbeat.mul_f64(fastrand::f64() / 2.0);
-        let timer = Box::pin(tokio::time::sleep_until(next_sign.min(ends)));
+        // Streams that came together are not all due together.
+        let (signs, every) = context.signs();
+        let next_sign = opened + every.mul_f64(fastrand::f64());
 
         let (cursor, resync) = match resumed {
             None => (subscription.beginning().cursor(), None),
@@ -157,11 +169,10 @@ impl EventStream {
             opened,
             ends,
             ends_for,
-            timer,
             next_sign,
-            is_comment_next: true,
-            is_timer_set: false,
+            comments: signs - 1,
             cut: None,
+            due: None,
             out: Vec::with_capacity(512),
             taken: VecDeque::new(),
             end: None,
@@ -189,6 +200,12 @@ impl EventStream {
         self.is_lagging
     }
 
+    /// When it has to be asked again although nothing wakes it, after it was
+    /// pending.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
     /// Appends what is due to `out`; false at the end.
     pub fn poll_events(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
         let before = out.len();
@@ -212,9 +229,14 @@ impl EventStream {
                 self.close(self.ends_for);
                 continue;
             }
-            if self.poll_feed(cx, out).is_pending() && self.poll_clock(cx, now).is_pending() {
+            if self.poll_feed(cx, out).is_ready() {
+                continue;
+            }
+            if now < self.next_sign {
+                self.due = Some(self.next_sign.min(self.ends));
                 return Poll::Pending;
             }
+            self.sign(now);
         }
     }
 
@@ -226,19 +248,25 @@ impl EventStream {
             // A reader that has stopped lags as soon as something waits for it.
             self.set_lagging(true);
         }
-        let deadline = match self.end {
+        let now = Instant::now();
+        let cut = match self.end {
             None if self.subscription.poll_closed(cx) == Poll::Ready(StreamEnd::Revoked) => {
                 self.end = Some(StreamEnd::Revoked);
                 return Poll::Ready(());
             }
             None => self.ends,
             // It has been told so, and the last bytes are on their way.
-            Some(StreamEnd::Revoked | StreamEnd::TokenExpired) => Instant::now() + LAST_WORDS,
-            Some(_) => return Poll::Pending,
+            Some(StreamEnd::Revoked | StreamEnd::TokenExpired) => now + LAST_WORDS,
+            Some(_) => {
+                self.due = None;
+                return Poll::Pending;
+            }
         };
-        let timer = || Box::pin(tokio::time::sleep_until(deadline));
-        let cut = self.cut.get_or_insert_with(timer);
-        std::task::ready!(cut.as_mut().poll(cx));
+        let cut = *self.cut.get_or_insert(cut);
+        if now < cut {
+            self.due = Some(cut);
+            return Poll::Pending;
+        }
         self.end.get_or_insert(self.ends_for);
         Poll::Ready(())
     }
@@ -307,29 +335,19 @@ impl EventStream {
         self.page = Some(self.context.replays.ask(user.clone(), cursor, self.replay_limit));
     }
 
-    fn poll_clock(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let due = self.next_sign.min(self.ends);
-        if self.is_timer_set && now < due {
-            return Poll::Pending;
+    /// A heartbeat, or a comment before it.
+    fn sign(&mut self, now: Instant) {
+        let (signs, every) = self.context.signs();
+        // They keep their phase, but a stream that was held up does not make up
+        // for what it missed.
+        self.next_sign = (self.next_sign + every).max(now);
+        if self.comments > 0 {
+            self.comments -= 1;
+            sse::comment(&mut self.out);
+        } else {
+            self.comments = signs - 1;
+            self.heartbeat();
         }
-        self.is_timer_set = self.timer.as_mut().poll(cx).is_pending();
-        if self.is_timer_set {
-            return Poll::Pending;
-        }
-        let now = Instant::now();
-        if now < self.ends {
-            // The heartbeat keeps its phase, but a stream that was held up does not
-            // make up for what it missed.
-            self.next_sign = (self.next_sign + self.context.heartbeat / 2).max(now);
-            self.timer.as_mut().reset(self.next_sign.min(self.ends));
-            if self.is_comment_next {
-                sse::comment(&mut self.out);
-            } else {
-                self.heartbeat();
-            }
-            self.is_comment_next = !self.is_comment_next;
-        }
-        Poll::Ready(())
     }
 
     fn connected(&mut self, expires_at: SystemTime, is_resync: bool) {
@@ -460,5 +478,23 @@ impl Drop for EventStream {
             duration_ms = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
             "stream ended"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_stream_is_silent_for_longer_than_proxies_bear() {
+        for (heartbeat, expected) in [
+            (Duration::from_millis(10), (1, Duration::from_millis(10))),
+            (Duration::from_secs(15), (1, Duration::from_secs(15))),
+            (Duration::from_secs(16), (2, Duration::from_secs(8))),
+            (Duration::from_secs(30), (2, Duration::from_secs(15))),
+            (Duration::from_secs(60), (4, Duration::from_secs(15))),
+        ] {
+            assert_eq!(signs(heartbeat), expected);
+        }
     }
 }

@@ -1,13 +1,24 @@
 //! A stop says goodbye to everybody and is over soon.
 
-use std::time::{Duration, Instant};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
-use hyper::service::Service;
+use bytes::Bytes;
+use http::Response;
+use hyper::{
+    body::{Body, Frame},
+    service::Service,
+};
 use nix::sys::signal::Signal;
 use notify_gateway::{
     gateway::{Gateway, RunError},
-    http::{Routes, STREAM_PATH},
-    server::ServerRequest,
+    http::STREAM_PATH,
+    server::{Answer, ServerRequest},
 };
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -158,22 +169,39 @@ async fn a_stop_of_ten_thousand_streams_takes_the_drain_and_no_longer() {
     drop((streams, idle, slow));
 }
 
-/// Routes with a bug: to copy them, as the port does for each connection, panics.
-struct Broken(Routes);
+/// Routes with a bug: what their answers leave behind cannot be cleared away.
+struct Broken;
 
-impl Clone for Broken {
-    fn clone(&self) -> Self {
-        panic!("a bug of the test's own")
+impl Service<ServerRequest> for Broken {
+    type Response = Response<Bomb>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn call(&self, _request: ServerRequest) -> Self::Future {
+        ready(Ok(Response::new(Bomb)))
     }
 }
 
-impl Service<ServerRequest> for Broken {
-    type Response = <Routes as Service<ServerRequest>>::Response;
-    type Error = <Routes as Service<ServerRequest>>::Error;
-    type Future = <Routes as Service<ServerRequest>>::Future;
+/// A body without a length, which ends at once.
+struct Bomb;
 
-    fn call(&self, request: ServerRequest) -> Self::Future {
-        self.0.call(request)
+impl Body for Bomb {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
+
+impl Answer for Bomb {}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bug of the test's own")
     }
 }
 
@@ -182,8 +210,9 @@ async fn a_gateway_of_which_one_task_has_died_ends_and_says_which() {
     let database = Database::new().await;
     let gateway = Gateway::bind(config(&database.url, &[])).unwrap();
     let address = gateway.local_addr().unwrap();
-    let running = tokio::spawn(gateway.run_with(Broken, CancellationToken::new()));
-    let _connection = TcpStream::connect(address).await.unwrap();
+    let running = tokio::spawn(gateway.run_with(|_| Broken, CancellationToken::new()));
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let outcome = tokio::time::timeout(PATIENCE, running).await.expect("its end").unwrap();
     let Err(RunError::Task(ended)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(ended.task, "public port");

@@ -20,13 +20,16 @@ use http_body_util::Full;
 use hyper::body::Body as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
+pub(super) use super::head::Persistence;
 use super::{
     Answer, Application, Connection, HEAD_TIMEOUT, MAX_BODY_BYTES, Malformed, RequestBody,
     ServerRequest,
-    head::{self, BodyLength, Head, HeadError, MAX_HEAD_BYTES, Persistence},
+    head::{self, BodyLength, Head, HeadError, MAX_HEAD_BYTES},
+    log_failure,
+    reactor::{Held, Outcome},
 };
 use crate::problem::Problem;
 
@@ -40,26 +43,30 @@ const MAX_DISCARDED: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection goes on.
-pub(super) enum Next {
+pub(super) enum Next<B> {
     /// It does not.
     Close,
     /// As HTTP/2; these bytes have been read.
     Http2(BytesMut),
+    /// With an answer that ends when it ends.
+    Stream(OpenAnswer<B>),
 }
 
-/// Answers requests until the connection ends or turns out to be HTTP/2.
-pub(super) async fn serve<I, S>(stream: &mut I, connection: &Connection<S>) -> io::Result<Next>
+/// Answers requests until the connection ends, turns out to be HTTP/2, or has an
+/// answer without an end.
+pub(super) async fn serve<I, S>(
+    stream: &mut I,
+    connection: &Connection<S>,
+    mut is_first: bool,
+) -> io::Result<Next<S::Body>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Application,
 {
-    let Connection { peer, service, shutdown, .. } = connection;
+    let Connection { peer, port, .. } = connection;
     let mut buffer = BytesMut::new();
-    let mut is_first = true;
     loop {
-        // Boxed: what reading takes is given back while the answer is written,
-        // which for a stream is most of its life.
-        let head = Box::pin(next_request(stream, &mut buffer, is_first, connection)).await;
+        let head = next_request(stream, &mut buffer, is_first, connection).await;
         is_first = false;
         let head = match head {
             Ok(Some(head)) => head,
@@ -84,22 +91,27 @@ where
             _ => Framing::Chunked,
         };
         request.extensions_mut().insert(peer.clone());
-        let Ok(answer) = service.call(*request).await;
+        let Ok(answer) = port.service.call(*request).await;
         let (parts, body) = answer.into_parts();
-        let is_done = if body.size_hint().exact().is_some() {
-            let persistence = persistence.unless(shutdown.is_cancelled());
-            write_whole(stream, &parts, body, is_head, persistence).await?;
-            persistence == Persistence::Close
-        } else {
-            let pipelined = buffer.len();
-            // A stream may last for days.
-            buffer = BytesMut::new();
+        if body.size_hint().exact().is_none() {
             let head = write_head(&parts, persistence, framing);
-            let was_quiet = write_stream(stream, &head, body, framing, pipelined).await?;
-            !was_quiet || persistence == Persistence::Close
-        };
-        if is_done || shutdown.is_cancelled() {
-            return Box::pin(hang_up(stream)).await;
+            let discarded = buffer.len();
+            let outgoing = Outgoing { framing, unsent: Bytes::new() };
+            let answer = OpenAnswer {
+                head: Some(head.freeze()),
+                body,
+                is_over: false,
+                outgoing,
+                persistence,
+                discarded,
+            };
+            return Ok(Next::Stream(answer));
+        }
+        let persistence = persistence.unless(port.shutdown.is_cancelled());
+        write_whole(stream, &parts, body, is_head, persistence).await?;
+        if persistence == Persistence::Close || port.shutdown.is_cancelled() {
+            hang_up(stream).await?;
+            return Ok(Next::Close);
         }
     }
 }
@@ -126,6 +138,7 @@ async fn next_request<I, S>(
 ) -> Result<Option<Asked>, ReadError>
 where
     I: AsyncRead + AsyncWrite + Unpin,
+    S: Application,
 {
     let idle = connection.place.idle();
     tokio::select! {
@@ -133,7 +146,7 @@ where
         request = timeout(HEAD_TIMEOUT, read_request(stream, buffer, is_first)) => {
             request.unwrap_or(Err(ReadError::TooSlow))
         }
-        () = connection.shutdown.cancelled() => Ok(None),
+        () = connection.port.shutdown.cancelled() => Ok(None),
         () = idle.cut() => Ok(None),
     }
 }
@@ -224,7 +237,7 @@ async fn refuse<I, S>(
     connection: &Connection<S>,
     bytes: &[u8],
     problem: Problem,
-) -> io::Result<Next>
+) -> io::Result<Next<S::Body>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Application,
@@ -234,14 +247,15 @@ where
     request.headers_mut().extend(head::origin(bytes).map(|origin| (header::ORIGIN, origin)));
     request.extensions_mut().insert(connection.peer.clone());
     request.extensions_mut().insert(Malformed(problem));
-    let Ok(answer) = connection.service.call(request).await;
+    let Ok(answer) = connection.port.service.call(request).await;
     let (parts, body) = answer.into_parts();
     write_whole(stream, &parts, body, false, Persistence::Close).await?;
-    hang_up(stream).await
+    hang_up(stream).await?;
+    Ok(Next::Close)
 }
 
 /// The end, such that the peer sees the answer to the last.
-async fn hang_up<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) -> io::Result<Next> {
+pub(super) async fn hang_up<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) -> io::Result<()> {
     stream.shutdown().await?;
     let draining = async {
         let mut discarded = 0;
@@ -254,7 +268,7 @@ async fn hang_up<I: AsyncRead + AsyncWrite + Unpin>(stream: &mut I) -> io::Resul
         }
     };
     let _in_time = timeout(LINGER, draining).await;
-    Ok(Next::Close)
+    Ok(())
 }
 
 /// An answer whose length is known.
@@ -283,44 +297,94 @@ where
     stream.flush().await
 }
 
-/// An answer that ends when it ends; whether the peer kept quiet meanwhile.
-async fn write_stream<I, B>(
-    stream: &mut I,
-    head: &[u8],
-    mut body: B,
-    framing: Framing,
-    mut discarded: usize,
-) -> io::Result<bool>
+/// An answer that ends when it ends.
+pub(super) struct OpenAnswer<B> {
+    /// It leaves with the first event, or alone.
+    head: Option<Bytes>,
+    body: B,
+    /// Whether the body has given its last.
+    is_over: bool,
+    outgoing: Outgoing,
+    persistence: Persistence,
+    /// Bytes that the peer has sent meanwhile.
+    discarded: usize,
+}
+
+impl<B: Answer> OpenAnswer<B> {
+    /// As it is written to `stream`.
+    pub(super) fn on<I, S: Application<Body = B>>(
+        self,
+        stream: I,
+        connection: Connection<S>,
+    ) -> Streaming<I, S> {
+        Streaming { answer: self, stream, connection }
+    }
+}
+
+/// A connection with an answer that ends when it ends.
+pub(super) struct Streaming<I, S: Application> {
+    // Dropped first: a stream has left the hub before its place is free.
+    answer: OpenAnswer<S::Body>,
+    stream: I,
+    connection: Connection<S>,
+}
+
+impl<I, S> Held for Streaming<I, S>
 where
-    I: AsyncRead + AsyncWrite + Unpin,
-    B: Answer,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Application,
 {
-    let mut outgoing = Outgoing { framing, unsent: Bytes::new() };
-    let (mut head, mut is_over) = (Some(head), false);
-    poll_fn(|cx| {
-        if let Poll::Ready(gone) = poll_gone(stream, cx, &mut discarded) {
+    type Rest = (Connection<S>, I, Persistence);
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let outcome = match ready!(self.answer.poll_write(&mut self.stream, cx)) {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                log_failure(Err(error.into()));
+                Outcome::Gone
+            }
+        };
+        Poll::Ready(outcome)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.answer.body.due()
+    }
+
+    fn into_rest(self) -> Self::Rest {
+        // A peer that has not kept quiet meanwhile is not understood any more.
+        let persistence = self.answer.persistence.unless(self.answer.discarded > 0);
+        (self.connection, self.stream, persistence)
+    }
+}
+
+impl<B: Answer> OpenAnswer<B> {
+    fn poll_write<I: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut I,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { head, body, is_over, outgoing, discarded, .. } = self;
+        if let Poll::Ready(gone) = poll_gone(stream, cx, discarded) {
             return Poll::Ready(gone);
         }
-        // The head leaves with the first event, or alone.
         loop {
             if outgoing.poll_unsent(stream, cx)?.is_pending() {
                 // While the peer takes nothing the body is asked for nothing:
                 // it can still say that its time is over.
                 return body.poll_over(cx).map(|()| Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            if is_over {
+            if *is_over {
                 return Poll::Ready(Ok(()));
             }
             let before = head.take().unwrap_or_default();
-            match outgoing.poll_event(stream, cx, before, &mut body) {
-                Poll::Ready(is_more) => is_over = !is_more?,
+            match outgoing.poll_event(stream, cx, &before, body) {
+                Poll::Ready(is_more) => *is_over = !is_more?,
                 Poll::Pending if before.is_empty() => return Poll::Pending,
-                Poll::Pending => outgoing.unsent = Bytes::copy_from_slice(before),
+                Poll::Pending => outgoing.unsent = before,
             }
         }
-    })
-    .await?;
-    Ok(discarded == 0)
+    }
 }
 
 /// Ready when the peer has closed its side, which no client does that still
@@ -562,6 +626,17 @@ mod tests {
         }
     }
 
+    fn answer<B: Answer>(head: &[u8], body: B) -> OpenAnswer<B> {
+        OpenAnswer {
+            head: Some(Bytes::copy_from_slice(head)),
+            body,
+            is_over: false,
+            outgoing: Outgoing { framing: Framing::Chunked, unsent: Bytes::new() },
+            persistence: Persistence::KeepAlive,
+            discarded: 0,
+        }
+    }
+
     #[tokio::test]
     async fn a_client_that_waits_to_send_its_body_is_told_to_go_on_and_a_long_body_is_not_read() {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
@@ -690,10 +765,8 @@ mod tests {
     #[test]
     fn a_body_whose_time_is_over_ends_its_connection_though_the_socket_takes_nothing() {
         for is_over in [false, true] {
-            let mut shut = Shut;
-            let writing = write_stream(&mut shut, b"", Timed(is_over), Framing::Chunked, 0);
-            let mut writing = std::pin::pin!(writing);
-            let outcome = writing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let mut answer = answer(b"", Timed(is_over));
+            let outcome = answer.poll_write(&mut Shut, &mut Context::from_waker(Waker::noop()));
             assert_eq!(outcome.is_ready(), is_over);
         }
     }
@@ -729,17 +802,11 @@ mod tests {
             let (parts, ()) = Response::new(()).into_parts();
             let body = Frames(frames.clone().into(), is_open);
             let head = write_head(&parts, Persistence::KeepAlive, Framing::Chunked);
-            {
-                let writing = write_stream(&mut stream, &head, body, Framing::Chunked, 0);
-                let mut writing = std::pin::pin!(writing);
-                let mut cx = Context::from_waker(Waker::noop());
-                // It is woken once for each refusal, and once more.
-                let outcome = (0..=refusals).find_map(|_| match writing.as_mut().poll(&mut cx) {
-                    Poll::Ready(outcome) => Some(outcome),
-                    Poll::Pending => None,
-                });
-                prop_assert_eq!(outcome.is_some(), !is_open);
-            }
+            let mut answer = answer(&head, body);
+            let mut cx = Context::from_waker(Waker::noop());
+            // It is woken once for each refusal, and once more.
+            let is_over = (0..=refusals).any(|_| answer.poll_write(&mut stream, &mut cx).is_ready());
+            prop_assert_eq!(is_over, !is_open);
             let end = stream.taken.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
             prop_assert!(stream.taken.starts_with(b"HTTP/1.1 200 OK\r\n"));
             let mut chunks = stream.taken[end..].to_vec();

@@ -8,7 +8,7 @@ use std::{
     io::Cursor,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     sync::Notify,
+    time::Sleep,
 };
 
 use self::cuttable::{Shared, Streams};
@@ -60,20 +61,21 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Application,
 {
-    let Connection { peer, stall, place, service, shutdown } = connection;
+    let Connection { peer, place, port } = connection;
     let activity = Arc::new(Activity::new(place));
     let requests = Arc::clone(&activity);
+    let shared = Arc::clone(&port);
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = Open::new(&requests);
         let peer = Peer { stalled: peer.stalled.of_stream(), ..peer };
         let stalled = peer.stalled.clone();
-        let answer = service.call(with_peer(request, peer));
+        let answer = shared.service.call(with_peer(request, peer));
         async move {
-            let guarded = |body| Shared::new(Guarded { body, _open: guard }, stalled);
+            let guarded = |body| Shared::new(Guarded { body, timer: None, _open: guard }, stalled);
             Ok::<_, Infallible>(answer.await?.map(guarded))
         }
     });
-    let connection = conn::http2::Builder::new(Streams { stall })
+    let connection = conn::http2::Builder::new(Streams { stall: port.stall })
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
         .max_concurrent_streams(MAX_STREAMS)
@@ -102,7 +104,7 @@ where
                 }
                 Since::Busy => {}
             },
-            () = shutdown.cancelled(), if !draining => {
+            () = port.shutdown.cancelled(), if !draining => {
                 if activity.counts.lock().requests == 0 {
                     return Ok(());
                 }
@@ -195,7 +197,31 @@ impl Drop for Open {
 /// An answer's body, for as long as it is on its way.
 struct Guarded<B> {
     body: B,
+    /// Of the body's own deadlines.
+    timer: Option<Pin<Box<Sleep>>>,
     _open: Open,
+}
+
+impl<B: Answer> Guarded<B> {
+    /// Asks the body, and again when it is due.
+    fn poll_timed<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ask: impl Fn(&mut B, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        loop {
+            if let Poll::Ready(answer) = ask(&mut self.body, cx) {
+                return Poll::Ready(answer);
+            }
+            let Some(due) = self.body.due() else { return Poll::Pending };
+            let timer = || Box::pin(tokio::time::sleep_until(due));
+            let timer = self.timer.get_or_insert_with(timer);
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
+            }
+            ready!(timer.as_mut().poll(cx));
+        }
+    }
 }
 
 impl<B: Answer> Body for Guarded<B> {
@@ -206,7 +232,7 @@ impl<B: Answer> Body for Guarded<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.poll_timed(cx, |body, cx| Pin::new(body).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -220,7 +246,7 @@ impl<B: Answer> Body for Guarded<B> {
 
 impl<B: Answer> Answer for Guarded<B> {
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.body.poll_over(cx)
+        self.poll_timed(cx, B::poll_over)
     }
 }
 

@@ -90,6 +90,11 @@ impl Places {
         Some(Place { places: Arc::clone(self), client })
     }
 
+    /// How many places are taken.
+    pub(super) fn open(&self) -> usize {
+        self.taken.lock().open
+    }
+
     /// Cuts the oldest idle connection, if there is one.
     pub(super) fn make_room(&self) {
         let mut taken = self.taken.lock();

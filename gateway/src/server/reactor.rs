@@ -1,0 +1,376 @@
+//! Answers without an end, many in one task.
+//!
+//! A connection needs a task of its own while it reads a request and waits for
+//! its answer. A stream then lasts for hours in which nothing happens, so its
+//! connection is moved to a reactor: an entry in a slab, and a place in a queue
+//! of deadlines. When the answer ends the connection goes back to a task.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::{
+    sync::mpsc,
+    task::{coop, yield_now},
+    time::{Instant, Sleep},
+};
+
+/// Streams that have their turn before other tasks have theirs: about half a
+/// millisecond of writes.
+const TURN: usize = 64;
+
+/// Deadlines are met this much late at the most, so that one wake-up is for all
+/// that are due in this time.
+const GRAIN: Duration = Duration::from_millis(5);
+
+/// What a reactor holds.
+pub(super) trait Held: Send + 'static {
+    /// What is left of it.
+    type Rest: Send + 'static;
+
+    /// Does what can be done; ready when it is over, with what is to go on.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome>;
+
+    /// When it has to be polled again although nothing wakes it.
+    fn due(&self) -> Option<Instant>;
+
+    /// What goes on after [`Outcome::Done`].
+    fn into_rest(self) -> Self::Rest;
+}
+
+/// How something that was held is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// There is something left to do.
+    Done,
+    /// There is nothing left.
+    Gone,
+}
+
+/// Where something to hold is handed over.
+pub(super) type Handle<H> = mpsc::UnboundedSender<H>;
+
+/// Holds what it is given, and gives back what is left of it.
+pub(super) struct Reactor<H: Held> {
+    arrivals: mpsc::UnboundedReceiver<H>,
+    departures: mpsc::UnboundedSender<H::Rest>,
+    held: Slab<Entry<H>>,
+    /// The first deadline comes first. One that is no longer its entry's is
+    /// passed over.
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    ready: Arc<Ready>,
+    /// Taken from `ready`; kept for its memory.
+    turn: Vec<usize>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+struct Entry<H> {
+    held: H,
+    waker: Waker,
+    /// The deadline that is in the queue.
+    deadline: Option<Instant>,
+}
+
+impl<H: Held> Reactor<H> {
+    pub(super) fn new(departures: mpsc::UnboundedSender<H::Rest>) -> (Handle<H>, Self) {
+        let (handle, arrivals) = mpsc::unbounded_channel();
+        let reactor = Self {
+            arrivals,
+            departures,
+            held: Slab::new(),
+            deadlines: BinaryHeap::new(),
+            ready: Arc::default(),
+            turn: Vec::new(),
+            timer: None,
+        };
+        (handle, reactor)
+    }
+
+    /// Runs until nobody can hand anything over and nothing is held.
+    pub(super) async fn run(mut self) {
+        // Tokio's budget is for one connection in a task; this has a turn of its
+        // own.
+        let running = async {
+            while poll_fn(|cx| self.poll_turn(cx)).await {
+                // Sockets are looked at in between.
+                yield_now().await;
+            }
+        };
+        coop::unconstrained(running).await;
+    }
+
+    /// One turn: ready with whether there will be another.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut left = TURN;
+        let is_open = loop {
+            if left == 0 {
+                return Poll::Ready(true);
+            }
+            left -= 1;
+            match self.arrivals.poll_recv(cx) {
+                Poll::Ready(Some(held)) => self.admit(held),
+                Poll::Ready(None) => break false,
+                Poll::Pending => break true,
+            }
+        };
+        let now = Instant::now();
+        loop {
+            if left == 0 {
+                return Poll::Ready(true);
+            }
+            left -= 1;
+            if let Some(key) = self.pop_due(now) {
+                self.poll_held(key);
+                continue;
+            }
+            if self.turn.is_empty() && !self.ready.take(&mut self.turn, cx.waker()) {
+                break;
+            }
+            if let Some(key) = self.turn.pop() {
+                self.poll_held(key);
+            }
+        }
+        if !is_open && self.held.is_empty() {
+            return Poll::Ready(false);
+        }
+        let timer = self.poll_timer(cx);
+        timer.map(|()| true)
+    }
+
+    fn admit(&mut self, held: H) {
+        let entry = self.held.vacant_entry();
+        let key = entry.key();
+        let waker = Waker::from(Arc::new(Wakes { key, ready: Arc::clone(&self.ready) }));
+        entry.insert(Entry { held, waker, deadline: None });
+        self.poll_held(key);
+    }
+
+    fn poll_held(&mut self, key: usize) {
+        // Woken late, when it is over.
+        let Some(entry) = self.held.get_mut(key) else { return };
+        let Entry { held, waker, deadline } = entry;
+        let mut cx = Context::from_waker(waker);
+        // A panic ends one stream, as it would end one task.
+        let polled = catch_unwind(AssertUnwindSafe(|| held.poll(&mut cx)));
+        match polled {
+            Ok(Poll::Pending) => {
+                let due = held.due();
+                if let Some(due) = due
+                    && deadline.is_none_or(|queued| due < queued)
+                {
+                    *deadline = Some(due);
+                    self.deadlines.push(Reverse((due, key)));
+                }
+            }
+            Ok(Poll::Ready(Outcome::Done)) => {
+                let rest = self.held.remove(key).held.into_rest();
+                // Nobody takes it when the server is being cut off.
+                let _sent = self.departures.send(rest);
+            }
+            Ok(Poll::Ready(Outcome::Gone)) | Err(_) => drop(self.held.remove(key)),
+        }
+    }
+
+    /// The next whose deadline has come.
+    fn pop_due(&mut self, now: Instant) -> Option<usize> {
+        while let Some(Reverse((at, key))) = self.deadlines.peek().copied() {
+            if at > now {
+                return None;
+            }
+            self.deadlines.pop();
+            if let Some(entry) = self.held.get_mut(key)
+                && entry.deadline == Some(at)
+            {
+                entry.deadline = None;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Ready when the first deadline has come.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(Reverse((first, _))) = self.deadlines.peek() else { return Poll::Pending };
+        let until = *first + GRAIN;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// Those that something has happened to.
+#[derive(Default)]
+struct Ready(Mutex<ReadyState>);
+
+#[derive(Default)]
+struct ReadyState {
+    keys: Vec<usize>,
+    reactor: Option<Waker>,
+}
+
+impl Ready {
+    /// Moves them to `turn`, which is empty. If there is none, `reactor` is woken
+    /// by the next one.
+    fn take(&self, turn: &mut Vec<usize>, reactor: &Waker) -> bool {
+        let mut state = self.0.lock();
+        if state.keys.is_empty() {
+            state.reactor = Some(reactor.clone());
+            return false;
+        }
+        std::mem::swap(&mut state.keys, turn);
+        drop(state);
+        // The first that was woken comes first.
+        turn.reverse();
+        true
+    }
+
+    fn wake(&self, key: usize) {
+        let mut state = self.0.lock();
+        state.keys.push(key);
+        let reactor = state.reactor.take();
+        drop(state);
+        if let Some(reactor) = reactor {
+            reactor.wake();
+        }
+    }
+}
+
+/// Wakes one of those that are held.
+struct Wakes {
+    ready: Arc<Ready>,
+    key: usize,
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.ready.wake(self.key);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ready.wake(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts how often it is polled, and does then what it was told to.
+    struct Counter {
+        polls: Arc<AtomicUsize>,
+        every: Option<Duration>,
+        due: Option<Instant>,
+        then: fn(usize, &Waker) -> Poll<Outcome>,
+    }
+
+    impl Held for Counter {
+        type Rest = usize;
+
+        fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+            let polls = self.polls.fetch_add(1, Ordering::Relaxed) + 1;
+            self.due = self.every.map(|every| Instant::now() + every);
+            (self.then)(polls, cx.waker())
+        }
+
+        fn due(&self) -> Option<Instant> {
+            self.due
+        }
+
+        fn into_rest(self) -> usize {
+            self.polls.load(Ordering::Relaxed)
+        }
+    }
+
+    fn counter(
+        every: Option<Duration>,
+        then: fn(usize, &Waker) -> Poll<Outcome>,
+    ) -> (Arc<AtomicUsize>, Counter) {
+        let polls = Arc::default();
+        (Arc::clone(&polls), Counter { polls, every, due: None, then })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_is_polled_when_it_is_due_and_what_is_over_is_given_back() {
+        let (departures, mut departed) = mpsc::unbounded_channel();
+        let (handle, reactor) = Reactor::new(departures);
+        let running = tokio::spawn(reactor.run());
+        let every = |seconds| Some(Duration::from_secs(seconds));
+        let (slow, held) = counter(every(10), |_, _| Poll::Pending);
+        assert!(handle.send(held).is_ok());
+        let (_, held) = counter(every(1), |polls, _| match polls {
+            5 => Poll::Ready(Outcome::Done),
+            _ => Poll::Pending,
+        });
+        assert!(handle.send(held).is_ok());
+        let begun = Instant::now();
+        assert_eq!(departed.recv().await, Some(5));
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(4) && took < Duration::from_millis(4100), "{took:?}");
+        tokio::time::sleep(Duration::from_secs(17)).await;
+        assert_eq!(slow.load(Ordering::Relaxed), 3);
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn each_is_polled_when_it_is_woken_and_a_turn_ends_though_one_wakes_itself_always() {
+        let (departures, mut departed) = mpsc::unbounded_channel();
+        let (handle, reactor) = Reactor::new(departures);
+        let running = tokio::spawn(reactor.run());
+        let (_, restless) = counter(None, |_, waker| {
+            waker.wake_by_ref();
+            Poll::Pending
+        });
+        assert!(handle.send(restless).is_ok());
+        for _ in 0..1000 {
+            let (_, held) = counter(None, |polls, waker| {
+                if polls == 3 {
+                    return Poll::Ready(Outcome::Done);
+                }
+                waker.wake_by_ref();
+                Poll::Pending
+            });
+            assert!(handle.send(held).is_ok());
+        }
+        for _ in 0..1000 {
+            assert_eq!(departed.recv().await, Some(3));
+        }
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_and_the_reactor_ends_with_the_last() {
+        let (departures, mut departed) = mpsc::unbounded_channel();
+        let (handle, reactor) = Reactor::new(departures);
+        let running = tokio::spawn(reactor.run());
+        let (_, held) = counter(None, |polls, _| {
+            assert_eq!(polls, 0, "a bug of the test's own");
+            Poll::Pending
+        });
+        assert!(handle.send(held).is_ok());
+        let (_, held) = counter(None, |_, _| Poll::Ready(Outcome::Gone));
+        assert!(handle.send(held).is_ok());
+        let second = Some(Duration::from_millis(1));
+        let (_, held) = counter(second, |polls, _| match polls {
+            2 => Poll::Ready(Outcome::Done),
+            _ => Poll::Pending,
+        });
+        assert!(handle.send(held).is_ok());
+        drop(handle);
+        assert_eq!(departed.recv().await, Some(2));
+        assert_eq!(departed.recv().await, None);
+        running.await.unwrap();
+    }
+}
