@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention fuzz deps browser nginx help
+.PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention instructions instructions-accept fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -155,6 +155,12 @@ bench-retention: ## whether the log stays flat and pruning makes nobody wait (RE
 	$(CARGO) build --locked --release --package notify-gateway
 	$(BENCH_CARGO) build --locked --release --bin throwaway_postgres
 	cd bench && python3 retention.py $(RETENTION)
+
+instructions: ## how many instructions the gateway's small steps take; fails where one takes over 3 % more than before
+	@CARGO="$(CARGO)" ./scripts/check-instructions
+
+instructions-accept: ## makes these counts the ones that the next are compared with
+	@CARGO="$(CARGO)" ./scripts/check-instructions --accept
 
 lint-bench: ## as lint, for bench/, which is a workspace of its own
 	$(BENCH_CARGO) fmt --check
