@@ -18,6 +18,35 @@ pub(crate) struct Check {
     pub(crate) limit: f64,
     pub(crate) unit: String,
     pub(crate) passed: bool,
+    /// How many times better than the limit it is; below 1 it is missed. None where one of
+    /// the two is nothing.
+    #[serde(default)]
+    pub(crate) to_spare: Option<f64>,
+}
+
+impl Check {
+    /// `is_least`: the limit is what has to be reached, not what may not be passed.
+    fn new(mode: Mode, what: &str, measured: f64, limit: f64, unit: &str, is_least: bool) -> Self {
+        let (better, worse) = if is_least { (measured, limit) } else { (limit, measured) };
+        Self {
+            mode,
+            what: what.to_owned(),
+            measured,
+            limit,
+            unit: unit.to_owned(),
+            passed: better >= worse,
+            to_spare: (better > 0.0 && worse > 0.0).then(|| better / worse),
+        }
+    }
+
+    /// As people read it, rounded to the side of caution; nothing where nothing is to spare.
+    pub(crate) fn spare(&self) -> String {
+        match self.to_spare {
+            Some(times) if times >= 10.0 => format!("{:.0} ×", times.floor()),
+            Some(times) if times >= 1.0 => format!("{:.1} ×", (times * 10.0).floor() / 10.0),
+            _ => String::new(),
+        }
+    }
 }
 
 /// All checks of a run. `is_suite`: the number of streams is asserted, too.
@@ -30,14 +59,7 @@ fn of_mode(result: &ModeResult, limits: &LimitOptions, is_suite: bool) -> Vec<Ch
     let mut checks = Vec::new();
     let mut below = |what: &str, measured: Option<f64>, limit: f64, unit: &str| {
         let Some(measured) = measured else { return };
-        checks.push(Check {
-            mode,
-            what: what.to_owned(),
-            measured,
-            limit,
-            unit: unit.to_owned(),
-            passed: measured <= limit,
-        });
+        checks.push(Check::new(mode, what, measured, limit, unit, false));
     };
     let number = |count: u64| Some(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     for (fault, count) in result.findings.faults() {
@@ -80,9 +102,8 @@ fn of_mode(result: &ModeResult, limits: &LimitOptions, is_suite: bool) -> Vec<Ch
     if is_suite && mode == Mode::Idle {
         let (streams, wanted) = (number(result.streams), number(limits.min_streams));
         if let (Some(measured), Some(limit)) = (streams, wanted) {
-            let what = "streams open at once (at least)".to_owned();
-            let passed = measured >= limit;
-            checks.push(Check { mode, what, measured, limit, unit: String::new(), passed });
+            let what = "streams open at once (at least)";
+            checks.push(Check::new(mode, what, measured, limit, "", true));
         }
     }
     checks
@@ -111,6 +132,25 @@ mod tests {
         };
         let checks = checks(&results, &suite.common.limits, true);
         checks.into_iter().filter(|check| !check.passed).map(|check| check.what).collect()
+    }
+
+    #[test]
+    fn each_limit_says_how_much_is_to_spare() {
+        let of = |measured, limit, is_least| {
+            Check::new(Mode::Idle, "x", measured, limit, "ms", is_least)
+        };
+        let spare = |measured, limit, is_least| of(measured, limit, is_least).spare();
+        assert_eq!(spare(12.1, 500.0, false), "41 ×");
+        assert_eq!(spare(334.0, 500.0, false), "1.4 ×", "never more than there is");
+        assert_eq!(spare(3_000.0, 1_000.0, true), "3.0 ×");
+        assert_eq!(spare(1_000.0, 1_000.0, true), "1.0 ×");
+        // Missed, nothing measured, nothing allowed.
+        for (measured, limit) in [(501.0, 500.0), (0.0, 500.0), (0.0, 0.0), (1.0, 0.0)] {
+            assert_eq!(spare(measured, limit, false), "", "{measured} of {limit}");
+        }
+        assert_eq!(of(250.0, 500.0, false).to_spare, Some(2.0));
+        assert_eq!(of(1_000.0, 500.0, false).to_spare, Some(0.5));
+        assert_eq!(of(0.0, 500.0, false).to_spare, None);
     }
 
     #[test]

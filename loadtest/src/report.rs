@@ -247,6 +247,7 @@ pub(crate) mod tests {
                 limit: 0.0,
                 unit: String::new(),
                 passed: false,
+                to_spare: None,
             }],
         }
     }
@@ -284,6 +285,38 @@ pub(crate) mod tests {
         {
             assert!(text.contains(needle), "{needle} in\n{text}");
         }
+    }
+
+    #[test]
+    fn each_limit_stands_beside_what_is_to_spare() {
+        let mut report = report("a");
+        let lost = report.checks[0].clone();
+        let check = |what: &str, passed, to_spare| Check {
+            what: what.into(),
+            measured: 3.9,
+            limit: 10_240.0,
+            unit: "KiB".into(),
+            passed,
+            to_spare: Some(to_spare),
+            ..lost.clone()
+        };
+        report.checks.push(check("memory", true, 2625.6));
+        report.checks.push(check("too much", false, 0.5));
+        let text = table::render(&report);
+        let row = |what: &str| text.lines().find(|line| line.contains(what)).unwrap();
+        let cells = |row: &str| row.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(cells(row("memory")), "ok idle memory 3.900 10240 KiB 2625 ×");
+        assert_eq!(cells(row("too much")), "MISSED idle too much 3.900 10240 KiB");
+        assert!(row("limits").ends_with("to spare"));
+        assert!(html::render(&report).contains("<td>2625 × to spare</td>"));
+    }
+
+    #[test]
+    fn a_run_of_before_there_was_anything_to_spare_can_be_read() {
+        let mut json = serde_json::to_value(report("a")).unwrap();
+        let check = json["checks"][0].as_object_mut().unwrap();
+        assert!(check.remove("to_spare").is_some());
+        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report("a"));
     }
 
     #[test]

@@ -273,13 +273,13 @@ fn checks(report: &Report) -> String {
     let told = report.checks.iter().filter(|check| !check.passed || check.limit > 0.0);
     let rows: Vec<String> = told
         .map(|check| {
-            let at_least = check.what.contains("at least");
-            let used = if at_least { check.limit / check.measured } else { check.measured / check.limit };
+            // Of what is missed, all; of what has taken nothing, nothing.
+            let used = check.to_spare.map_or(if check.passed { 0.0 } else { 1.0 }, f64::recip);
             let width = (used * 100.0).clamp(0.5, 100.0);
             let color = if check.passed { 2 } else { 7 };
-            let spare = match used {
-                used if !check.passed || at_least || used <= 0.0 => String::new(),
-                used => format!("{} × to spare", short((1.0 / used).floor())),
+            let spare = match check.spare() {
+                spare if spare.is_empty() => spare,
+                spare => format!("{spare} to spare"),
             };
             let verdict = if check.passed { "<span class=\"pill good\">ok</span>" } else { "<span class=\"pill bad\">missed</span>" };
             [

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{ModeResult, Report};
-use crate::{bottleneck::Who, histogram::Summary};
+use crate::{bottleneck::Who, histogram::Summary, limits::Check};
 
 /// The whole of it.
 pub(crate) fn render(report: &Report) -> String {
@@ -183,11 +183,24 @@ fn faults(out: &mut String, report: &Report) {
 }
 
 fn checks(out: &mut String, report: &Report) {
-    for check in report.checks.iter().filter(|check| !check.passed || check.limit > 0.0) {
-        let verdict = if check.passed { "ok    " } else { "MISSED" };
-        let (measured, limit) = (number(check.measured), number(check.limit));
+    let verdict = |check: &Check| if check.passed { "ok" } else { "MISSED" };
+    // What may not happen at all, where it has.
+    for check in report.checks.iter().filter(|check| !check.passed && check.limit <= 0.0) {
         let (mode, what, unit) = (check.mode.name(), &check.what, &check.unit);
+        let (measured, limit) = (number(check.measured), number(check.limit));
+        let verdict = verdict(check);
         line(out, &format!("{verdict} {mode}: {what}: {measured} {unit} (limit {limit} {unit})"));
+    }
+    let titles = ["limits", "", "", "measured", "limit", "", "to spare"];
+    let mut rows = vec![titles.map(str::to_owned).to_vec()];
+    for check in report.checks.iter().filter(|check| check.limit > 0.0) {
+        let cells = [verdict(check), check.mode.name(), &check.what];
+        let numbers = [number(check.measured), number(check.limit)];
+        let cells = cells.into_iter().map(str::to_owned).chain(numbers);
+        rows.push(cells.chain([check.unit.clone(), check.spare()]).collect());
+    }
+    if rows.len() > 1 {
+        table(out, &rows);
     }
     let missed = report.checks.iter().filter(|check| !check.passed).count();
     let total = report.checks.len();
