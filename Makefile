@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention instructions instructions-accept fuzz deps browser nginx help
+.PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention bench-micro instructions instructions-accept fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -91,6 +91,7 @@ lint: lint-tools frontend/node_modules ## format, clippy, rustdoc, eslint, types
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	node scripts/check-rust-version
+	CARGO="$(CARGO)" ./scripts/check-lock-files
 	$(LINT_TOOLS) $(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
 	$(LINT_TOOLS) typos
 	./scripts/check-links
@@ -156,15 +157,18 @@ bench-retention: ## whether the log stays flat and pruning makes nobody wait (RE
 	$(BENCH_CARGO) build --locked --release --bin throwaway_postgres
 	cd bench && python3 retention.py $(RETENTION)
 
-instructions: ## how many instructions the gateway's small steps take; fails where one takes over 3 % more than before
+bench-micro: ## how long the gateway's small steps take, one by one (criterion; MICRO="route")
+	$(BENCH_CARGO) bench --locked --package notify-bench-micro --bench micro -- $(MICRO)
+
+instructions: ## how many instructions they take; fails where one takes over 3 % more than before
 	@CARGO="$(CARGO)" ./scripts/check-instructions
 
 instructions-accept: ## makes these counts the ones that the next are compared with
 	@CARGO="$(CARGO)" ./scripts/check-instructions --accept
 
 lint-bench: ## as lint, for bench/, which is a workspace of its own
-	$(BENCH_CARGO) fmt --check
-	$(BENCH_CARGO) clippy --locked --all-targets -- --deny warnings
+	$(BENCH_CARGO) fmt --all --check
+	$(BENCH_CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	$(BENCH_CARGO) test --locked --quiet
 	cd bench && python3 -m unittest peers.test_table
 

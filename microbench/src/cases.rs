@@ -112,6 +112,8 @@ fn encode() -> Case {
     Case::of_each(|| drop(black_box(gateway::encode(black_box(DATA)))))
 }
 
+/// It reads the clock: a date is written by going through the months, so that the count goes up and
+/// down by 1 % over the year.
 fn heartbeat() -> Case {
     let cursor = gateway::cursor(0);
     let mut out = Vec::new();
