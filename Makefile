@@ -5,7 +5,7 @@ CARGO ?= cargo
 .PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention bench-micro instructions instructions-accept fuzz deps browser nginx help
 
 help: ## what there is
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 21
 
 # To try it out: without optimisation and traces, compiled in a third of the time.
 QUICK = --profile quick --no-default-features
