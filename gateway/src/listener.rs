@@ -5,7 +5,7 @@
 //! backoff starts anew only once LISTEN has held: a server that accepts
 //! connections and drops them is not hammered.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
@@ -102,11 +102,12 @@ impl<L: Listen> Listener<L> {
         self.metrics.listen_up(true);
         tracing::info!("listening for notifications");
         self.dispatch.take(Signal::Listening(true));
+        let mut requested = pin!(self.restart.requested());
         loop {
             let notice = tokio::select! {
                 biased;
                 notice = notices.next() => notice?,
-                () = self.restart.requested() => return Err(ListenError::ProbeLost),
+                () = &mut requested => return Err(ListenError::ProbeLost),
             };
             match notice {
                 Notice::Payload(payload) => self.dispatch.take(Signal::Payload(payload.into())),

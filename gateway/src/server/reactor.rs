@@ -32,6 +32,11 @@ const TURN: usize = 64;
 /// that are due in this time.
 const GRAIN: Duration = Duration::from_millis(5);
 
+/// A pass over more streams than have one turn is followed by a rest as long as
+/// the pass was, up to this: what comes meanwhile for the same streams goes out
+/// in one write.
+const MAX_REST: Duration = Duration::from_millis(5);
+
 /// What a reactor holds.
 pub(super) trait Held: Send + 'static {
     /// What is left of it.
@@ -68,8 +73,12 @@ pub(super) struct Reactor<H: Held> {
     /// passed over.
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     ready: Arc<Ready>,
-    /// Taken from `ready`; kept for its memory.
-    turn: Vec<usize>,
+    /// Taken from `ready`, the last first; kept for its memory.
+    pass: Vec<usize>,
+    /// When the pass began, if it is a large one.
+    large_since: Option<Instant>,
+    /// Until then no pass begins.
+    rests_until: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -89,7 +98,9 @@ impl<H: Held> Reactor<H> {
             held: Slab::new(),
             deadlines: BinaryHeap::new(),
             ready: Arc::default(),
-            turn: Vec::new(),
+            pass: Vec::new(),
+            large_since: None,
+            rests_until: None,
             timer: None,
         };
         (handle, reactor)
@@ -132,10 +143,10 @@ impl<H: Held> Reactor<H> {
                 self.poll_held(key);
                 continue;
             }
-            if self.turn.is_empty() && !self.ready.take(&mut self.turn, cx.waker()) {
+            if self.pass.is_empty() && !self.begin_pass(now, cx.waker()) {
                 break;
             }
-            if let Some(key) = self.turn.pop() {
+            if let Some(key) = self.pass.pop() {
                 self.poll_held(key);
             }
         }
@@ -144,6 +155,20 @@ impl<H: Held> Reactor<H> {
         }
         let timer = self.poll_timer(cx);
         timer.map(|()| true)
+    }
+
+    /// Whether there is a pass to be made.
+    fn begin_pass(&mut self, now: Instant, reactor: &Waker) -> bool {
+        if let Some(since) = self.large_since.take() {
+            self.rests_until = Some(now + now.duration_since(since).min(MAX_REST));
+        }
+        if self.rests_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.rests_until = None;
+        let is_there = self.ready.take(&mut self.pass, reactor);
+        self.large_since = (self.pass.len() > TURN).then_some(now);
+        is_there
     }
 
     fn admit(&mut self, held: H) {
@@ -197,10 +222,12 @@ impl<H: Held> Reactor<H> {
         None
     }
 
-    /// Ready when the first deadline has come.
+    /// Ready when the first deadline has come, or the rest is over.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(Reverse((first, _))) = self.deadlines.peek() else { return Poll::Pending };
-        let until = *first + GRAIN;
+        let first = self.deadlines.peek().map(|Reverse((first, _))| *first + GRAIN);
+        let Some(until) = first.into_iter().chain(self.rests_until).min() else {
+            return Poll::Pending;
+        };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if timer.deadline() != until {
             timer.as_mut().reset(until);
@@ -220,18 +247,18 @@ struct ReadyState {
 }
 
 impl Ready {
-    /// Moves them to `turn`, which is empty. If there is none, `reactor` is woken
+    /// Moves them to `pass`, which is empty. If there is none, `reactor` is woken
     /// by the next one.
-    fn take(&self, turn: &mut Vec<usize>, reactor: &Waker) -> bool {
+    fn take(&self, pass: &mut Vec<usize>, reactor: &Waker) -> bool {
         let mut state = self.0.lock();
         if state.keys.is_empty() {
             state.reactor = Some(reactor.clone());
             return false;
         }
-        std::mem::swap(&mut state.keys, turn);
+        std::mem::swap(&mut state.keys, pass);
         drop(state);
         // The first that was woken comes first.
-        turn.reverse();
+        pass.reverse();
         true
     }
 
