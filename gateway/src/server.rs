@@ -173,7 +173,9 @@ where
 /// The body of an answer. As a [`Body`] it gives its bytes away; here it writes
 /// them into a buffer of the server's, which is one for many streams.
 pub trait Answer: Body<Data = Bytes, Error = Infallible> + Unpin {
-    /// Appends what is there to `out`; false at the end.
+    /// Appends what is there to `out`. Pending if there is no more for now, ready
+    /// with true if there is, and with false at the end; `out` may have got
+    /// something in each case.
     fn poll_fill(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
         let frame = ready!(Pin::new(self).poll_frame(cx));
         let Some(Ok(frame)) = frame else { return Poll::Ready(false) };

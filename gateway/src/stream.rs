@@ -84,6 +84,9 @@ fn signs(heartbeat: Duration) -> (u32, Duration) {
     (signs, heartbeat / signs)
 }
 
+/// Bytes that are written before more are made.
+const ENOUGH: usize = 64 * 1024;
+
 /// Room for rows that a stream keeps between two bursts.
 const KEPT_ROWS: usize = 8;
 
@@ -206,9 +209,10 @@ impl EventStream {
         self.due
     }
 
-    /// Appends what is due to `out`; false at the end.
+    /// As [`Answer::poll_fill`](crate::server::Answer::poll_fill).
     pub fn poll_events(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<bool> {
         let before = out.len();
+        let now = Instant::now();
         self.cut = None;
         loop {
             if !self.out.is_empty() {
@@ -216,15 +220,14 @@ impl EventStream {
                 // Rare and small: not kept while nothing happens.
                 self.out = Vec::new();
             }
-            if out.len() > before {
-                return Poll::Ready(true);
-            }
             if self.end.is_some() {
                 return Poll::Ready(false);
             }
+            if out.len() - before >= ENOUGH {
+                return Poll::Ready(true);
+            }
             // The token's end comes first: a stream that is never without
             // events must end as well.
-            let now = Instant::now();
             if now >= self.ends {
                 self.close(self.ends_for);
                 continue;
@@ -454,8 +457,12 @@ impl http_body::Body for EventStream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let mut out = Vec::new();
-        let is_more = std::task::ready!(self.poll_events(cx, &mut out));
-        Poll::Ready(is_more.then(|| Ok(Frame::data(out.into()))))
+        match self.poll_events(cx, &mut out) {
+            Poll::Pending if out.is_empty() => Poll::Pending,
+            Poll::Ready(false) if out.is_empty() => Poll::Ready(None),
+            // It is asked again in any case.
+            _ => Poll::Ready(Some(Ok(Frame::data(out.into())))),
+        }
     }
 }
 

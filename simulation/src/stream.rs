@@ -109,10 +109,7 @@ impl Stream {
         }
         let mut out = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
-        match self.body.poll_events(&mut cx, &mut out) {
-            Poll::Pending => return false,
-            Poll::Ready(is_more) => self.has_ended = !is_more,
-        }
+        self.has_ended = self.body.poll_events(&mut cx, &mut out) == Poll::Ready(false);
         let before = self.socket.len();
         for text in String::from_utf8_lossy(&out).split_terminator("\n\n") {
             let Some(mut event) = parse(text, scene.clock) else { continue };

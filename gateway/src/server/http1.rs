@@ -368,6 +368,7 @@ impl<B: Answer> OpenAnswer<B> {
         if let Poll::Ready(gone) = poll_gone(stream, cx, discarded) {
             return Poll::Ready(gone);
         }
+        let mut is_waiting = false;
         loop {
             if outgoing.poll_unsent(stream, cx)?.is_pending() {
                 // While the peer takes nothing the body is asked for nothing:
@@ -377,12 +378,13 @@ impl<B: Answer> OpenAnswer<B> {
             if *is_over {
                 return Poll::Ready(Ok(()));
             }
-            let before = head.take().unwrap_or_default();
-            match outgoing.poll_event(stream, cx, &before, body) {
-                Poll::Ready(is_more) => *is_over = !is_more?,
-                Poll::Pending if before.is_empty() => return Poll::Pending,
-                Poll::Pending => outgoing.unsent = before,
+            if is_waiting {
+                return Poll::Pending;
             }
+            let before = head.take().unwrap_or_default();
+            let filled = outgoing.write(stream, cx, &before, body)?;
+            *is_over = filled == Poll::Ready(false);
+            is_waiting = filled.is_pending();
         }
     }
 }
@@ -475,14 +477,14 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    /// Writes what the body has, behind `before`; false when that was the end.
-    fn poll_event<I, B>(
+    /// Writes what the body has, behind `before`; says what the body says.
+    fn write<I, B>(
         &mut self,
         stream: &mut I,
         cx: &mut Context<'_>,
         before: &[u8],
         body: &mut B,
-    ) -> Poll<io::Result<bool>>
+    ) -> io::Result<Poll<bool>>
     where
         I: AsyncWrite + Unpin,
         B: Answer,
@@ -490,11 +492,14 @@ impl Outgoing {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             scratch.extend_from_slice(&[0; SIZE_BYTES]);
-            let is_more = ready!(body.poll_fill(cx, scratch));
-            let framed = self.frame(scratch, is_more);
+            let filled = body.poll_fill(cx, scratch);
+            let framed = self.frame(scratch, filled != Poll::Ready(false));
             if !before.is_empty() {
                 self.unsent = [before, framed].concat().into();
-                return Poll::Ready(Ok(is_more));
+                return Ok(filled);
+            }
+            if framed.is_empty() {
+                return Ok(filled);
             }
             // Not waited for: what is left is sent before the next.
             let written = match Pin::new(&mut *stream).poll_write(cx, framed) {
@@ -505,7 +510,7 @@ impl Outgoing {
                 self.unsent = Bytes::copy_from_slice(&framed[written..]);
             }
             scratch.shrink_to(MAX_SCRATCH);
-            Poll::Ready(Ok(is_more))
+            Ok(filled)
         })
     }
 

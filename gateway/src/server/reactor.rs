@@ -30,7 +30,7 @@ const TURN: usize = 64;
 
 /// Deadlines are met this much late at the most, so that one wake-up is for all
 /// that are due in this time.
-const GRAIN: Duration = Duration::from_millis(5);
+const GRAIN: Duration = Duration::from_millis(10);
 
 /// A pass over more streams than have one turn is followed by a rest as long as
 /// the pass was, up to this: what comes meanwhile for the same streams goes out
