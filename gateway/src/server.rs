@@ -517,3 +517,16 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     }
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{http::Routes, stream::EventStream};
+
+    /// docs/performance.md says where the bytes of an idle stream are.
+    #[test]
+    fn what_a_stream_holds_while_nothing_happens_does_not_grow_unnoticed() {
+        let sizes = (size_of::<Streaming<Io, Routes>>(), size_of::<EventStream>());
+        assert!(sizes.0 <= 304 && sizes.1 <= 328, "{sizes:?} bytes");
+    }
+}
