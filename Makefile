@@ -145,6 +145,7 @@ BENCH_CARGO = cd bench && $(CARGO)
 bench-peers: ## the gateway beside the floor and other servers: medians, ratios (PEERS="--quick", PEERS=--help)
 	$(CARGO) build --locked --release --package notify-gateway --package notify-loadtest
 	$(BENCH_CARGO) build --locked --release
+	@./bench/ensure-peers
 	cd bench && python3 -m peers $(PEERS)
 
 bench-writers: ## what the trigger costs those who write: medians, ratios (WRITERS="--rounds 3", WRITERS=--help)
@@ -170,7 +171,7 @@ lint-bench: ## as lint, for bench/, which is a workspace of its own
 	$(BENCH_CARGO) fmt --all --check
 	$(BENCH_CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	$(BENCH_CARGO) test --locked --quiet
-	cd bench && python3 -m unittest peers.test_table
+	cd bench && python3 -m unittest discover --start-directory peers --top-level-directory .
 
 SECONDS_EACH ?= 120
 

@@ -2,13 +2,18 @@
 //! notifies to open streams. One thread, one epoll loop; no authentication, no
 //! cursor, no guarantee: for each stream one `write` of a frame that is ready.
 //!
-//! `floor BIND DATABASE_URL CHANNEL HEARTBEAT_SECONDS`
+//! `floor BIND DATABASE_URL CHANNEL HEARTBEAT_SECONDS [gather]`
+//!
+//! With `gather` it takes all notifications that can be read at once, and then does
+//! one `write` for each stream of all that is for it: less work for each row, and the
+//! first of them waits for the last.
 
 use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
     future::poll_fn,
     rc::{Rc, Weak},
+    task::Poll,
     time::Duration,
 };
 
@@ -45,10 +50,15 @@ async fn main() -> Result<(), Error> {
     let mut next = || arguments.next().ok_or("floor BIND DATABASE_URL CHANNEL HEARTBEAT_SECONDS");
     let (bind, url, channel) = (next()?, next()?, next()?);
     let heartbeat = Duration::from_secs(next()?.parse()?);
+    let gathers = next().is_ok_and(|word| word == "gather");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
     let streams = Rc::new(Streams::default());
     let local = LocalSet::new();
-    local.spawn_local(publish(connection, Rc::clone(&streams)));
+    if gathers {
+        local.spawn_local(gather(connection, Rc::clone(&streams)));
+    } else {
+        local.spawn_local(publish(connection, Rc::clone(&streams)));
+    }
     local.spawn_local(beat(heartbeat, Rc::clone(&streams)));
     local
         .run_until(async move {
@@ -69,20 +79,68 @@ async fn publish(mut connection: Connection<Socket, NoTlsStream>, streams: Rc<St
     let mut frame = Vec::new();
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         let AsyncMessage::Notification(notification) = message else { continue };
-        let payload = notification.payload();
-        let Some(at) = payload.find("\"user_id\":\"") else { continue };
-        let Some(user) = payload.get(at + 11..at + 47) else { continue };
+        let Some((user, data)) = row(notification.payload()) else { continue };
         if let Some(streams) = streams.by_user.borrow().get(user) {
             frame.clear();
-            frame.extend_from_slice(b"event: notification\ndata: ");
-            frame.extend_from_slice(payload.as_bytes());
-            frame.extend_from_slice(b"\n\n");
+            write_frame(&mut frame, data);
             for stream in streams {
                 // What does not fit is lost: this is no gateway.
                 let _written = stream.try_write(&frame);
             }
         }
     }
+}
+
+async fn gather(mut connection: Connection<Socket, NoTlsStream>, streams: Rc<Streams>) {
+    let mut gathered: HashMap<String, Vec<u8>> = HashMap::new();
+    let mut spare: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let is_open = poll_fn(|cx| {
+            loop {
+                match connection.poll_message(cx) {
+                    Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => {
+                        let Some((user, data)) = row(notification.payload()) else { continue };
+                        if let Some(frames) = gathered.get_mut(user) {
+                            write_frame(frames, data);
+                        } else if streams.by_user.borrow().contains_key(user) {
+                            let mut frames = spare.pop().unwrap_or_default();
+                            write_frame(&mut frames, data);
+                            gathered.insert(user.to_owned(), frames);
+                        }
+                    }
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending if gathered.is_empty() => return Poll::Pending,
+                    Poll::Pending => return Poll::Ready(true),
+                }
+            }
+        })
+        .await;
+        let by_user = streams.by_user.borrow();
+        for (user, mut frames) in gathered.drain() {
+            for stream in by_user.get(&user).into_iter().flatten() {
+                let _written = stream.try_write(&frames);
+            }
+            frames.clear();
+            spare.push(frames);
+        }
+        if !is_open {
+            return;
+        }
+    }
+}
+
+/// The user and the data of `{"user_id" : "…", "data" : {…}}`, as `json_build_object`
+/// writes it.
+fn row(payload: &str) -> Option<(&str, &str)> {
+    let (user, rest) = payload.strip_prefix("{\"user_id\" : \"")?.split_at_checked(36)?;
+    Some((user, rest.strip_prefix("\", \"data\" : ")?.strip_suffix('}')?))
+}
+
+fn write_frame(out: &mut Vec<u8>, data: &str) {
+    out.extend_from_slice(b"event: notification\ndata: ");
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"\n\n");
 }
 
 async fn beat(every: Duration, streams: Rc<Streams>) {
@@ -144,4 +202,17 @@ fn user(head: &str) -> Option<String> {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(head[at..].split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
     Some(claims["sub"].as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_its_user_and_its_data() {
+        let user = "11111111-2222-3333-4444-555555555555";
+        let payload = format!("{{\"user_id\" : \"{user}\", \"data\" : {{\"id\":\"1\"}}}}");
+        assert_eq!(row(&payload), Some((user, "{\"id\":\"1\"}")));
+        assert_eq!(row("{}"), None);
+    }
 }

@@ -12,11 +12,14 @@ async fn main() -> anyhow::Result<()> {
     let postgres = Postgres::start(&["max_connections=120"])?;
     let url = postgres.url("postgres");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
-    tokio::spawn(connection);
+    let connection = tokio::spawn(connection);
     client.batch_execute(&schema::sql("notifications")).await.context("schema.sql")?;
     let pid = fs::read_to_string(postgres.data_directory().join("postmaster.pid"))?;
     let pid: u32 = pid.lines().next().context("an empty postmaster.pid")?.parse()?;
     let version: String = client.query_one("SHOW server_version", &[]).await?.get(0);
+    // Nobody is in it, so that it can be a template.
+    drop(client);
+    connection.await??;
     let psql = postgres.binaries().join("psql");
     println!("{}", serde_json::json!({ "url": url, "pid": pid, "version": version, "psql": psql }));
     std::io::stdin().read_to_end(&mut Vec::new())?;
