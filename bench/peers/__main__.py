@@ -17,7 +17,9 @@ arguments. With --fresh it begins anew.
 
 import argparse
 import json
+import os
 import pathlib
+import platform
 import signal
 import subprocess
 import sys
@@ -70,7 +72,13 @@ class Stamps:
         return mode.quick if self.quick and mode.quick else mode.arguments
 
     def of(self, mode, name):
-        return results.stamp(self.sources, SERVERS[name], mode, self.arguments(mode), self.postgres)
+        place = [os.cpu_count(), processor(), platform.release(), self.postgres]
+        return results.stamp(self.sources, SERVERS[name], mode, self.arguments(mode), place)
+
+
+def processor():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
 
 
 def parse():

@@ -112,8 +112,9 @@ MODES = (
         "tabs",
         "200 rows for one user with 1,000 streams, each row a transaction, as fast as Postgres takes them",
         ("saturation", "-n", "1000", "--streams-per-user", "1000", "--rows", "200"),
-        (CPU, FRONT, LOST),
+        (CPU, FRONT, DELIVERIES, LOST),
         quick=("saturation", "-n", "1000", "--streams-per-user", "1000", "--rows", "200"),
+        servers=(*LIVE, "gateway-2"),
     ),
     Mode(
         "tabs-transaction",

@@ -12,8 +12,9 @@ import pathlib
 import shutil
 
 
-def stamp(sources, server, mode, arguments, postgres):
-    """`sources`: the commit that what is measured was built from."""
+def stamp(sources, server, mode, arguments, place):
+    """`sources`: the commit that what is measured was built from; `place`: machine and
+    Postgres."""
     about = [repr(server), mode.heartbeat_s, mode.replicas, sorted(
         (name, pathlib.Path(file).read_text()) for name, file in server.files.items()
     )]
@@ -21,7 +22,7 @@ def stamp(sources, server, mode, arguments, postgres):
         "sources": sources,
         "arguments": list(arguments),
         "server": hashlib.sha256(repr(about).encode()).hexdigest()[:12],
-        "postgres": postgres,
+        "place": place,
     }
 
 
