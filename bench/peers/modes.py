@@ -64,6 +64,14 @@ def memory(streams):
     return pick
 
 
+def heartbeat_cpu(result):
+    """µs a heartbeat, of one a second. Comments are no events, so that whoever beats by
+    those is given the number that was due."""
+    counted = result["server"]["cpu_us_per_event"]
+    due = result["streams"] * result["measured_s"]
+    return counted if counted is not None or not due else result["server"]["cpu_s"] * 1e6 / due
+
+
 def postgres_cpu(result):
     cores = result["generator"]["postgres_cores"]
     if cores is None or not result["deliveries"]:
@@ -148,7 +156,7 @@ MODES = (
         "heartbeats",
         "5,000 streams without rows, a heartbeat to each every second",
         ("idle", "-n", "5000", "--steps", "1", "--duration", "15s"),
-        (Figure("cpu", "CPU, µs a heartbeat", server("cpu_us_per_event")),),
+        (Figure("cpu", "CPU, µs a heartbeat", heartbeat_cpu),),
         quick=("idle", "-n", "5000", "--steps", "1", "--duration", "6s"),
         servers=IDLE,
         heartbeat_s=1,

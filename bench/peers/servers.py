@@ -97,7 +97,9 @@ SERVERS = {
     ),
     # Its own consumer of an outbox, rather than a program that LISTENs and publishes by
     # HTTP: that is how its documentation brings rows of Postgres to it, nothing is lost
-    # between the two, and there is no second program.
+    # between the two, and there is no second program. A stream that comes back begins
+    # with what is new: to catch up, a client would send the place in its history along with
+    # the connect, and not in Last-Event-ID.
     "centrifugo": Server(
         [[str(BIN / "centrifugo"), "--config", "{directory}/config.json"]],
         url="http://127.0.0.1:{port}/connection/uni_sse?cf_connect=%7B%22token%22%3A%22{{token}}%22%7D",

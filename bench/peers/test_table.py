@@ -3,7 +3,7 @@
 import unittest
 
 from . import table
-from .modes import AIMS, MODES, Aim, Figure, Mode
+from .modes import AIMS, MODES, Aim, Figure, Mode, heartbeat_cpu
 from .servers import FLOORS, GATEWAYS, PEERS, SERVERS
 
 MODE = Mode(
@@ -89,6 +89,11 @@ class Table(unittest.TestCase):
         self.assertTrue(text.startswith("<!-- generated -->\n"))
         for needle in ("Medians of 3", "![t](p.svg)", "### m", "What it is.", "- floor: f", "`notify-loadtest m`"):
             self.assertIn(needle, text)
+
+    def test_who_beats_by_comments_has_a_figure_as_well(self):
+        result = {"streams": 10, "measured_s": 2.0, "server": {"cpu_us_per_event": None, "cpu_s": 4e-5}}
+        self.assertEqual(heartbeat_cpu(result), 2.0)
+        self.assertEqual(heartbeat_cpu({**result, "server": {"cpu_us_per_event": 3.0}}), 3.0)
 
     def test_numbers_are_as_long_as_they_are_exact(self):
         shown = [table.number(value) for value in (None, 0, 12345.6, 12.345, 0.123456)]
