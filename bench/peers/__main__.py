@@ -12,7 +12,8 @@ polling. A ratio within one run says something; a number alone says nothing.
 
 Each measurement is a file in bench/target/peers. A run that was stopped is gone on
 with by the same command: it measures what lacks, or is of another commit or other
-arguments. With --fresh it begins anew.
+arguments. With --fresh it begins anew. What others on the machine have disturbed is
+measured again, up to --attempts times, and the calmest is kept.
 """
 
 import argparse
@@ -21,12 +22,13 @@ import os
 import pathlib
 import platform
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-from . import pictures, results, table
+from . import calm, pictures, results, table
 from .databases import Databases
 from .modes import AIMS, MODES, WEIGHED
 from .servers import (
@@ -102,6 +104,10 @@ def parse():
     parser.add_argument(
         "--servers", type=listed(SERVERS), default=list(SERVERS), help=", ".join(SERVERS)
     )
+    parser.add_argument(
+        "--attempts", type=int, default=calm.ATTEMPTS,
+        help="at the most, where others on the machine disturb a measurement (default %(default)s)",
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs measured")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument(
@@ -137,15 +143,17 @@ def measure_all(options, kept, stamps):
         for number, mode, name in todo:
             began = time.monotonic()
             try:
-                result = measure(mode, name, databases, stamps.arguments(mode))
+                result = calm.calmest(
+                    lambda: measure(mode, name, databases, stamps.arguments(mode)), options.attempts
+                )
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 print(f"\n*** {mode.name}, {name}: NOT measured: {error} ***\n", flush=True)
                 continue
             kept.put(mode.name, name, number, stamps.of(mode, name), result)
             said = {figure.title: figure.pick(result) for figure in mode.figures}
             shown = ", ".join(f"{title} {table.number(value)}" for title, value in said.items() if value is not None)
-            took = time.monotonic() - began
-            print(f"{mode.name} {number + 1} {name}: {shown} [{took:.0f} s]", flush=True)
+            took = f"{time.monotonic() - began:.0f} s, others {calm.others(result):.1f} cores"
+            print(f"{mode.name} {number + 1} {name}: {shown} [{took}]", flush=True)
     finally:
         guard.stdin.close()
         guard.wait()
@@ -161,6 +169,7 @@ def is_there(name):
 def measure(mode, name, databases, arguments):
     server = SERVERS[name]
     database = databases.fresh(server.database)
+    calm.wait(os.cpu_count())
     with (
         running(name, database, mode.heartbeat_s, mode.replicas) as processes,
         tempfile.NamedTemporaryFile(suffix=".json") as report_file,
@@ -231,7 +240,16 @@ def report(options, kept, stamps):
 
 def machine(found, stamps):
     first = next(iter(next(iter(next(iter(found.values())).values())).values()))
-    return [f"machine: {first['machine']}", f"PostgreSQL {stamps.postgres}, fsync on, loopback"]
+    others = [
+        calm.others(result)
+        for by_server in found.values() for rounds in by_server.values() for result in rounds.values()
+    ]
+    return [
+        f"machine: {first['machine']}",
+        f"PostgreSQL {stamps.postgres}, fsync on, loopback",
+        f"others on the machine took {table.number(statistics.median(others))} cores at the median of the"
+        f" {len(others)} measurements, more than {calm.CALM} in {sum(each > calm.CALM for each in others)}",
+    ]
 
 
 def draw(found):

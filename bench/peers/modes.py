@@ -90,7 +90,7 @@ POSTGRES = Figure("postgres", "Postgres' CPU, s / 100k deliveries", postgres_cpu
 ROWS = Figure("rows", "rows written a second", lambda r: r["rows_per_s"], more_is_better=True)
 DELIVERIES = Figure("deliveries", "deliveries a second", lambda r: r["deliveries_per_s"], more_is_better=True)
 P50 = Figure("p50", "commit → receipt p50, ms", latency("acknowledged", "p50_ms"))
-P99 = Figure("p99", "p99, ms", latency("acknowledged", "p99_ms"))
+P99 = Figure("p99", "commit → receipt p99, ms", latency("acknowledged", "p99_ms"))
 
 MODES = (
     Mode(
@@ -137,7 +137,7 @@ MODES = (
         ("steady", "-n", "1000", "--rate", "200", "--duration", "20s"),
         (P50, P99,
          Figure("sent50", "INSERT sent → receipt p50, ms", latency("sent", "p50_ms")),
-         Figure("sent99", "p99, ms", latency("sent", "p99_ms")),
+         Figure("sent99", "INSERT sent → receipt p99, ms", latency("sent", "p99_ms")),
          CPU, FRONT, LOST),
         quick=("steady", "-n", "1000", "--rate", "200", "--duration", "8s"),
         servers=(*LIVE, "fastapi-polling"),
@@ -179,7 +179,7 @@ MODES = (
         ("rush", "-n", "5000"),
         (Figure("cpu", "CPU, µs a connect", server("cpu_us_per_connect")),
          Figure("p50", "SYN → open p50, ms", latency("connect", "p50_ms")),
-         Figure("p99", "p99, ms", latency("connect", "p99_ms"))),
+         Figure("p99", "SYN → open p99, ms", latency("connect", "p99_ms"))),
         quick=("rush", "-n", "5000"),
         servers=IDLE,
     ),
@@ -189,8 +189,8 @@ MODES = (
         ("storm", "-n", "2000", "--rate", "1000", "--duration", "10s"),
         (LOST, DOUBLED,
          Figure("caught50", "cut → caught up p50, ms", latency("catch_up", "p50_ms")),
-         Figure("caught99", "p99, ms", latency("catch_up", "p99_ms")),
-         Figure("caughtmax", "max, ms", latency("catch_up", "max_ms")),
+         Figure("caught99", "cut → caught up p99, ms", latency("catch_up", "p99_ms")),
+         Figure("caughtmax", "cut → caught up at the most, ms", latency("catch_up", "max_ms")),
          CPU),
         quick=("storm", "-n", "2000", "--rate", "1000", "--duration", "6s"),
         servers=(*IDLE, "fastapi-polling"),
