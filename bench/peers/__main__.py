@@ -144,7 +144,8 @@ def measure_all(options, kept, stamps):
             began = time.monotonic()
             try:
                 result = calm.calmest(
-                    lambda: measure(mode, name, databases, stamps.arguments(mode)), options.attempts
+                    lambda: measure(mode, name, databases, stamps.arguments(mode)),
+                    options.attempts if mode.heeds_others else 1,
                 )
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 print(f"\n*** {mode.name}, {name}: NOT measured: {error} ***\n", flush=True)
@@ -169,7 +170,8 @@ def is_there(name):
 def measure(mode, name, databases, arguments):
     server = SERVERS[name]
     database = databases.fresh(server.database)
-    calm.wait(os.cpu_count())
+    if mode.heeds_others:
+        calm.wait(os.cpu_count())
     with (
         running(name, database, mode.heartbeat_s, mode.replicas) as processes,
         tempfile.NamedTemporaryFile(suffix=".json") as report_file,
@@ -242,14 +244,16 @@ def machine(found, stamps):
     first = next(iter(next(iter(next(iter(found.values())).values())).values()))
     others = [
         calm.others(result)
-        for by_server in found.values() for rounds in by_server.values() for result in rounds.values()
+        for mode in MODES if mode.heeds_others
+        for rounds in found.get(mode.name, {}).values() for result in rounds.values()
     ]
-    return [
-        f"machine: {first['machine']}",
-        f"PostgreSQL {stamps.postgres}, fsync on, loopback",
-        f"others on the machine took {table.number(statistics.median(others))} cores at the median of the"
-        f" {len(others)} measurements, more than {calm.CALM} in {sum(each > calm.CALM for each in others)}",
-    ]
+    lines = [f"machine: {first['machine']}", f"PostgreSQL {stamps.postgres}, fsync on, loopback"]
+    if others:
+        lines.append(
+            f"others on the machine took {table.number(statistics.median(others))} cores at the median of the"
+            f" {len(others)} measurements, more than {calm.CALM} in {sum(each > calm.CALM for each in others)}"
+        )
+    return lines
 
 
 def draw(found):

@@ -38,6 +38,8 @@ class Mode:
     # So many processes of the server at once.
     replicas: int = 1
     heartbeat_s: int = 30
+    # Whether others on the machine can disturb what is measured; memory they cannot.
+    heeds_others: bool = True
 
 
 def server(key):
@@ -151,6 +153,7 @@ MODES = (
         ),
         quick=("idle", "-n", "5000", "--steps", "5", "--ramp", "4000", "--duration", "2s"),
         servers=(*IDLE, "fastapi-polling"),
+        heeds_others=False,
     ),
     Mode(
         "heartbeats",
@@ -172,6 +175,7 @@ MODES = (
          Figure("ended", "streams ended", lambda r: sum(r["ends"].values()), has_ratio=False)),
         servers=("floor", "gateway"),
         replicas=3,
+        heeds_others=False,
     ),
     Mode(
         "rush",
