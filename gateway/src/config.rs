@@ -168,8 +168,8 @@ pub struct Settings {
     ///
     /// Between two heartbeats comment lines are sent, which clients do not see, so that no stream
     /// is silent for more than 15 seconds. The time limit of each proxy on the way has to be longer
-    /// than that, or streams are cut while nothing happens. A client that is gone without a word is noticed within this time and 30 seconds.
-    /// From 10ms to 24h.
+    /// than that, or streams are cut while nothing happens. A client that is gone without a word is
+    /// noticed within this time and 30 seconds. From 10ms to 24h.
     #[arg(long, env = "GATEWAY_HEARTBEAT", default_value = "30s",
           value_parser = parse_duration, value_name = "DURATION", help_heading = STREAMS)]
     pub heartbeat: Duration,

@@ -36,10 +36,11 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use http1::{Next, Persistence, Streaming};
+use head::Persistence;
+use http1::{Next, Streaming};
 pub use places::Bounds;
 use places::{Place, Places};
-use reactor::{Handle, Reactor};
+use reactor::{Arrivals, Reactor};
 use stall::StallGuard;
 pub use stall::Stalled;
 
@@ -268,7 +269,7 @@ pub async fn serve<S: Application>(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            // None ends while there is a port, unless it has failed.
+            // A reactor ends before its port only if it has failed.
             Some(ended) = reactors.join_next() => {
                 if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
                     resume_unwind(panic);
@@ -344,7 +345,7 @@ struct Port<S: Application> {
     /// How long a peer may read nothing.
     stall: Duration,
     /// One for each thread.
-    reactors: Vec<Handle<Streaming<Io, S>>>,
+    reactors: Vec<Arrivals<Streaming<Io, S>>>,
 }
 
 impl<S: Application> Port<S> {

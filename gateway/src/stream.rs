@@ -45,6 +45,8 @@ pub struct StreamContext {
     pub replay_limit: u32,
     /// Time between two heartbeats.
     pub heartbeat: Duration,
+    /// Bytes that a stream makes at once; [`ENOUGH`].
+    pub enough: usize,
     /// The client's wait before a reconnect, before jitter.
     pub retry: Duration,
     /// The time over which a stop spreads the reconnects it causes.
@@ -60,10 +62,6 @@ impl StreamContext {
         jitter(self.retry, self.retry)
     }
 
-    fn signs(&self) -> (u32, Duration) {
-        signs(self.heartbeat)
-    }
-
     fn retry_after(&self, reason: StreamEnd) -> Duration {
         match reason {
             StreamEnd::Shutdown => jitter(self.retry, self.drain),
@@ -72,20 +70,20 @@ impl StreamContext {
     }
 }
 
-/// The longest time without a byte. Proxies commonly cut what is silent for 30 s
-/// and more.
+/// The longest time between two signs of life. Proxies commonly cut what is silent
+/// for 30 s and more.
 const MAX_SILENCE: Duration = Duration::from_secs(15);
 
-/// Signs of life in the time from one heartbeat to the next, which is the last of
-/// them, and the time between two; the others are comments.
-fn signs(heartbeat: Duration) -> (u32, Duration) {
-    let signs = heartbeat.as_millis().div_ceil(MAX_SILENCE.as_millis()).max(1);
+/// How many signs of life there are from one heartbeat to the next, which is the
+/// last of them, and the time between two; the others are comments.
+pub fn signs(heartbeat: Duration) -> (u32, Duration) {
+    let signs = heartbeat.as_nanos().div_ceil(MAX_SILENCE.as_nanos()).max(1);
     let signs = u32::try_from(signs).unwrap_or(u32::MAX);
     (signs, heartbeat / signs)
 }
 
-/// Bytes that are written before more are made.
-const ENOUGH: usize = 64 * 1024;
+/// Bytes that a stream makes at once, before it looks whether they are taken.
+pub const ENOUGH: usize = 64 * 1024;
 
 /// Room for rows that a stream keeps between two bursts.
 const KEPT_ROWS: usize = 8;
@@ -152,7 +150,7 @@ impl EventStream {
         };
         let ends = opened + until_end;
         // Streams that came together are not all due together.
-        let (signs, every) = context.signs();
+        let (signs, every) = signs(context.heartbeat);
         let next_sign = opened + every.mul_f64(fastrand::f64());
 
         let (cursor, resync) = match resumed {
@@ -223,7 +221,9 @@ impl EventStream {
             if self.end.is_some() {
                 return Poll::Ready(false);
             }
-            if out.len() - before >= ENOUGH {
+            // The next page is asked for when the socket has taken this one.
+            let is_page = out.len() > before && self.feed.is_behind();
+            if is_page || out.len() - before >= self.context.enough {
                 return Poll::Ready(true);
             }
             // The token's end comes first: a stream that is never without
@@ -324,7 +324,7 @@ impl EventStream {
                 self.set_lagging(!self.feed.is_live());
             }
             Ok(Err(reason)) => self.resync(reason),
-            // Whoever was to answer is gone; somebody else may.
+            // The task that was to answer is gone; ask again.
             Err(_) => self.feed.fall_behind(),
         }
         Poll::Ready(())
@@ -340,10 +340,13 @@ impl EventStream {
 
     /// A heartbeat, or a comment before it.
     fn sign(&mut self, now: Instant) {
-        let (signs, every) = self.context.signs();
+        let (signs, every) = signs(self.context.heartbeat);
         // They keep their phase, but a stream that was held up does not make up
         // for what it missed.
-        self.next_sign = (self.next_sign + every).max(now);
+        self.next_sign += every;
+        if self.next_sign <= now {
+            self.next_sign = now + every;
+        }
         if self.comments > 0 {
             self.comments -= 1;
             sse::comment(&mut self.out);

@@ -21,7 +21,7 @@ use notify_gateway::{
     quiet::Load,
     replay::{Replayer, Replays},
     revocation::Revocation,
-    stream::StreamContext,
+    stream::{ENOUGH, StreamContext},
     sweep::Sweeper,
 };
 
@@ -164,6 +164,8 @@ impl Gateway {
             replays,
             replay_limit: u32::try_from(plan.replay_limit).unwrap_or(u32::MAX),
             heartbeat: plan.heartbeat,
+            // With a small socket each event is a step of its own.
+            enough: if plan.socket_events < 1000 { 1 } else { ENOUGH },
             retry: Duration::from_secs(1),
             drain: Duration::from_secs(1),
             max_age: None,

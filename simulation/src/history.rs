@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use notify_gateway::{
     metrics::Metrics,
     notification::{Change, UserId},
+    stream::signs,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -446,7 +447,7 @@ impl World {
             }
             Act::Heartbeat => {
                 let heartbeat = shared.lock().scene.plan.heartbeat;
-                tokio::time::advance(heartbeat / 2).await;
+                tokio::time::advance(signs(heartbeat).1).await;
                 self.stream(act, place)
             }
             _ => self.stream(act, place),

@@ -18,6 +18,7 @@ use crate::{
     auth::ProxiedConnector,
     error::chain,
     problem,
+    stream::signs,
     tls::{self, Trust},
 };
 
@@ -90,9 +91,9 @@ async fn look(
     };
     Ok(match first.as_deref() {
         Ok("connected") => {
-            // Proxies send on at once what came with the head, and hold back what follows. There
-            // is a comment between two heartbeats.
-            let patience = heartbeat + PATIENCE / 2;
+            // Proxies send on at once what came with the head, and hold back what follows.
+            // Where heartbeats are seldom there are comments.
+            let patience = signs(heartbeat).1 + PATIENCE / 2;
             let sign = async {
                 // What came in the same packet is no sign.
                 while let Some(Ok(_)) = body.frame().await {

@@ -23,11 +23,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub(super) use super::head::Persistence;
 use super::{
     Answer, Application, Connection, HEAD_TIMEOUT, MAX_BODY_BYTES, Malformed, RequestBody,
     ServerRequest,
-    head::{self, BodyLength, Head, HeadError, MAX_HEAD_BYTES},
+    head::{self, BodyLength, Head, HeadError, MAX_HEAD_BYTES, Persistence},
     log_failure,
     reactor::{Held, Outcome},
 };

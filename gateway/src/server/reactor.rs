@@ -24,16 +24,18 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// Streams that have their turn before other tasks have theirs: about half a
-/// millisecond of writes.
+/// How many streams are polled before other tasks may run. A turn is longer, up to
+/// eight times, when many wait: behind a rush of connects their turns come
+/// seldom.
 const TURN: usize = 64;
+const LONGEST_TURN: usize = 8 * TURN;
 
-/// Deadlines are met this much late at the most, so that one wake-up is for all
-/// that are due in this time.
+/// A deadline is waited for this much longer, so that one wake-up serves all that
+/// are due by then.
 const GRAIN: Duration = Duration::from_millis(10);
 
-/// A pass over more streams than have one turn is followed by a rest as long as
-/// the pass was, up to this: what comes meanwhile for the same streams goes out
+/// A pass over more streams than fit into one turn is followed by a rest as long
+/// as the pass was, up to this: what comes meanwhile for the same streams goes out
 /// in one write.
 const MAX_REST: Duration = Duration::from_millis(5);
 
@@ -53,7 +55,6 @@ pub(super) trait Held: Send + 'static {
 }
 
 /// How something that was held is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// There is something left to do.
     Done,
@@ -62,7 +63,7 @@ pub(super) enum Outcome {
 }
 
 /// Where something to hold is handed over.
-pub(super) type Handle<H> = mpsc::UnboundedSender<H>;
+pub(super) type Arrivals<H> = mpsc::UnboundedSender<H>;
 
 /// Holds what it is given, and gives back what is left of it.
 pub(super) struct Reactor<H: Held> {
@@ -90,7 +91,7 @@ struct Entry<H> {
 }
 
 impl<H: Held> Reactor<H> {
-    pub(super) fn new(departures: mpsc::UnboundedSender<H::Rest>) -> (Handle<H>, Self) {
+    pub(super) fn new(departures: mpsc::UnboundedSender<H::Rest>) -> (Arrivals<H>, Self) {
         let (handle, arrivals) = mpsc::unbounded_channel();
         let reactor = Self {
             arrivals,
@@ -121,16 +122,20 @@ impl<H: Held> Reactor<H> {
 
     /// One turn: ready with whether there will be another.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut left = TURN;
+        let mut left = (self.pass.len() / 8).clamp(TURN, LONGEST_TURN);
+        // Those who arrive have half of the turn at the most.
+        let half = left / 2;
         let is_open = loop {
-            if left == 0 {
-                return Poll::Ready(true);
-            }
-            left -= 1;
             match self.arrivals.poll_recv(cx) {
                 Poll::Ready(Some(held)) => self.admit(held),
                 Poll::Ready(None) => break false,
                 Poll::Pending => break true,
+            }
+            left -= 1;
+            if left == half {
+                // There may be more, so nobody has to wake us for them.
+                cx.waker().wake_by_ref();
+                break true;
             }
         };
         let now = Instant::now();
@@ -150,8 +155,11 @@ impl<H: Held> Reactor<H> {
                 self.poll_held(key);
             }
         }
-        if !is_open && self.held.is_empty() {
-            return Poll::Ready(false);
+        if self.held.is_empty() {
+            if !is_open {
+                return Poll::Ready(false);
+            }
+            self.give_back();
         }
         let timer = self.poll_timer(cx);
         timer.map(|()| true)
@@ -180,11 +188,12 @@ impl<H: Held> Reactor<H> {
     }
 
     fn poll_held(&mut self, key: usize) {
-        // Woken late, when it is over.
+        // It was woken after its end.
         let Some(entry) = self.held.get_mut(key) else { return };
         let Entry { held, waker, deadline } = entry;
         let mut cx = Context::from_waker(waker);
-        // A panic ends one stream, as it would end one task.
+        // A panic ends one stream, as it would end one task. Not so while a stream
+        // is dropped: what it leaves behind then nobody knows, and the gateway ends.
         let polled = catch_unwind(AssertUnwindSafe(|| held.poll(&mut cx)));
         match polled {
             Ok(Poll::Pending) => {
@@ -194,6 +203,7 @@ impl<H: Held> Reactor<H> {
                 {
                     *deadline = Some(due);
                     self.deadlines.push(Reverse((due, key)));
+                    self.forget_old_deadlines();
                 }
             }
             Ok(Poll::Ready(Outcome::Done)) => {
@@ -202,6 +212,25 @@ impl<H: Held> Reactor<H> {
                 let _sent = self.departures.send(rest);
             }
             Ok(Poll::Ready(Outcome::Gone)) | Err(_) => drop(self.held.remove(key)),
+        }
+    }
+
+    /// Of those that are passed over there are never more than of the others.
+    fn forget_old_deadlines(&mut self) {
+        if self.deadlines.len() > 2 * self.held.len() + TURN {
+            let held = &self.held;
+            self.deadlines.retain(|Reverse((at, key))| {
+                held.get(*key).is_some_and(|entry| entry.deadline == Some(*at))
+            });
+        }
+    }
+
+    /// The memory of many that have gone is not kept.
+    fn give_back(&mut self) {
+        if self.held.capacity() > TURN {
+            self.held = Slab::new();
+            self.deadlines = BinaryHeap::new();
+            self.pass = Vec::new();
         }
     }
 
@@ -252,7 +281,10 @@ impl Ready {
     fn take(&self, pass: &mut Vec<usize>, reactor: &Waker) -> bool {
         let mut state = self.0.lock();
         if state.keys.is_empty() {
-            state.reactor = Some(reactor.clone());
+            match &mut state.reactor {
+                Some(known) => known.clone_from(reactor),
+                none => *none = Some(reactor.clone()),
+            }
             return false;
         }
         std::mem::swap(&mut state.keys, pass);
@@ -300,6 +332,8 @@ mod tests {
         polls: Arc<AtomicUsize>,
         every: Option<Duration>,
         due: Option<Instant>,
+        /// Where its waker goes when it is polled first.
+        wakers: Option<mpsc::UnboundedSender<Waker>>,
         then: fn(usize, &Waker) -> Poll<Outcome>,
     }
 
@@ -309,6 +343,9 @@ mod tests {
         fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
             let polls = self.polls.fetch_add(1, Ordering::Relaxed) + 1;
             self.due = self.every.map(|every| Instant::now() + every);
+            if let Some(wakers) = self.wakers.take() {
+                wakers.send(cx.waker().clone()).unwrap();
+            }
             (self.then)(polls, cx.waker())
         }
 
@@ -326,7 +363,7 @@ mod tests {
         then: fn(usize, &Waker) -> Poll<Outcome>,
     ) -> (Arc<AtomicUsize>, Counter) {
         let polls = Arc::default();
-        (Arc::clone(&polls), Counter { polls, every, due: None, then })
+        (Arc::clone(&polls), Counter { polls, every, due: None, wakers: None, then })
     }
 
     #[tokio::test(start_paused = true)]
@@ -374,6 +411,66 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(departed.recv().await, Some(3));
         }
+        running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_woken_during_a_rest_is_polled_behind_it() {
+        let (departures, mut departed) = mpsc::unbounded_channel();
+        let (handle, reactor) = Reactor::new(departures);
+        let running = tokio::spawn(reactor.run());
+        let (wakers, mut given) = mpsc::unbounded_channel();
+        let mut held = Vec::new();
+        for _ in 0..2 * TURN {
+            let wakers = wakers.clone();
+            let (polls, mut counter) = counter(None, |polls, _| match polls {
+                3 => Poll::Ready(Outcome::Done),
+                _ => Poll::Pending,
+            });
+            counter.wakers = Some(wakers);
+            held.push(polls);
+            assert!(handle.send(counter).is_ok());
+        }
+        let mut all = Vec::new();
+        while all.len() < held.len() {
+            all.push(given.recv().await.unwrap());
+        }
+        // A large pass, behind which it rests, and one that is woken then.
+        all.iter().for_each(Waker::wake_by_ref);
+        while held.iter().any(|polls| polls.load(Ordering::Relaxed) < 2) {
+            tokio::task::yield_now().await;
+        }
+        all[7].wake_by_ref();
+        assert_eq!(departed.recv().await, Some(3));
+        running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_of_one_that_has_gone_is_not_its_successors_and_none_are_heaped_up() {
+        let (departures, mut departed) = mpsc::unbounded_channel();
+        let (handle, mut reactor) = Reactor::new(departures);
+        let hour = Some(Duration::from_secs(3600));
+        for _ in 0..10 * TURN {
+            // Each is in the place of the one before it.
+            let (_, held) = counter(hour, |polls, waker| match polls {
+                2 => Poll::Ready(Outcome::Done),
+                _ => {
+                    waker.wake_by_ref();
+                    Poll::Pending
+                }
+            });
+            assert!(handle.send(held).is_ok());
+            let turn = poll_fn(|cx| Poll::Ready(reactor.poll_turn(cx)));
+            assert!(coop::unconstrained(turn).await.is_pending());
+            assert_eq!(departed.try_recv(), Ok(2));
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert!(reactor.deadlines.len() <= 2 * TURN, "{}", reactor.deadlines.len());
+        let (polls, held) = counter(None, |_, _| Poll::Pending);
+        assert!(handle.send(held).is_ok());
+        let running = tokio::spawn(reactor.run());
+        tokio::time::sleep(Duration::from_secs(7200)).await;
+        assert_eq!(polls.load(Ordering::Relaxed), 1);
         running.abort();
     }
 
