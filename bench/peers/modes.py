@@ -67,8 +67,8 @@ def memory(streams):
 
 
 def heartbeat_cpu(result):
-    """µs a heartbeat, of one a second. Comments are no events, so that whoever beats by
-    those is given the number that was due."""
+    """µs for one heartbeat, at one a second. A server whose heartbeats are comments has no
+    events to count: for it the number of heartbeats that were due is taken."""
     counted = result["server"]["cpu_us_per_event"]
     due = result["streams"] * result["measured_s"]
     return counted if counted is not None or not due else result["server"]["cpu_s"] * 1e6 / due

@@ -6,6 +6,7 @@ mod http2;
 mod places;
 mod reactor;
 mod stall;
+mod timer;
 
 use std::{
     convert::Infallible,

@@ -318,6 +318,36 @@ impl<B: Answer> OpenAnswer<B> {
     ) -> Streaming<I, S> {
         Streaming { answer: self, stream, connection }
     }
+
+    /// Writes what is there; ready at the end.
+    fn poll_write<I: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut I,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { head, body, is_over, outgoing, discarded, .. } = self;
+        if let Poll::Ready(gone) = poll_gone(stream, cx, discarded) {
+            return Poll::Ready(gone);
+        }
+        let mut is_waiting = false;
+        loop {
+            if outgoing.poll_unsent(stream, cx)?.is_pending() {
+                // While the peer takes nothing the body is asked for nothing:
+                // it can still say that its time is over.
+                return body.poll_over(cx).map(|()| Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            if *is_over {
+                return Poll::Ready(Ok(()));
+            }
+            if is_waiting {
+                return Poll::Pending;
+            }
+            let before = head.take().unwrap_or_default();
+            let filled = outgoing.write(stream, cx, &before, body)?;
+            *is_over = filled == Poll::Ready(false);
+            is_waiting = filled.is_pending();
+        }
+    }
 }
 
 /// A connection with an answer that ends when it ends.
@@ -354,37 +384,6 @@ where
         // A peer that has not kept quiet meanwhile is not understood any more.
         let persistence = self.answer.persistence.unless(self.answer.discarded > 0);
         (self.connection, self.stream, persistence)
-    }
-}
-
-impl<B: Answer> OpenAnswer<B> {
-    fn poll_write<I: AsyncRead + AsyncWrite + Unpin>(
-        &mut self,
-        stream: &mut I,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let Self { head, body, is_over, outgoing, discarded, .. } = self;
-        if let Poll::Ready(gone) = poll_gone(stream, cx, discarded) {
-            return Poll::Ready(gone);
-        }
-        let mut is_waiting = false;
-        loop {
-            if outgoing.poll_unsent(stream, cx)?.is_pending() {
-                // While the peer takes nothing the body is asked for nothing:
-                // it can still say that its time is over.
-                return body.poll_over(cx).map(|()| Err(io::ErrorKind::ConnectionAborted.into()));
-            }
-            if *is_over {
-                return Poll::Ready(Ok(()));
-            }
-            if is_waiting {
-                return Poll::Pending;
-            }
-            let before = head.take().unwrap_or_default();
-            let filled = outgoing.write(stream, cx, &before, body)?;
-            *is_over = filled == Poll::Ready(false);
-            is_waiting = filled.is_pending();
-        }
     }
 }
 

@@ -23,13 +23,12 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     sync::Notify,
-    time::Sleep,
 };
 
 use self::cuttable::{Shared, Streams};
 use super::{
     Answer, Application, Connection, DEAD_PEER_TIMEOUT, HEAD_TIMEOUT, Peer, RequestBody,
-    ServerRequest, head::MAX_HEAD_BYTES, places::Place,
+    ServerRequest, head::MAX_HEAD_BYTES, places::Place, timer::Timer,
 };
 
 /// Streams one HTTP/2 connection may have open: a browser has one a tab.
@@ -71,7 +70,9 @@ where
         let stalled = peer.stalled.clone();
         let answer = shared.service.call(with_peer(request, peer));
         async move {
-            let guarded = |body| Shared::new(Guarded { body, timer: None, _open: guard }, stalled);
+            let guarded = |body| {
+                Shared::new(Guarded { body, timer: Timer::default(), _open: guard }, stalled)
+            };
             Ok::<_, Infallible>(answer.await?.map(guarded))
         }
     });
@@ -198,7 +199,7 @@ impl Drop for Open {
 struct Guarded<B> {
     body: B,
     /// Of the body's own deadlines.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
     _open: Open,
 }
 
@@ -214,12 +215,7 @@ impl<B: Answer> Guarded<B> {
                 return Poll::Ready(answer);
             }
             let Some(due) = self.body.due() else { return Poll::Pending };
-            let timer = || Box::pin(tokio::time::sleep_until(due));
-            let timer = self.timer.get_or_insert_with(timer);
-            if timer.deadline() != due {
-                timer.as_mut().reset(due);
-            }
-            ready!(timer.as_mut().poll(cx));
+            ready!(self.timer.poll_until(due, cx));
         }
     }
 }

@@ -10,7 +10,6 @@ use std::{
     collections::BinaryHeap,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -21,8 +20,10 @@ use slab::Slab;
 use tokio::{
     sync::mpsc,
     task::{coop, yield_now},
-    time::{Instant, Sleep},
+    time::Instant,
 };
+
+use super::timer::Timer;
 
 /// How many streams are polled before other tasks may run. A turn is longer, up to
 /// eight times, when many wait: behind a rush of connects their turns come
@@ -70,8 +71,8 @@ pub(super) struct Reactor<H: Held> {
     arrivals: mpsc::UnboundedReceiver<H>,
     departures: mpsc::UnboundedSender<H::Rest>,
     held: Slab<Entry<H>>,
-    /// The first deadline comes first. One that is no longer its entry's is
-    /// passed over.
+    /// Deadlines with their keys, the earliest first. An old one, which its entry
+    /// does not have any more, is passed over.
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     ready: Arc<Ready>,
     /// Taken from `ready`, the last first; kept for its memory.
@@ -80,7 +81,7 @@ pub(super) struct Reactor<H: Held> {
     large_since: Option<Instant>,
     /// Until then no pass begins.
     rests_until: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 struct Entry<H> {
@@ -102,7 +103,7 @@ impl<H: Held> Reactor<H> {
             pass: Vec::new(),
             large_since: None,
             rests_until: None,
-            timer: None,
+            timer: Timer::default(),
         };
         (handle, reactor)
     }
@@ -215,7 +216,7 @@ impl<H: Held> Reactor<H> {
         }
     }
 
-    /// Of those that are passed over there are never more than of the others.
+    /// Old deadlines never outnumber the entries by much.
     fn forget_old_deadlines(&mut self) {
         if self.deadlines.len() > 2 * self.held.len() + TURN {
             let held = &self.held;
@@ -257,11 +258,7 @@ impl<H: Held> Reactor<H> {
         let Some(until) = first.into_iter().chain(self.rests_until).min() else {
             return Poll::Pending;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if timer.deadline() != until {
-            timer.as_mut().reset(until);
-        }
-        timer.as_mut().poll(cx)
+        self.timer.poll_until(until, cx)
     }
 }
 
@@ -276,8 +273,8 @@ struct ReadyState {
 }
 
 impl Ready {
-    /// Moves them to `pass`, which is empty. If there is none, `reactor` is woken
-    /// by the next one.
+    /// Moves the keys to `pass`, which is empty, and says whether there were any.
+    /// If not, the next key wakes `reactor`.
     fn take(&self, pass: &mut Vec<usize>, reactor: &Waker) -> bool {
         let mut state = self.0.lock();
         if state.keys.is_empty() {
@@ -325,6 +322,8 @@ impl Wake for Wakes {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     /// Counts how often it is polled, and does then what it was told to.
@@ -366,11 +365,16 @@ mod tests {
         (Arc::clone(&polls), Counter { polls, every, due: None, wakers: None, then })
     }
 
+    /// A reactor at work, and what it gives back.
+    fn start() -> (Arrivals<Counter>, mpsc::UnboundedReceiver<usize>, JoinHandle<()>) {
+        let (departures, departed) = mpsc::unbounded_channel();
+        let (handle, reactor) = Reactor::new(departures);
+        (handle, departed, tokio::spawn(reactor.run()))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_due_is_polled_when_it_is_due_and_what_is_over_is_given_back() {
-        let (departures, mut departed) = mpsc::unbounded_channel();
-        let (handle, reactor) = Reactor::new(departures);
-        let running = tokio::spawn(reactor.run());
+        let (handle, mut departed, running) = start();
         let every = |seconds| Some(Duration::from_secs(seconds));
         let (slow, held) = counter(every(10), |_, _| Poll::Pending);
         assert!(handle.send(held).is_ok());
@@ -390,9 +394,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_is_polled_when_it_is_woken_and_a_turn_ends_though_one_wakes_itself_always() {
-        let (departures, mut departed) = mpsc::unbounded_channel();
-        let (handle, reactor) = Reactor::new(departures);
-        let running = tokio::spawn(reactor.run());
+        let (handle, mut departed, running) = start();
         let (_, restless) = counter(None, |_, waker| {
             waker.wake_by_ref();
             Poll::Pending
@@ -416,9 +418,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_woken_during_a_rest_is_polled_behind_it() {
-        let (departures, mut departed) = mpsc::unbounded_channel();
-        let (handle, reactor) = Reactor::new(departures);
-        let running = tokio::spawn(reactor.run());
+        let (handle, mut departed, running) = start();
         let (wakers, mut given) = mpsc::unbounded_channel();
         let mut held = Vec::new();
         for _ in 0..2 * TURN {
@@ -476,9 +476,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_and_the_reactor_ends_with_the_last() {
-        let (departures, mut departed) = mpsc::unbounded_channel();
-        let (handle, reactor) = Reactor::new(departures);
-        let running = tokio::spawn(reactor.run());
+        let (handle, mut departed, running) = start();
         let (_, held) = counter(None, |polls, _| {
             assert_eq!(polls, 0, "a bug of the test's own");
             Poll::Pending
