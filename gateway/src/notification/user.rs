@@ -61,9 +61,14 @@ impl FromStr for UserId {
 /// <https://www.postgresql.org/docs/current/datatype-uuid.html>
 fn parse_uuid(text: &str) -> Option<Uuid> {
     const DIGITS: usize = 32;
+    const HYPHENATED: usize = 36;
     // The shortest notation has 32 bytes, the longest, the URN, 45.
     if !(DIGITS..=45).contains(&text.len()) {
         return None;
+    }
+    // What Postgres writes, and so every row has.
+    if let (HYPHENATED, Ok(uuid)) = (text.len(), Uuid::try_parse(text)) {
+        return Some(uuid);
     }
     let bare = match text.get(..9) {
         Some(urn) if urn.eq_ignore_ascii_case("urn:uuid:") => &text[9..],

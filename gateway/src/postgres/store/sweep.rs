@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use deadpool_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::{
+    Row,
+    types::{FromSql, Type},
+};
 
 use super::{Xid8, bounds, column, query, xact};
 use crate::{
@@ -50,32 +53,34 @@ pub(super) async fn unseen(
 ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
     // Two ranges of the index on xact_id, and no row that is not wanted; none of another
     // cluster, which a dump has brought.
+    // One row of arrays: a row each would cost more than what is in it.
     const SQL: &str = "
-        SELECT xact_id, seq, user_id FROM (
-            (SELECT xact_id, seq, user_id FROM notify_gateway.event
-             WHERE xact_id >= $1
-               AND xact_id < (SELECT pg_snapshot_xmax(pg_current_snapshot())) LIMIT $3)
-            UNION ALL
-            (SELECT xact_id, seq, user_id FROM notify_gateway.event
-             WHERE xact_id = ANY ($2) LIMIT $3)
-        ) unseen
-        ORDER BY unseen.seq LIMIT $3";
+        SELECT array_agg(xact_id), array_agg(seq), array_agg(user_id) FROM (
+            SELECT * FROM (
+                (SELECT xact_id, seq, user_id FROM notify_gateway.event
+                 WHERE xact_id >= $1
+                   AND xact_id < (SELECT pg_snapshot_xmax(pg_current_snapshot())) LIMIT $3)
+                UNION ALL
+                (SELECT xact_id, seq, user_id FROM notify_gateway.event
+                 WHERE xact_id = ANY ($2) LIMIT $3)
+            ) unseen
+            ORDER BY seq LIMIT $3
+        ) ordered";
     let limit = i64::try_from(MAX_UNSEEN).unwrap_or(i64::MAX);
     let (xmax, xip) = bounds(snapshot);
     let parameters: super::Parameters<'_, 3> =
         [(&xmax, Type::XID8), (&xip, Type::XID8_ARRAY), (&(limit + 1), Type::INT8)];
     let rows = query(client, SQL, &parameters).await?;
-    if rows.len() > MAX_UNSEEN {
+    let row = rows.first().ok_or(StoreError::Number)?;
+    let xacts: Vec<Xid8> = list(row, 0)?;
+    if xacts.len() > MAX_UNSEEN {
         return Ok(None);
     }
-    let mut unseen = Vec::with_capacity(rows.len());
-    for row in &rows {
-        // Somebody wrote a user id into the log that no token can have: skipped.
-        if let Ok(user) = column::<&str>(row, 2)?.parse() {
-            unseen.push((RowKey { xact: xact(row, 0)?, seq: column(row, 1)? }, user));
-        }
-    }
-    Ok(Some(unseen))
+    let keys = xacts.into_iter().zip(list::<i64>(row, 1)?);
+    let keys = keys.map(|(Xid8(xact), seq)| RowKey { xact, seq });
+    // Somebody wrote a user id into the log that no token can have: skipped.
+    let users = list::<&str>(row, 2)?.into_iter().map(str::parse);
+    Ok(Some(keys.zip(users).filter_map(|(key, user)| Some((key, user.ok()?))).collect()))
 }
 
 pub(super) async fn rows(
@@ -85,17 +90,19 @@ pub(super) async fn rows(
     // The first at or after each place: with `seq = …` Postgres might choose the index on
     // xact_id alone, and read the rows of everybody.
     const SQL: &str = "
-        SELECT q.place, found.event,
-               CASE WHEN sum(octet_length(found.data)) OVER (ORDER BY q.place)
-                         - octet_length(found.data) < $4 THEN found.data END
-        FROM unnest($1::text[], $2::xid8[], $3::int8[])
-             WITH ORDINALITY AS q (user_id, xact_id, seq, place)
-        CROSS JOIN LATERAL (
-            SELECT n.seq, n.event, n.data FROM notify_gateway.event n
-            WHERE n.user_id = q.user_id AND n.xact_id = q.xact_id AND n.seq >= q.seq
-            ORDER BY n.seq LIMIT 1
-        ) found
-        WHERE found.seq = q.seq";
+        SELECT array_agg(place), array_agg(event), array_agg(data) FROM (
+            SELECT q.place, found.event,
+                   CASE WHEN sum(octet_length(found.data)) OVER (ORDER BY q.place)
+                             - octet_length(found.data) < $4 THEN found.data END AS data
+            FROM unnest($1::text[], $2::xid8[], $3::int8[])
+                 WITH ORDINALITY AS q (user_id, xact_id, seq, place)
+            CROSS JOIN LATERAL (
+                SELECT n.seq, n.event, n.data FROM notify_gateway.event n
+                WHERE n.user_id = q.user_id AND n.xact_id = q.xact_id AND n.seq >= q.seq
+                ORDER BY n.seq LIMIT 1
+            ) found
+            WHERE found.seq = q.seq
+        ) read";
     let users: Vec<String> = keys.iter().map(|(_, user)| user.to_string()).collect();
     let xacts: Vec<Xid8> = keys.iter().map(|(key, _)| Xid8(key.xact)).collect();
     let seqs: Vec<i64> = keys.iter().map(|(key, _)| key.seq).collect();
@@ -106,16 +113,26 @@ pub(super) async fn rows(
         (&super::ANSWER_BYTES, Type::INT8),
     ];
     let mut rows = vec![None; keys.len()];
-    for row in &query(client, SQL, &parameters).await? {
-        let place = usize::try_from(column::<i64>(row, 0)? - 1).map_err(|_| StoreError::Number)?;
+    let answer = query(client, SQL, &parameters).await?;
+    let answer = answer.first().ok_or(StoreError::Number)?;
+    let texts = list::<&str>(answer, 1)?.into_iter().zip(list::<Option<&str>>(answer, 2)?);
+    for (place, (event, data)) in list::<i64>(answer, 0)?.into_iter().zip(texts) {
+        let place = usize::try_from(place - 1).map_err(|_| StoreError::Number)?;
         let (Some((key, _)), Some(slot)) = (keys.get(place), rows.get_mut(place)) else {
             return Err(StoreError::Number);
         };
-        if let Some(data) = column::<Option<String>>(row, 2)? {
-            *slot = Some(StoredRow { key: *key, event: column(row, 1)?, data });
-        }
+        *slot = data.map(|data| StoredRow {
+            key: *key,
+            event: event.to_owned(),
+            data: data.to_owned(),
+        });
     }
     Ok(rows)
+}
+
+/// What `array_agg` made; of no rows it makes null.
+fn list<'a, T: FromSql<'a>>(row: &'a Row, place: usize) -> Result<Vec<T>, StoreError> {
+    Ok(column::<Option<Vec<T>>>(row, place)?.unwrap_or_default())
 }
 
 pub(super) async fn notify(client: &Client, channel: &str, text: &str) -> Result<(), StoreError> {
