@@ -19,9 +19,8 @@ use crate::{
     horizon::Horizon,
     hub::Hub,
     metrics::Metrics,
-    notification::{Payload, PayloadError, StoredRow, UserId},
+    notification::{Payload, PayloadError, UserId},
     quiet::Load,
-    sse,
 };
 
 /// What Postgres has to say, in the order it said it.
@@ -77,7 +76,7 @@ pub struct SweptRow {
     /// Whose it is.
     pub user: UserId,
     /// Itself, unless the sweep's answer was full.
-    pub row: Option<StoredRow>,
+    pub row: Option<Row>,
 }
 
 /// Rows remembered as published since the watermark. Past it all are forgotten:
@@ -222,12 +221,8 @@ impl Dispatcher {
             Ok(Payload::Event(row)) => {
                 if self.known.insert(row.key, &row.user) {
                     self.hub.requests.set_dirty();
-                    let encode = || Row {
-                        key: row.key,
-                        change: row.event.change(),
-                        event: sse::notification(row.event, row.data),
-                        made_at: row.made_at,
-                    };
+                    let encode =
+                        || Row { made_at: row.made_at, ..Row::new(row.key, row.event, row.data) };
                     self.hub.publish(&row.user, encode);
                 }
             }
@@ -272,21 +267,21 @@ impl Dispatcher {
             (Quiet::No, _) => self.silence = Silence::No,
         }
         match sweep.rows {
-            Some(rows) => rows.into_iter().for_each(|swept| self.publish_swept(&swept)),
+            Some(rows) => rows.into_iter().for_each(|swept| self.publish_swept(swept)),
             None => self.hub.lose_all(),
         }
         self.pending = Some((sweep.number, sweep.snapshot));
     }
 
-    fn publish_swept(&mut self, SweptRow { key, user, row }: &SweptRow) {
+    fn publish_swept(&mut self, SweptRow { key, user, row }: SweptRow) {
         // A notification may have brought it while it was read.
-        if !self.known.insert(*key, user) {
+        if !self.known.insert(key, &user) {
             return;
         }
         self.metrics.swept_row();
         match row {
-            Some(row) => self.hub.publish(user, || Row::stored(row)),
-            None => self.hub.lose(user),
+            Some(row) => self.hub.publish(&user, || row),
+            None => self.hub.lose(&user),
         }
     }
 
@@ -328,17 +323,16 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        task::{Context, Poll, Waker},
-    };
+    use std::task::{Context, Poll, Waker};
 
     use uuid::Uuid;
 
     use super::*;
     use crate::{
+        feed::LiveRows,
         horizon::{Epoch, Epochs},
         hub::{HubLimits, Received, Subscription},
+        notification::EventName,
         quiet::QuietMode,
     };
 
@@ -355,8 +349,7 @@ mod tests {
     fn swept(number: u64, snapshot: &str, rows: &[(u64, i64, UserId)]) -> Signal<'static> {
         let rows = rows.iter().map(|(xact, seq, user)| {
             let key = RowKey { xact: *xact, seq: *seq };
-            let (event, data) = ("notification".to_owned(), "{}".to_owned());
-            let row = Some(StoredRow { key, event, data });
+            let row = Some(Row::new(key, EventName::NOTIFICATION, "{}"));
             SweptRow { key, user: user.clone(), row }
         });
         let snapshot = Arc::new(snapshot.parse().unwrap());
@@ -389,7 +382,7 @@ mod tests {
 
     /// How many rows the stream is given, or `None` if it is sent to the table.
     fn received(stream: &Subscription) -> Option<usize> {
-        let mut rows = VecDeque::new();
+        let mut rows = LiveRows::new();
         match stream.poll_receive(&mut Context::from_waker(Waker::noop()), &mut rows) {
             Poll::Ready(Received::Rows) => Some(rows.len()),
             Poll::Ready(Received::Lost) => {

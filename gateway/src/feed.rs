@@ -10,19 +10,22 @@
 //! pass over is left to give.
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
+use smallvec::SmallVec;
+
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
     horizon::Horizon,
-    notification::{Change, StoredRow},
+    notification::{Change, EventName},
     sse,
 };
 
 /// A row on its way to the streams of its user, encoded once for all of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Row {
     /// Its place in history.
     pub key: RowKey,
@@ -35,12 +38,26 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row as the log has it.
-    pub fn stored(row: &StoredRow) -> Self {
-        let event = sse::notification(row.name(), &row.data);
-        Self { key: row.key, change: row.name().change(), event, made_at: None }
+    /// A row of which the log says this.
+    pub fn new(key: RowKey, name: EventName<'_>, data: &str) -> Self {
+        let event = sse::notification(name, data);
+        Self { key, change: name.change(), event, made_at: None }
     }
 }
+
+/// Without the text, which belongs to its user and to no log.
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row")
+            .field("key", &self.key)
+            .field("change", &self.change)
+            .field("event_bytes", &self.event.len())
+            .finish()
+    }
+}
+
+/// Rows that wait in a queue. Mostly it is one or two: those take no memory of their own.
+pub type LiveRows = SmallVec<[Arc<LiveRow>; 2]>;
 
 /// A row that goes to streams as it comes: a notification brought it, or a sweep.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ mod requests;
 
 use std::{
     cell::LazyCell,
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::SystemTime,
@@ -29,7 +29,7 @@ pub use requests::SweepRequests;
 use self::{beginnings::Beginnings, outbox::Outbox};
 use crate::{
     cursor::Snapshot,
-    feed::{LiveRow, Row},
+    feed::{LiveRow, LiveRows, Row},
     horizon::{Epochs, Horizon},
     notification::UserId,
     outcome::{Refusal, StreamEnd},
@@ -249,11 +249,7 @@ pub struct Subscription {
 impl Subscription {
     /// Takes what is queued into `rows`, which has to be empty. What was queued
     /// before the end comes before the end.
-    pub fn poll_receive(
-        &self,
-        cx: &mut Context<'_>,
-        rows: &mut VecDeque<Arc<LiveRow>>,
-    ) -> Poll<Received> {
+    pub fn poll_receive(&self, cx: &mut Context<'_>, rows: &mut LiveRows) -> Poll<Received> {
         self.outbox.poll_receive(cx, rows)
     }
 
@@ -341,7 +337,7 @@ mod tests {
 
     /// What there is to take: texts, or `lost`, `closed`, nothing.
     fn receive(stream: &Subscription) -> Vec<String> {
-        let mut rows = VecDeque::new();
+        let mut rows = LiveRows::new();
         match stream.poll_receive(&mut Context::from_waker(Waker::noop()), &mut rows) {
             Poll::Pending => Vec::new(),
             Poll::Ready(Received::Lost) => vec!["lost".into()],
@@ -382,7 +378,7 @@ mod tests {
         let waker = Waker::from(Arc::clone(&wakes));
         assert!(
             stream
-                .poll_receive(&mut Context::from_waker(&waker), &mut VecDeque::new())
+                .poll_receive(&mut Context::from_waker(&waker), &mut LiveRows::new())
                 .is_pending()
         );
         for text in ["a", "b", "c"] {

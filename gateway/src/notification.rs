@@ -46,35 +46,6 @@ impl fmt::Debug for Notification<'_> {
     }
 }
 
-/// An event as the log has it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StoredRow {
-    /// Its place in history.
-    pub key: RowKey,
-    /// The event's name in the stream.
-    pub event: String,
-    /// The JSON object the client gets.
-    pub data: String,
-}
-
-/// Without the text, as above.
-impl fmt::Debug for StoredRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredRow")
-            .field("key", &self.key)
-            .field("event", &self.event)
-            .field("data_bytes", &self.data.len())
-            .finish()
-    }
-}
-
-impl StoredRow {
-    /// What it is called in the stream.
-    pub fn name(&self) -> EventName<'_> {
-        EventName::new(&self.event).unwrap_or(EventName::NOTIFICATION)
-    }
-}
-
 /// The name of an event: `notification`, or what `watch()` was told; `updated`,
 /// `deleted`. It stands in a line of its own in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +63,11 @@ impl<'a> EventName<'a> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
         let is_name = (1..=MAX_BYTES).contains(&name.len()) && name.bytes().all(is_allowed);
         is_name.then_some(Self(name))
+    }
+
+    /// As the log has it; what is no name there is a `notification`.
+    pub fn stored(name: &'a str) -> Self {
+        Self::new(name).unwrap_or(EventName::NOTIFICATION)
     }
 
     /// As it is written.

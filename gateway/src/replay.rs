@@ -21,7 +21,7 @@ pub use queue::{PendingPage, Replays};
 use crate::{
     cursor::{Cursor, Snapshot},
     error::chain,
-    feed::{Page, Row},
+    feed::Page,
     health::Health,
     horizon::{Horizon, Resync},
     hub::Hub,
@@ -291,8 +291,8 @@ impl Reading<'_> {
         }
         let Some(PageRows { rows, more }) = self.page else { return Reply::NextQuery };
         metrics.replay_rows(rows.len());
-        let told = |row: &PageRow| row.is_told().then(|| Row::stored(&row.row));
-        let rows = rows.iter().map(|row| (row.row.key, told(row))).collect();
+        let told = |page: PageRow| (page.row.key, page.is_told().then_some(page.row));
+        let rows = rows.into_iter().map(told).collect();
         let (horizon, seen) = (Arc::clone(horizon), Arc::clone(seen));
         Reply::Now(Ok(Page { horizon, rows, seen, complete: !more }))
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
+    feed::Row,
     horizon::Epochs,
-    notification::{Change, EventName, StoredRow, UserId},
+    notification::{Change, EventName, UserId},
     quiet::Left,
 };
 
@@ -58,7 +59,7 @@ pub trait Transaction: Send {
     fn rows(
         &mut self,
         keys: &[(RowKey, UserId)],
-    ) -> impl Future<Output = Result<Vec<Option<StoredRow>>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Option<Row>>, StoreError>> + Send;
 
     /// Does what `write` says, and returns the transaction's number if it has one.
     fn write(
@@ -153,7 +154,7 @@ pub struct PageRows {
 #[derive(Debug)]
 pub struct PageRow {
     /// The row; with the data of `newer`, if there is one and it is to be told.
-    pub row: StoredRow,
+    pub row: Row,
     /// What the last event of the same row is called that stands before this one although
     /// it was written later: a transaction that has waited for another's lock may have the
     /// lower number.
@@ -164,7 +165,7 @@ impl PageRow {
     /// Whether it is to be told. Where the client has heard a later state of the row already,
     /// only that it is new, as it is by then, unless it is gone.
     pub fn is_told(&self) -> bool {
-        let is_new = self.row.name().change() == Change::New;
+        let is_new = self.row.change == Change::New;
         self.newer.as_deref().is_none_or(|newer| is_new && newer != EventName::DELETED)
     }
 }
@@ -177,7 +178,7 @@ mod tests {
     fn of_what_was_overtaken_only_a_row_that_is_new_and_still_there_is_told() {
         let is_told = |event: &str, newer: Option<&str>| {
             let key = RowKey { xact: 3, seq: 1 };
-            let row = StoredRow { key, event: event.to_owned(), data: "{}".to_owned() };
+            let row = Row::new(key, EventName::stored(event), "{}");
             PageRow { row, newer: newer.map(ToOwned::to_owned) }.is_told()
         };
         for event in ["notification", "post", "updated", "deleted"] {

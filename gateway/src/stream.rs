@@ -5,7 +5,6 @@
 //! clock and the bytes.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     pin::Pin,
     sync::Arc,
@@ -22,7 +21,7 @@ use crate::{
     backoff::jitter,
     cursor::Cursor,
     ends::RecentEnds,
-    feed::{EventId, Feed, LiveRow, Row},
+    feed::{EventId, Feed, LiveRows, Row},
     horizon::Resync,
     hub::{Received, Subscription},
     metrics::{EventType, Metrics},
@@ -120,7 +119,7 @@ pub struct EventStream {
     /// Events that are due now, rows apart.
     out: Vec<u8>,
     /// Rows on their way from the queue; kept for its memory.
-    taken: VecDeque<Arc<LiveRow>>,
+    taken: LiveRows,
     end: Option<StreamEnd>,
 }
 
@@ -175,7 +174,7 @@ impl EventStream {
             cut: None,
             due: None,
             out: Vec::with_capacity(512),
-            taken: VecDeque::new(),
+            taken: LiveRows::new(),
             end: None,
         };
         stream.connected(identity.expires_at, resync.is_some());
@@ -295,7 +294,9 @@ impl EventStream {
                     }
                     let count = writer.count;
                     // A burst's memory is not kept for the next one.
-                    self.taken.shrink_to(KEPT_ROWS);
+                    if self.taken.capacity() > KEPT_ROWS {
+                        self.taken = LiveRows::new();
+                    }
                     self.sent_rows(count);
                     self.set_lagging(!self.feed.is_live());
                 }

@@ -127,7 +127,7 @@ async fn an_answer_for_many_streams_is_bounded_in_bytes_and_none_of_them_is_forg
     let mut transaction = store.begin().await.unwrap();
     let pages = transaction.pages(&requests).await.unwrap().pages;
     let bytes: usize =
-        pages.iter().flatten().flat_map(|page| &page.rows).map(|row| row.row.data.len()).sum();
+        pages.iter().flatten().flat_map(|page| &page.rows).map(|row| row.row.event.len()).sum();
     assert!(bytes < 6 * 1024 * 1024, "{bytes} bytes in one answer");
     let answered = pages.iter().filter(|page| page.is_some()).count();
     assert!(answered >= 4 && pages[..answered].iter().all(Option::is_some), "{answered}");

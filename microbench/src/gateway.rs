@@ -1,14 +1,13 @@
 //! How the gateway is called: nothing else here depends on the signatures of its functions.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use notify_gateway::{
     cursor::{Cursor, RowKey, Snapshot},
-    feed::{LiveRow, Row},
+    feed::{LiveRows, Row},
     hub::{Hub, HubLimits, Subscription},
     notification::{Change, EventName, Payload, UserId},
     sse,
@@ -35,7 +34,7 @@ pub(crate) struct Streams {
     hub: Arc<Hub>,
     /// By user.
     users: Vec<(UserId, Vec<Subscription>)>,
-    taken: VecDeque<Arc<LiveRow>>,
+    taken: LiveRows,
 }
 
 impl Streams {
@@ -54,7 +53,7 @@ impl Streams {
         let spread = |number: u128| number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let users = (1..).take(users).map(|number| UserId::uuid(Uuid::from_u128(spread(number))));
         let users = users.map(|user| (user.clone(), open(&user))).collect();
-        let mut streams = Self { hub, users, taken: VecDeque::new() };
+        let mut streams = Self { hub, users, taken: LiveRows::new() };
         (0..streams.users.len()).for_each(|user| streams.wait(user));
         streams
     }

@@ -10,9 +10,10 @@ use std::{
 
 use notify_gateway::{
     cursor::{RowKey, Snapshot},
+    feed::Row,
     horizon::Epochs,
     listen::{Listen, ListenError, Notice, Notices},
-    notification::{StoredRow, UserId},
+    notification::{EventName, UserId},
     quiet::{FOR_GOOD, Left},
     store::{
         PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, SweepWrite, Transaction,
@@ -207,10 +208,7 @@ impl Transaction for Work {
         .await
     }
 
-    async fn rows(
-        &mut self,
-        keys: &[(RowKey, UserId)],
-    ) -> Result<Vec<Option<StoredRow>>, StoreError> {
+    async fn rows(&mut self, keys: &[(RowKey, UserId)]) -> Result<Vec<Option<Row>>, StoreError> {
         self.ask(|server, _| {
             let Server { postgres, scene, .. } = server;
             let percent = scene.plan.full_answers;
@@ -218,8 +216,8 @@ impl Transaction for Work {
             let stored = keys.iter().map(|(key, user)| {
                 is_full |= scene.chance(percent);
                 let row = postgres.row_at(*key, user).filter(|_| !is_full)?;
-                let (event, data) = (postgres.event(row).into(), postgres.data(row));
-                Some(StoredRow { key: *key, event, data })
+                let name = EventName::stored(postgres.event(row));
+                Some(Row::new(*key, name, &postgres.data(row)))
             });
             Some(stored.collect())
         })
@@ -297,10 +295,10 @@ impl Transaction for Work {
                     let mut key = postgres.written[row].key;
                     key.seq = if is_whole { key.seq } else { i64::MAX };
                     let newer = postgres.newer(table, row).filter(|_| sees_newer);
-                    let event = postgres.event(row).into();
-                    let data = postgres.data(newer.unwrap_or(row));
+                    let name = EventName::stored(postgres.event(row));
+                    let row = Row::new(key, name, &postgres.data(newer.unwrap_or(row)));
                     let newer = newer.map(|newer| postgres.event(newer).into());
-                    PageRow { row: StoredRow { key, event, data }, newer }
+                    PageRow { row, newer }
                 };
                 pages.push(Some(PageRows { rows: rows.into_iter().map(stored).collect(), more }));
             }

@@ -1,7 +1,6 @@
 //! One stream's queue, bounded in rows and bytes.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::SystemTime,
@@ -9,7 +8,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{feed::LiveRow, outcome::StreamEnd};
+use crate::{
+    feed::{LiveRow, LiveRows},
+    outcome::StreamEnd,
+};
 
 /// A stream's queue never holds more than this, however large its rows are: a
 /// reader that has stopped costs this much and no more.
@@ -39,7 +41,7 @@ pub(super) struct Outbox {
 
 #[derive(Default)]
 struct State {
-    rows: VecDeque<Arc<LiveRow>>,
+    rows: LiveRows,
     bytes: usize,
     lost: bool,
     ended: Option<StreamEnd>,
@@ -66,7 +68,7 @@ impl Outbox {
             state.lose();
         } else {
             state.bytes += bytes;
-            state.rows.push_back(Arc::clone(row));
+            state.rows.push(Arc::clone(row));
         }
         state.waker.take()
     }
@@ -92,17 +94,13 @@ impl Outbox {
     /// As [`Subscription::restart`](super::Subscription::restart).
     pub(super) fn restart(&self) {
         let mut state = self.state.lock();
-        state.rows = VecDeque::new();
+        state.rows = LiveRows::new();
         state.bytes = 0;
         state.lost = false;
     }
 
     /// As [`Subscription::poll_receive`](super::Subscription::poll_receive).
-    pub(super) fn poll_receive(
-        &self,
-        cx: &mut Context<'_>,
-        rows: &mut VecDeque<Arc<LiveRow>>,
-    ) -> Poll<Received> {
+    pub(super) fn poll_receive(&self, cx: &mut Context<'_>, rows: &mut LiveRows) -> Poll<Received> {
         let mut state = self.state.lock();
         if !state.rows.is_empty() {
             state.bytes = 0;
@@ -146,7 +144,7 @@ impl State {
     }
 
     fn lose(&mut self) {
-        self.rows = VecDeque::new();
+        self.rows = LiveRows::new();
         self.bytes = 0;
         self.lost = true;
     }

@@ -28,8 +28,9 @@ use xid8::Xid8;
 use super::connector::{Connector, Pooled};
 use crate::{
     cursor::{Cursor, RowKey, Snapshot},
+    feed,
     horizon::Epochs,
-    notification::{StoredRow, UserId},
+    notification::UserId,
     store::{
         PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, SweepWrite, Transaction,
     },
@@ -174,7 +175,7 @@ impl Transaction for PostgresTransaction {
     async fn rows(
         &mut self,
         keys: &[(RowKey, UserId)],
-    ) -> Result<Vec<Option<StoredRow>>, StoreError> {
+    ) -> Result<Vec<Option<feed::Row>>, StoreError> {
         self.run(async |client| sweep::rows(client, keys).await).await
     }
 

@@ -6,7 +6,8 @@ use tokio_postgres::types::Type;
 use super::{ANSWER_BYTES, Xid8, column, query, xact};
 use crate::{
     cursor::RowKey,
-    notification::StoredRow,
+    feed,
+    notification::EventName,
     store::{PageRequest, PageRow, PageRows, StoreError},
 };
 
@@ -190,7 +191,7 @@ fn collect(
         let request = usize::try_from(column::<i64>(row, 0)? - 1);
         let slot = request.ok().and_then(|i| pages.get_mut(i)).ok_or(StoreError::Number)?;
         let Some(page) = slot else { continue };
-        let Some(data) = column::<Option<String>>(row, 7)? else {
+        let Some(data) = column::<Option<&str>>(row, 7)? else {
             // The answer is full. What has no row in it has to be asked for again.
             if page.rows.is_empty() {
                 *slot = None;
@@ -203,8 +204,8 @@ fn collect(
             return Err(StoreError::Hole);
         }
         let key = RowKey { xact: xact(row, 3)?, seq: column(row, 4)? };
-        let stored = StoredRow { key, event: column(row, 5)?, data };
-        page.rows.push(PageRow { row: stored, newer: column(row, 6)? });
+        let told = feed::Row::new(key, EventName::stored(column(row, 5)?), data);
+        page.rows.push(PageRow { row: told, newer: column(row, 6)? });
         page.more = usize::try_from(column::<i64>(row, 2)?) != Ok(page.rows.len());
     }
     Ok(pages)

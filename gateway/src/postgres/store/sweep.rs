@@ -12,7 +12,8 @@ use tokio_postgres::{
 use super::{Xid8, bounds, column, query, xact};
 use crate::{
     cursor::{RowKey, Snapshot},
-    notification::{StoredRow, UserId},
+    feed,
+    notification::{EventName, UserId},
     quiet::{FOR_GOOD, Left},
     store::{Standing, StoreError},
 };
@@ -86,7 +87,7 @@ pub(super) async fn unseen(
 pub(super) async fn rows(
     client: &Client,
     keys: &[(RowKey, UserId)],
-) -> Result<Vec<Option<StoredRow>>, StoreError> {
+) -> Result<Vec<Option<feed::Row>>, StoreError> {
     // The first at or after each place: with `seq = …` Postgres might choose the index on
     // xact_id alone, and read the rows of everybody.
     const SQL: &str = "
@@ -121,11 +122,7 @@ pub(super) async fn rows(
         let (Some((key, _)), Some(slot)) = (keys.get(place), rows.get_mut(place)) else {
             return Err(StoreError::Number);
         };
-        *slot = data.map(|data| StoredRow {
-            key: *key,
-            event: event.to_owned(),
-            data: data.to_owned(),
-        });
+        *slot = data.map(|data| feed::Row::new(*key, EventName::stored(event), data));
     }
     Ok(rows)
 }
