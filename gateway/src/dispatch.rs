@@ -17,7 +17,7 @@ use crate::{
     error::LogGate,
     feed::Row,
     horizon::Horizon,
-    hub::Hub,
+    hub::{Audience, Hub},
     metrics::Metrics,
     notification::{Payload, PayloadError, UserId},
     quiet::Load,
@@ -86,11 +86,11 @@ const MAX_KNOWN: usize = 65_536;
 
 /// The dispatcher, for those who bring signals: whoever does carries them to the
 /// streams' queues itself.
-pub struct Dispatch(Mutex<Dispatcher>);
+pub struct Dispatch<A = Hub>(Mutex<Dispatcher<A>>);
 
-impl Dispatch {
+impl<A: Audience> Dispatch<A> {
     /// For several to share.
-    pub fn new(dispatcher: Dispatcher) -> Self {
+    pub fn new(dispatcher: Dispatcher<A>) -> Self {
         Self(Mutex::new(dispatcher))
     }
 
@@ -109,8 +109,8 @@ impl Dispatch {
 }
 
 /// Takes signals and publishes what they carry.
-pub struct Dispatcher {
-    hub: Arc<Hub>,
+pub struct Dispatcher<A = Hub> {
+    audience: Arc<A>,
     metrics: Arc<Metrics>,
     /// Whether rows are taken from notifications, which anyone may send who may
     /// connect to the database.
@@ -155,11 +155,11 @@ const MAX_RUNG: usize = 1024;
 /// committed before; the next one does, or somebody has made it up.
 const SWEEPS_PER_RING: u32 = 2;
 
-impl Dispatcher {
-    /// A dispatcher that publishes to `hub`.
-    pub fn new(hub: Arc<Hub>, metrics: Arc<Metrics>, load: Arc<Load>) -> Self {
+impl<A: Audience> Dispatcher<A> {
+    /// A dispatcher that tells `audience`.
+    pub fn new(audience: Arc<A>, metrics: Arc<Metrics>, load: Arc<Load>) -> Self {
         Self {
-            hub,
+            audience,
             metrics,
             load,
             silence: Silence::Yes,
@@ -187,13 +187,13 @@ impl Dispatcher {
             // what comes now.
             Signal::Listening(_) => {
                 self.missed = SWEEPS_PER_RING;
-                self.hub.requests.ask();
+                self.audience.requests().ask();
             }
             Signal::Swept(sweep) => self.swept(sweep),
             Signal::Durable(number) => {
                 if let Some((_, snapshot)) = self.pending.take_if(|(swept, _)| *swept == number) {
                     self.known.forget(&snapshot);
-                    self.hub.advance(snapshot);
+                    self.audience.advance(snapshot);
                 }
             }
             Signal::Loud(xact) => self.silence = Silence::Below(xact),
@@ -202,14 +202,14 @@ impl Dispatcher {
                 self.silence = Silence::Yes;
                 self.known = Known::default();
                 self.rung.clear();
-                self.hub.begin_epoch(horizon);
+                self.audience.begin_epoch(horizon);
             }
         }
     }
 
     fn payload(&mut self, payload: &str) {
         if self.load.add(1) || !self.trust_payloads {
-            self.hub.requests.ask();
+            self.audience.requests().ask();
         }
         if !self.trust_payloads {
             return;
@@ -217,20 +217,20 @@ impl Dispatcher {
         match Payload::decode(payload) {
             // What the log has of earlier commits comes first: a row's state of then
             // must not come behind the one of now.
-            Ok(Payload::Event(_)) if self.may_have_missed() => self.hub.requests.ask(),
+            Ok(Payload::Event(_)) if self.may_have_missed() => self.audience.requests().ask(),
             Ok(Payload::Event(row)) => {
                 if self.known.insert(row.key, &row.user) {
-                    self.hub.requests.set_dirty();
+                    self.audience.requests().set_dirty();
                     let encode =
                         || Row { made_at: row.made_at, ..Row::new(row.key, row.event, row.data) };
-                    self.hub.publish(&row.user, encode);
+                    self.audience.publish(&row.user, encode);
                 }
             }
             Ok(Payload::Ring { xact }) => {
                 if self.rung.len() < MAX_RUNG {
                     self.rung.push(Rung { xact, sweeps: 0 });
                 }
-                self.hub.requests.ask();
+                self.audience.requests().ask();
             }
             Err(error) => self.refuse(error, payload.len()),
         }
@@ -249,12 +249,12 @@ impl Dispatcher {
             !swept.sees(rung.xact) && rung.sweeps < SWEEPS_PER_RING
         });
         if self.missed > 0 || !self.rung.is_empty() {
-            self.hub.requests.ask();
+            self.audience.requests().ask();
         }
     }
 
     fn wanted(&self, mut unseen: Vec<(RowKey, UserId)>) -> Vec<(RowKey, UserId)> {
-        unseen.retain(|row| !self.known.0.contains(row) && self.hub.connections(&row.1) > 0);
+        unseen.retain(|row| !self.known.0.contains(row) && self.audience.wants(&row.1));
         unseen
     }
 
@@ -268,7 +268,7 @@ impl Dispatcher {
         }
         match sweep.rows {
             Some(rows) => rows.into_iter().for_each(|swept| self.publish_swept(swept)),
-            None => self.hub.lose_all(),
+            None => self.audience.lose_all(),
         }
         self.pending = Some((sweep.number, sweep.snapshot));
     }
@@ -280,8 +280,8 @@ impl Dispatcher {
         }
         self.metrics.swept_row();
         match row {
-            Some(row) => self.hub.publish(&user, || row),
-            None => self.hub.lose(&user),
+            Some(row) => self.audience.publish(&user, || row),
+            None => self.audience.lose(&user),
         }
     }
 

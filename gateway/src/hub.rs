@@ -7,6 +7,7 @@
 //! [`Subscription`] leaves when it is dropped, so a stream is in the hub exactly
 //! as long as its response lives.
 
+mod audience;
 mod beginnings;
 mod outbox;
 mod requests;
@@ -23,6 +24,7 @@ use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub use audience::Audience;
 pub use outbox::Received;
 pub use requests::SweepRequests;
 

@@ -14,6 +14,7 @@ use crate::{
     dispatch::{Dispatch, Signal},
     error::{Outage, chain},
     health::Health,
+    hub::{Audience, Hub},
     listen::{Listen, ListenError, Notice, Notices as _, SETUP_TIMEOUT},
     metrics::Metrics,
 };
@@ -27,20 +28,20 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const POOLER_WAIT: Duration = Duration::from_secs(60);
 
 /// Keeps LISTENing until it is dropped.
-pub struct Listener<L> {
+pub struct Listener<L, A = Hub> {
     /// How a connection is made.
     pub listen: L,
     /// Ends a session that looks alive and is not.
     pub restart: Arc<Restart>,
     /// Where the signals go.
-    pub dispatch: Arc<Dispatch>,
+    pub dispatch: Arc<Dispatch<A>>,
     /// Learns whether LISTEN holds.
     pub health: Arc<Health>,
     /// The gateway's numbers.
     pub metrics: Arc<Metrics>,
 }
 
-impl<L: Listen> Listener<L> {
+impl<L: Listen, A: Audience> Listener<L, A> {
     /// Listens, and listens again.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::{
     error::{Outage, chain},
     health::Health,
     horizon::Horizon,
-    hub::Hub,
+    hub::{Audience, Hub},
     listener::Restart,
     looks::Looks,
     metrics::Metrics,
@@ -46,13 +46,13 @@ const MIN_INTERVAL: Duration = Duration::from_millis(5);
 const MANY: usize = 1 << 30;
 
 /// Sweeps.
-pub struct Sweeper<S> {
+pub struct Sweeper<S, A = Hub> {
     /// Where the queries are.
     pub store: S,
     /// Whose watermark it moves.
-    pub hub: Arc<Hub>,
+    pub audience: Arc<A>,
     /// Where what it finds goes.
-    pub dispatch: Arc<Dispatch>,
+    pub dispatch: Arc<Dispatch<A>>,
     /// Who waits for a sweep.
     pub looks: Arc<Looks>,
     /// Learns whether the database answers and the probes come back.
@@ -109,7 +109,7 @@ enum Outcome {
     Unflushed { is_dirty: bool },
 }
 
-impl<S: Store> Sweeper<S> {
+impl<S: Store, A: Audience> Sweeper<S, A> {
     /// Sweeps, and sweeps again.
     pub async fn run(self) -> Infallible {
         let mut state = State::default();
@@ -150,18 +150,18 @@ impl<S: Store> Sweeper<S> {
     async fn sweep_once(&self, number: u64, state: &mut State) -> Result<(), StoreError> {
         // Before the snapshot: what is published from here on wants another
         // flush.
-        let was_dirty = self.hub.requests.take_dirty();
+        let was_dirty = self.audience.requests().take_dirty();
         match self.sweep(number, state, was_dirty).await {
             Ok(Outcome::Flushed) => Ok(()),
             Ok(Outcome::Unflushed { is_dirty }) => {
                 if is_dirty {
-                    self.hub.requests.set_dirty();
+                    self.audience.requests().set_dirty();
                 }
                 Ok(())
             }
             Err(error) => {
                 if was_dirty {
-                    self.hub.requests.set_dirty();
+                    self.audience.requests().set_dirty();
                 }
                 Err(error)
             }
@@ -177,7 +177,7 @@ impl<S: Store> Sweeper<S> {
         let mut transaction = self.store.begin().await?;
         let standing = transaction.standing().await?;
         self.metrics.notify_queue_usage(standing.queue_usage);
-        let horizon = self.hub.horizon();
+        let horizon = self.audience.horizon();
         if standing.epoch != horizon.epochs.current() {
             (state.swept, state.is_quiet) = (None, None);
             self.begin_epoch(transaction, standing.snapshot).await?;
@@ -198,7 +198,7 @@ impl<S: Store> Sweeper<S> {
         // there is. A table that rings all the time moves it once an interval.
         let is_changed = was_dirty || unseen.as_ref().is_none_or(|rows| !rows.is_empty());
         let is_due = state.flushed.is_none_or(|flushed| flushed.elapsed() >= self.interval);
-        let flush = self.hub.requests.take_watermark_wanted()
+        let flush = self.audience.requests().take_watermark_wanted()
             || quiet_for.is_some()
             || quiet == Quiet::Ending
             || is_changed && (is_due || self.looks.are_awaited());
@@ -228,7 +228,7 @@ impl<S: Store> Sweeper<S> {
         if quiet == Quiet::Ending {
             state.is_ending = false;
             self.dispatch.take(Signal::Loud(own));
-            self.hub.requests.ask();
+            self.audience.requests().ask();
         }
         Ok(Outcome::Flushed)
     }
@@ -248,7 +248,7 @@ impl<S: Store> Sweeper<S> {
         tracing::info!(epoch = epochs.current(), "following the database");
         let watermark = Arc::new(snapshot);
         self.dispatch.take(Signal::Epoch(Horizon { watermark, epochs }));
-        self.hub.requests.ask();
+        self.audience.requests().ask();
         Ok(())
     }
 
@@ -282,13 +282,13 @@ impl<S: Store> Sweeper<S> {
     /// How long until the next sweep if nobody asks for one; `None`: there is
     /// nothing to look for until somebody does.
     fn longest_rest(&self, is_failing: bool, is_quiet: bool) -> Option<Duration> {
-        if is_quiet && !is_failing && !self.hub.is_empty() {
+        if is_quiet && !is_failing && !self.audience.is_empty() {
             Some(self.quiet_interval)
-        } else if !self.hub.is_empty() {
+        } else if !self.audience.is_empty() {
             Some(self.interval)
         } else if is_failing || !self.health.is_well() {
             Some(self.interval * IDLE_FACTOR)
-        } else if self.hub.requests.is_dirty() {
+        } else if self.audience.requests().is_dirty() {
             // So that a client without a cursor is not brought what is old.
             Some(self.interval * DIRTY_FACTOR)
         } else {
@@ -303,8 +303,8 @@ impl<S: Store> Sweeper<S> {
         let longest = || self.longest_rest(is_failing, is_quiet).map(|rest| rest.mul_f64(spread));
         tokio::select! {
             biased;
-            () = self.hub.requests.rest(longest) => {}
-            () = self.hub.requests.asked(), if !is_failing => {
+            () = self.audience.requests().rest(longest) => {}
+            () = self.audience.requests().asked(), if !is_failing => {
                 let least = MIN_INTERVAL.saturating_sub(began.elapsed());
                 tokio::time::sleep(least).await;
             }

@@ -135,7 +135,7 @@ impl Gateway {
         let turns = Turns::default();
         let sweeper = Sweeper {
             store: Database::for_sweeps(Arc::clone(shared), turns.clone(), nonce),
-            hub: Arc::clone(&hub),
+            audience: Arc::clone(&hub),
             dispatch,
             looks: Arc::new(Looks::new()),
             health: Arc::clone(&health),

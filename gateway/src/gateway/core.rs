@@ -121,7 +121,7 @@ impl Core {
         let swept = Arc::new(Notify::new());
         let sweeper = Sweeper {
             store: self.store.clone(),
-            hub: Arc::clone(hub),
+            audience: Arc::clone(hub),
             dispatch: Arc::clone(&dispatch),
             looks: Arc::clone(&self.sweeps),
             health: Arc::clone(health),
