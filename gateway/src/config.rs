@@ -7,6 +7,7 @@
 
 mod auth;
 mod database_url;
+mod relay;
 mod values;
 
 use std::{
@@ -23,6 +24,7 @@ pub use auth::{AuthSettings, warnings};
 #[cfg(any(test, fuzzing))]
 pub(crate) use database_url::parse as parse_database_url;
 pub use database_url::{Database, DatabaseUrlError};
+pub use relay::{RelayConfig, RelayCredentials, RelayRole, RelaySettings, RelayStorage};
 pub use values::{List, parse_channel, quote_identifier};
 use values::{parse_duration, parse_networks, parse_origins, parse_retention};
 
@@ -311,6 +313,9 @@ pub struct Settings {
     #[arg(long, env = "GATEWAY_QUIET_SWEEP_INTERVAL", default_value = "25ms",
           value_parser = parse_duration, value_name = "DURATION", help_heading = DELIVERY)]
     pub quiet_sweep_interval: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print a doc here as the heading of every flag")]
+    pub relay: RelaySettings,
     /// Over how long the clients of a gateway that stops are to come back.
     ///
     /// At SIGTERM each stream gets `closing` (`shutdown`) and a time to reconnect, spread over this
@@ -392,6 +397,8 @@ pub struct Config {
     pub quiet_above: u32,
     /// Time between two sweeps while they are.
     pub quiet_sweep_interval: Duration,
+    /// How one gateway tells others, if it does.
+    pub relay: Option<RelayConfig>,
     /// How long a stop may take.
     pub drain: Duration,
     /// How old a stream gets, before jitter.
@@ -439,6 +446,7 @@ impl Settings {
             quiet: self.quiet,
             quiet_above: self.quiet_above,
             quiet_sweep_interval: self.quiet_sweep_interval,
+            relay: self.relay.config()?,
             drain: self.drain,
             max_stream_age: self.max_stream_age,
             no_transform: self.no_transform,
@@ -595,6 +603,18 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: ProxyError,
     },
+    /// A relay's URL, which may hold a password.
+    #[error(
+        "--relay (GATEWAY_RELAY, GATEWAY_RELAY_FILE) has something that is no URL of a NATS \
+         server; a good one is nats://nats:4222"
+    )]
+    RelayUrl,
+    /// Two ways to show who the gateway is.
+    #[error(
+        "--relay-credentials-file and --relay-nkey-file (GATEWAY_RELAY_CREDENTIALS_FILE, \
+         GATEWAY_RELAY_NKEY_FILE) are both set; keep one"
+    )]
+    RelayCredentials,
     /// A secret's file is empty.
     #[error("{setting}: {} is empty; write the secret into it", file.display())]
     Empty {

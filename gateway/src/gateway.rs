@@ -18,6 +18,7 @@ use crate::{
     listen::ListenError,
     metrics::Metrics,
     postgres::connector::Connector,
+    relay::nats::{NatsError, NatsRelay},
     server::{self, Application, Bounds, Patience},
     supervisor::{Supervisor, TaskEnded},
     systemd::Sockets,
@@ -58,7 +59,7 @@ impl Gateway {
             admin: bind("--admin-bind (GATEWAY_ADMIN_BIND)", config.admin_bind, sockets.admin)?,
             parts: Parts {
                 hub: Hub::new(hub_limits(&config)),
-                health: Arc::new(Health::new()),
+                health: Arc::new(health(&config)),
                 metrics: Arc::new(Metrics::new()),
                 connector: Arc::new(Connector::new(config.database.clone())),
                 listen_connector: Arc::new(Connector::new(config.listen_database.clone())),
@@ -134,7 +135,13 @@ impl Gateway {
     ) -> Result<(), RunError> {
         let Self { config, public, admin, parts } = self;
         let (public_bounds, admin_bounds) = bounds(&config, &parts.metrics);
-        let core = Core::new(&config, parts).map_err(RunError::Pool)?;
+        let relay = match &config.relay {
+            Some(relay) => {
+                Some(Arc::new(NatsRelay::connect(relay).await.map_err(RunError::Relay)?))
+            }
+            None => None,
+        };
+        let core = Core::new(&config, parts, relay).map_err(RunError::Pool)?;
         let mut workers = Supervisor::default();
         let refused = core.spawn(&config, &mut workers);
         let patience = Patience { drain: config.drain, stall: config.stall_timeout };
@@ -237,10 +244,16 @@ impl Reloader {
     }
 }
 
+fn health(config: &Config) -> Health {
+    let role = config.relay.as_ref().map(|relay| relay.role);
+    role.map_or_else(Health::new, |role| Health::with_relay(role.is_edge(), role.is_source()))
+}
+
 fn hub_limits(config: &Config) -> HubLimits {
+    let has_streams = config.relay.as_ref().is_none_or(|relay| relay.role.is_edge());
     HubLimits {
         queued_rows: config.stream_buffer,
-        streams: capacity(config).streams,
+        streams: if has_streams { capacity(config).streams } else { 0 },
         streams_per_user: config.max_streams_per_user,
     }
 }
@@ -277,6 +290,9 @@ pub enum RunError {
     /// A task that should have lasted has ended.
     #[error(transparent)]
     Task(TaskEnded),
+    /// The relay cannot be used.
+    #[error(transparent)]
+    Relay(NatsError),
     /// There is no pool.
     #[error("cannot make a pool of connections")]
     Pool(#[source] deadpool_postgres::BuildError),

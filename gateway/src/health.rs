@@ -22,7 +22,12 @@ pub struct Health {
 }
 
 struct State {
-    listen: Result<(), String>,
+    /// `None`: another gateway listens, or this one only while it is the source.
+    listen: Option<Result<(), String>>,
+    /// Whether a source is heard over the relay.
+    relay: Result<(), String>,
+    /// Whether this gateway is the source, or would be if no other were.
+    source: Result<(), String>,
     database: Result<(), String>,
     revocations: Result<(), String>,
     replays: Result<(), String>,
@@ -72,9 +77,27 @@ impl Readiness {
 impl Health {
     /// Nothing has happened yet.
     pub fn new() -> Self {
+        Self::starting(Some(Err("starting: not listening yet".to_owned())), Ok(()), Ok(()))
+    }
+
+    /// Of a gateway with a relay: whether it is an edge, and whether it may be the source.
+    pub fn with_relay(is_edge: bool, is_source: bool) -> Self {
+        let starting = |what: &str| Err(format!("starting: {what}"));
+        let relay = if is_edge { starting("no source has been heard yet") } else { Ok(()) };
+        let source = if is_source { starting("not asked yet who is the source") } else { Ok(()) };
+        Self::starting(None, relay, source)
+    }
+
+    fn starting(
+        listen: Option<Result<(), String>>,
+        relay: Result<(), String>,
+        source: Result<(), String>,
+    ) -> Self {
         let starting = || Err("starting: not connected to the database yet".to_owned());
         let state = State {
-            listen: Err("starting: not listening yet".to_owned()),
+            listen,
+            relay,
+            source,
             database: starting(),
             revocations: Err("starting: the revocations have not been read yet".to_owned()),
             replays: Ok(()),
@@ -92,7 +115,7 @@ impl Health {
     /// LISTEN holds.
     pub fn listening(&self) {
         self.modify(|state| {
-            state.listen = Ok(());
+            state.listen = Some(Ok(()));
             state.probe = Probe::default();
         });
     }
@@ -100,9 +123,40 @@ impl Health {
     /// LISTEN does not hold; `reason` is for the operator.
     pub fn not_listening(&self, reason: String) {
         self.modify(|state| {
-            state.listen = Err(reason);
+            state.listen = Some(Err(reason));
             state.probe = Probe::default();
         });
+    }
+
+    /// LISTEN is another gateway's.
+    pub fn listens_no_more(&self) {
+        self.modify(|state| {
+            state.listen = None;
+            state.probe = Probe::default();
+        });
+    }
+
+    /// A source is heard over the relay.
+    pub fn relay_is_heard(&self) {
+        self.modify(|state| state.relay = Ok(()));
+    }
+
+    /// None is; `reason` is for the operator.
+    pub fn relay_fails(&self, reason: String) {
+        self.modify(|state| state.relay = Err(reason));
+    }
+
+    /// This gateway is the source, or would be if another were not: the database has said so.
+    pub fn source_is_well(&self) {
+        self.modify(|state| {
+            state.source = Ok(());
+            state.database = Ok(());
+        });
+    }
+
+    /// It cannot be; `reason` is for the operator.
+    pub fn source_fails(&self, reason: String) {
+        self.modify(|state| state.source = Err(reason));
     }
 
     /// A sweep is under way.
@@ -198,7 +252,8 @@ impl Health {
         let mut lost = false;
         self.modify(|state| {
             let waiting = state.probe.unanswered.map(|since| since.elapsed());
-            lost = state.listen.is_ok() && waiting.is_some_and(|waiting| waiting >= patience);
+            let listens = state.listen.as_ref().is_some_and(Result::is_ok);
+            lost = listens && waiting.is_some_and(|waiting| waiting >= patience);
             let since = state.probe.lost.unwrap_or_else(Instant::now);
             state.probe.lost = lost.then_some(since);
         });
@@ -271,8 +326,9 @@ impl State {
     fn reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         reasons.extend(self.draining.then(|| "draining: the gateway is stopping".to_owned()));
-        let parts = [&self.listen, &self.database, &self.revocations, &self.replays];
-        for part in parts.into_iter().chain([&self.keys, &self.key_set]) {
+        let parts = [&self.database, &self.relay, &self.source, &self.revocations, &self.replays];
+        let parts = self.listen.iter().chain(parts).chain([&self.keys, &self.key_set]);
+        for part in parts {
             reasons.extend(part.as_ref().err().cloned());
         }
         reasons.extend(self.records.iter().cloned());
@@ -281,7 +337,8 @@ impl State {
         {
             reasons.push(format!("no sweep: no answer for {} s", SWEEP_PATIENCE.as_secs()));
         }
-        if self.listen.is_ok() && (self.probe.lost.is_some() || self.probe.returned.is_none()) {
+        let listens = self.listen.as_ref().is_some_and(Result::is_ok);
+        if listens && (self.probe.lost.is_some() || self.probe.returned.is_none()) {
             reasons.push("no probe has come back on the LISTEN connection".to_owned());
         }
         reasons

@@ -87,6 +87,16 @@ impl Epochs {
         self.0.last().map_or(0, |epoch| epoch.number)
     }
 
+    /// Each, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Epoch> {
+        self.0.iter()
+    }
+
+    /// Whether epoch `number` is one of them.
+    pub fn know(&self, number: u32) -> bool {
+        self.0.iter().any(|epoch| epoch.number == number)
+    }
+
     /// Those that came after epoch `number`; `None` when that one is not known.
     fn since(&self, number: u32) -> Option<&[Epoch]> {
         let place = self.0.iter().rposition(|epoch| epoch.number == number)?;

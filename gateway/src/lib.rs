@@ -48,6 +48,7 @@ pub mod listen;
 pub mod postgres;
 pub mod listener;
 pub mod sweep;
+pub mod relay;
 pub mod revocation_watch;
 pub mod upkeep;
 pub mod replay;

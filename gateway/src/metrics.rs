@@ -57,6 +57,10 @@ pub struct Metrics {
     refused: Refusals,
     listen_up: Gauge,
     listen_reconnects: Counter,
+    relay_up: Gauge,
+    relay_lead: Gauge,
+    relay_gaps: Counter,
+    relay_lag: Histogram,
     payload_errors: [Counter; PayloadError::ALL.len()],
     delivery_seconds: Histogram,
     lagging_streams: Gauge,
@@ -198,6 +202,24 @@ impl Metrics {
                 "notify_gateway_listen_reconnects_total",
                 "Times the LISTEN connection was replaced.",
             ),
+            relay_up: new.gauge(
+                "notify_gateway_relay_up",
+                "1 while a source is heard over the relay; 0 without a relay.",
+            ),
+            relay_lead: new.gauge(
+                "notify_gateway_relay_lead",
+                "1 while this gateway is the source of a relay.",
+            ),
+            relay_gaps: new.counter(
+                "notify_gateway_relay_gaps_total",
+                "Times something of the relay was missed, so that all streams read the log.",
+            ),
+            relay_lag: new.histogram(
+                "notify_gateway_relay_lag_seconds",
+                "From the relay's having a batch to its being in the streams' queues here; \
+                 by two clocks, where NATS is on another machine.",
+                DELIVERY_SECONDS,
+            ),
             payload_errors: new.counters(
                 "notify_gateway_payload_errors_total",
                 "NOTIFY payloads that were not a row, by reason.",
@@ -316,6 +338,24 @@ impl Metrics {
     /// The LISTEN connection was lost and is being replaced.
     pub fn listen_reconnect(&self) {
         self.listen_reconnects.increment(1);
+    }
+
+    /// Whether a source is heard over the relay.
+    pub fn relay_up(&self, up: bool) {
+        self.relay_up.set(if up { 1.0 } else { 0.0 });
+    }
+
+    /// Whether this gateway is the source.
+    pub fn relay_lead(&self, leads: bool) {
+        self.relay_lead.set(if leads { 1.0 } else { 0.0 });
+    }
+
+    /// A batch was heard, of this age, and perhaps something before it was not.
+    pub fn relay_heard(&self, age: Option<Duration>, is_gap: bool) {
+        self.relay_gaps.increment(is_gap.into());
+        if let Some(age) = age {
+            self.relay_lag.record(age);
+        }
     }
 
     /// One stream more, or less, reads from the table and not live.
@@ -458,6 +498,10 @@ mod tests {
             "delivery_seconds",
             "listen_up",
             "listen_reconnects_total",
+            "relay_up",
+            "relay_lead",
+            "relay_gaps_total",
+            "relay_lag_seconds",
             "probe_seconds",
             "probe_age_seconds",
             "sweep_seconds",

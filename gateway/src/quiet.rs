@@ -41,7 +41,8 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// How many transactions write events, and what that calls for.
 #[derive(Debug)]
 pub struct Load {
-    mode: QuietMode,
+    /// `None`: it is another gateway's to say.
+    mode: Option<QuietMode>,
     /// Transactions in a window that are many.
     many: u32,
     window: Mutex<Window>,
@@ -58,7 +59,12 @@ impl Load {
     /// Loaded are more than `above` transactions a second.
     pub fn new(mode: QuietMode, above: u32) -> Self {
         let window = Window { began: Instant::now(), count: 0, is_loaded: false };
-        Self { mode, many: (above / 2).max(1), window: Mutex::new(window) }
+        Self { mode: Some(mode), many: (above / 2).max(1), window: Mutex::new(window) }
+    }
+
+    /// Changes nothing, whatever the load is: for who only sweeps while it hears no source.
+    pub fn of_others() -> Self {
+        Self { mode: None, ..Self::new(QuietMode::Never, u32::MAX) }
     }
 
     /// Counts transactions that have written; whether they have become many by it, so that
@@ -70,7 +76,7 @@ impl Load {
         window.count = window.count.saturating_add(transactions);
         let were_few = !window.is_loaded;
         window.is_loaded |= window.count >= self.many;
-        were_few && window.is_loaded && self.mode == QuietMode::Auto
+        were_few && window.is_loaded && self.mode == Some(QuietMode::Auto)
     }
 
     /// For how long the triggers are to be quiet from now on, where `left` says how long
@@ -78,7 +84,7 @@ impl Load {
     pub fn wanted(&self, left: Left) -> Option<Duration> {
         let mut window = self.window.lock();
         window.roll(self.many);
-        match self.mode {
+        match self.mode? {
             QuietMode::Always => (left != Left::FOR_GOOD).then_some(FOR_GOOD),
             QuietMode::Auto if window.is_loaded => {
                 let is_long = left.is_quiet() && left.0 > RENEWED_AT && left != Left::FOR_GOOD;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::{Fetched, Verifier},
-    config::Config,
+    config::{Config, RelayConfig},
     dispatch::{Dispatch, Dispatcher},
     ends::RecentEnds,
     error::{Outage, chain},
@@ -21,10 +21,12 @@ use crate::{
     outcome::StreamEnd,
     postgres::{
         connector::Connector,
+        lead::PostgresLeadership,
         listen::PostgresListen,
         store::{Channels, PostgresStore},
     },
     quiet::Load,
+    relay::{Edge, Source, nats::NatsRelay},
     replay::{Replayer, Replays},
     revocation::Revocations,
     revocation_watch::RevocationWatch,
@@ -68,12 +70,14 @@ pub(super) struct Core {
     nonce: String,
     /// Others are not woken by this gateway's probes.
     probe_channel: String,
+    relay: Option<Arc<NatsRelay>>,
 }
 
 impl Core {
     pub(super) fn new(
         config: &Config,
         parts: Parts,
+        relay: Option<Arc<NatsRelay>>,
     ) -> Result<Self, deadpool_postgres::BuildError> {
         let nonce = Uuid::new_v4().simple().to_string();
         let probe_channel = format!("notify_gateway_{nonce}");
@@ -101,6 +105,7 @@ impl Core {
             revocation_looks: Arc::default(),
             nonce,
             probe_channel,
+            relay,
         })
     }
 
@@ -111,33 +116,11 @@ impl Core {
         config: &Config,
         workers: &mut Supervisor,
     ) -> oneshot::Receiver<ListenError> {
-        let Parts { hub, health, metrics, listen_connector, verifier, .. } = &self.parts;
-        let restart = Arc::new(Restart::default());
-        let load = Arc::new(Load::new(config.quiet, config.quiet_above));
-        let dispatcher = Dispatcher::new(Arc::clone(hub), Arc::clone(metrics), Arc::clone(&load))
-            .trust_payloads(config.trust_payloads);
-        let dispatch = Arc::new(Dispatch::new(dispatcher));
-
+        let Parts { hub, health, metrics, verifier, .. } = &self.parts;
         let swept = Arc::new(Notify::new());
-        let sweeper = Sweeper {
-            store: self.store.clone(),
-            audience: Arc::clone(hub),
-            dispatch: Arc::clone(&dispatch),
-            looks: Arc::clone(&self.sweeps),
-            health: Arc::clone(health),
-            metrics: Arc::clone(metrics),
-            swept: Arc::clone(&swept),
-            restart: Arc::clone(&restart),
-            interval: config.sweep_interval,
-            quiet_interval: config.quiet_sweep_interval,
-            load,
-            nonce: self.nonce.clone(),
-        };
-        workers.spawn("sweep", sweeper.run());
-
         let upkeep = Upkeep {
             store: self.store.clone(),
-            swept,
+            swept: Arc::clone(&swept),
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
             retention: config.retention,
@@ -176,14 +159,52 @@ impl Core {
             });
         }
 
-        let listen = PostgresListen {
-            connector: Arc::clone(listen_connector),
+        match (&config.relay, &self.relay) {
+            (Some(relay_config), Some(relay)) => {
+                if relay_config.role.is_edge() {
+                    workers.spawn("edge", self.edge(config, relay).run());
+                }
+                if relay_config.role.is_source() {
+                    let source = self.source(config, relay_config, relay, swept);
+                    workers.spawn("source", source.run());
+                }
+                // What a source meets is never final: another may do better.
+                oneshot::channel().1
+            }
+            _ => self.spawn_direct(config, workers, swept),
+        }
+    }
+
+    /// Listens and sweeps for this gateway's own streams.
+    fn spawn_direct(
+        &self,
+        config: &Config,
+        workers: &mut Supervisor,
+        swept: Arc<Notify>,
+    ) -> oneshot::Receiver<ListenError> {
+        let Parts { hub, health, metrics, .. } = &self.parts;
+        let restart = Arc::new(Restart::default());
+        let load = Arc::new(Load::new(config.quiet, config.quiet_above));
+        let dispatcher = Dispatcher::new(Arc::clone(hub), Arc::clone(metrics), Arc::clone(&load))
+            .trust_payloads(config.trust_payloads);
+        let dispatch = Arc::new(Dispatch::new(dispatcher));
+        let sweeper = Sweeper {
             store: self.store.clone(),
-            channel: config.channel.clone(),
-            probe_channel: self.probe_channel.clone(),
+            audience: Arc::clone(hub),
+            dispatch: Arc::clone(&dispatch),
+            looks: Arc::clone(&self.sweeps),
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+            swept,
+            restart: Arc::clone(&restart),
+            interval: config.sweep_interval,
+            quiet_interval: config.quiet_sweep_interval,
+            load,
+            nonce: self.nonce.clone(),
         };
+        workers.spawn("sweep", sweeper.run());
         let listener = Listener {
-            listen,
+            listen: self.listen(config),
             restart,
             dispatch,
             health: Arc::clone(health),
@@ -197,6 +218,57 @@ impl Core {
             std::future::pending::<()>().await;
         });
         refusal
+    }
+
+    fn listen(&self, config: &Config) -> PostgresListen {
+        PostgresListen {
+            connector: Arc::clone(&self.parts.listen_connector),
+            store: self.store.clone(),
+            channel: config.channel.clone(),
+            probe_channel: self.probe_channel.clone(),
+        }
+    }
+
+    fn edge(&self, config: &Config, relay: &Arc<NatsRelay>) -> Edge<NatsRelay, PostgresStore> {
+        let Parts { hub, health, metrics, .. } = &self.parts;
+        Edge {
+            relay: Arc::clone(relay),
+            store: self.store.clone(),
+            hub: Arc::clone(hub),
+            looks: Arc::clone(&self.sweeps),
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+            interval: config.sweep_interval,
+            nonce: self.nonce.clone(),
+        }
+    }
+
+    fn source(
+        &self,
+        config: &Config,
+        relay_config: &RelayConfig,
+        relay: &Arc<NatsRelay>,
+        swept: Arc<Notify>,
+    ) -> Source<NatsRelay, PostgresLeadership, PostgresListen, PostgresStore> {
+        let Parts { health, metrics, listen_connector, .. } = &self.parts;
+        Source {
+            relay: Arc::clone(relay),
+            leadership: PostgresLeadership {
+                connector: Arc::clone(listen_connector),
+                store: self.store.clone(),
+                stream: relay_config.stream.clone(),
+            },
+            listen: Arc::new(self.listen(config)),
+            store: self.store.clone(),
+            health: Arc::clone(health),
+            metrics: Arc::clone(metrics),
+            load: Arc::new(Load::new(config.quiet, config.quiet_above)),
+            trust_payloads: config.trust_payloads,
+            swept,
+            interval: config.sweep_interval,
+            quiet_interval: config.quiet_sweep_interval,
+            nonce: self.nonce.clone(),
+        }
     }
 
     /// The routes of the public port.

@@ -1,0 +1,193 @@
+//! An edge: it follows a source, and sweeps for itself while it hears none.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{Batch, BatchError, Follower, Heard, Message, Place, Reader as _, Relay, RelayError};
+use crate::{
+    backoff::{Backoff, jitter},
+    dispatch::{Dispatch, Dispatcher},
+    error::{LogGate, Outage, chain},
+    health::Health,
+    hub::Hub,
+    listener::Restart,
+    looks::Looks,
+    metrics::Metrics,
+    quiet::Load,
+    store::Store,
+    sweep::Sweeper,
+};
+
+/// A source says something each second.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Longest wait for the relay to answer.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shortest and longest wait between two attempts, before jitter.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// How many times as seldom an edge sweeps as a source: there are many of them.
+const FALLBACK_FACTOR: u32 = 5;
+
+/// Follows, or sweeps.
+pub struct Edge<R, S> {
+    /// Where the source is heard.
+    pub relay: Arc<R>,
+    /// Where the log is.
+    pub store: S,
+    /// Whose streams are told.
+    pub hub: Arc<Hub>,
+    /// Who waits for a fresh look.
+    pub looks: Arc<Looks>,
+    /// Learns whether a source is heard.
+    pub health: Arc<Health>,
+    /// The gateway's numbers.
+    pub metrics: Arc<Metrics>,
+    /// Time between two sweeps of a source.
+    pub interval: Duration,
+    /// Names this gateway's sweeps.
+    pub nonce: String,
+}
+
+/// What an edge has heard so far.
+struct Ear {
+    follower: Follower<Hub>,
+    place: Option<Place>,
+    malformed_logged: LogGate,
+    outage: Outage,
+}
+
+impl<R: Relay, S: Store + Clone> Edge<R, S> {
+    /// Follows, and follows again.
+    pub async fn run(self) -> Infallible {
+        let mut ear = Ear {
+            follower: Follower::new(Arc::clone(&self.hub)),
+            place: None,
+            malformed_logged: LogGate::default(),
+            outage: Outage::default(),
+        };
+        let mut rest = Duration::ZERO;
+        loop {
+            let mut reader = tokio::select! {
+                biased;
+                reader = self.join(&mut ear) => reader,
+                never = self.sweep_after(rest) => match never {},
+            };
+            if ear.outage.ends() {
+                tracing::info!("the source is heard again over the relay");
+            }
+            self.metrics.relay_up(true);
+            self.health.relay_is_heard();
+            self.health.database_answers();
+            let error = self.follow(&mut reader, &mut ear).await;
+            self.metrics.relay_up(false);
+            self.note(&error, &mut ear);
+            // Many edges lose it at once.
+            rest = jitter(Duration::ZERO, self.interval * FALLBACK_FACTOR);
+        }
+    }
+
+    async fn join(&self, ear: &mut Ear) -> R::Reader {
+        let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
+        loop {
+            match self.try_to_join(ear).await {
+                Ok(reader) => return reader,
+                Err(error) => self.note(&error, ear),
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn try_to_join(&self, ear: &mut Ear) -> Result<R::Reader, RelayError> {
+        let reading = tokio::time::timeout(JOIN_TIMEOUT, self.relay.read(ear.place.as_ref()));
+        let mut reader = reading.await.map_err(|_| RelayError::TimedOut)??;
+        self.hear_next(&mut reader, ear).await?;
+        Ok(reader)
+    }
+
+    async fn follow(&self, reader: &mut R::Reader, ear: &mut Ear) -> RelayError {
+        loop {
+            if let Err(error) = self.hear_next(reader, ear).await {
+                return error;
+            }
+        }
+    }
+
+    async fn hear_next(&self, reader: &mut R::Reader, ear: &mut Ear) -> Result<(), RelayError> {
+        let message = tokio::time::timeout(SILENCE, reader.next());
+        let message = message.await.map_err(|_| RelayError::Silent)??;
+        self.hear(message, ear)
+    }
+
+    fn hear(&self, message: Message, ear: &mut Ear) -> Result<(), RelayError> {
+        let Message { place, appended_at, bytes } = message;
+        match Batch::decode(&bytes) {
+            Ok(batch) => {
+                let heard = ear.follower.take(batch)?;
+                let age = appended_at.and_then(|at| SystemTime::now().duration_since(at).ok());
+                // Who has just come has missed nothing.
+                let is_gap = heard == Heard::Gap && ear.place.is_some();
+                self.metrics.relay_heard(age, is_gap);
+                if is_gap {
+                    tracing::info!("missed something of the relay: the streams read the log");
+                }
+            }
+            Err(BatchError::Malformed) => {
+                // Whoever may write there: it is as if something had been missed.
+                ear.follower.miss();
+                if ear.malformed_logged.opens() {
+                    tracing::warn!(
+                        message.bytes = bytes.len(),
+                        "ignored a message of the relay that no source wrote; more in the next minute are not logged"
+                    );
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        ear.place = Some(place);
+        self.looks.ended(Instant::now(), true);
+        Ok(())
+    }
+
+    fn note(&self, error: &RelayError, ear: &mut Ear) {
+        let cause = chain(error);
+        if ear.outage.is_new(&cause) {
+            tracing::warn!(
+                error = cause,
+                "this gateway sweeps for itself, until a source is heard"
+            );
+        }
+        self.health.relay_fails(format!("sweeping for itself: {cause}"));
+    }
+
+    /// Sweeps until a source is heard. Each time anew, from where the hub is.
+    async fn sweep_after(&self, rest: Duration) -> Infallible {
+        tokio::time::sleep(rest).await;
+        let load = Arc::new(Load::of_others());
+        let (hub, metrics) = (Arc::clone(&self.hub), Arc::clone(&self.metrics));
+        let dispatcher = Dispatcher::new(hub, metrics, Arc::clone(&load));
+        let interval = self.interval * FALLBACK_FACTOR;
+        let sweeper = Sweeper {
+            store: self.store.clone(),
+            audience: Arc::clone(&self.hub),
+            dispatch: Arc::new(Dispatch::new(dispatcher)),
+            looks: Arc::clone(&self.looks),
+            health: Arc::clone(&self.health),
+            metrics: Arc::clone(&self.metrics),
+            swept: Arc::new(Notify::new()),
+            restart: Arc::new(Restart::default()),
+            interval,
+            quiet_interval: interval,
+            load,
+            nonce: self.nonce.clone(),
+        };
+        sweeper.run().await
+    }
+}

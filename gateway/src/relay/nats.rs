@@ -1,0 +1,210 @@
+//! The relay on NATS JetStream: one stream with one subject of its name.
+//!
+//! <https://docs.nats.io/nats-concepts/jetstream>
+
+use std::{io, pin::Pin, sync::Arc, time::Duration};
+
+use async_nats::{
+    Client, ConnectOptions, Event,
+    jetstream::{
+        self,
+        consumer::{
+            DeliverPolicy,
+            push::{self, OrderedConfig},
+        },
+        context::PublishErrorKind,
+        message::PublishMessage,
+        stream::{Config, DiscardPolicy, StorageType, Stream},
+    },
+};
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+
+use super::{Message, Newest, Place, Reader, Relay, RelayError};
+use crate::{
+    config::{RelayConfig, RelayCredentials, RelayStorage},
+    error::chain,
+};
+
+/// Longest wait for one answer of a server.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection that gives no answer to two of these is dead.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A relay on NATS.
+pub struct NatsRelay {
+    client: Client,
+    jetstream: jetstream::Context,
+    stream: Config,
+    complaint: Complaint,
+}
+
+/// What the connection has met last, which no request says.
+type Complaint = Arc<Mutex<Option<String>>>;
+
+impl NatsRelay {
+    /// A relay that connects as soon as it can, and again whenever it has to.
+    ///
+    /// # Errors
+    ///
+    /// Credentials or certificates that cannot be used.
+    pub async fn connect(config: &RelayConfig) -> Result<Self, NatsError> {
+        let complaint = Complaint::default();
+        let heard = Arc::clone(&complaint);
+        let mut options = ConnectOptions::new()
+            .name("notify-gateway")
+            .retry_on_initial_connect()
+            .connection_timeout(REQUEST_TIMEOUT)
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .ping_interval(PING_INTERVAL)
+            .event_callback(move |event| {
+                let heard = Arc::clone(&heard);
+                async move { note(&event, &heard) }
+            });
+        options = match &config.credentials {
+            RelayCredentials::OfUrl => options,
+            RelayCredentials::NKey(seed) => options.nkey(seed.expose().to_owned()),
+            RelayCredentials::File(text) => {
+                options.credentials(text.expose()).map_err(NatsError::Credentials)?
+            }
+        };
+        if let Some(file) = &config.ca_file {
+            options = options.add_root_certificates(file.clone());
+        }
+        if let Some((certificate, key)) = &config.identity {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        let client = options
+            .connect(config.servers.clone())
+            .await
+            .map_err(|error| NatsError::Connect(chain(&error)))?;
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(REQUEST_TIMEOUT);
+        let stream = Config {
+            name: config.stream.clone(),
+            subjects: vec![config.stream.clone()],
+            description: Some("what notify-gateway tells its edges".to_owned()),
+            storage: match config.storage {
+                RelayStorage::Memory => StorageType::Memory,
+                RelayStorage::File => StorageType::File,
+            },
+            discard: DiscardPolicy::Old,
+            max_age: config.max_age,
+            max_bytes: config.max_bytes,
+            num_replicas: config.replicas,
+            ..Config::default()
+        };
+        Ok(Self { client, jetstream, stream, complaint })
+    }
+
+    async fn stream(&self) -> Result<Stream, RelayError> {
+        self.jetstream.get_stream(&self.stream.name).await.map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &dyn std::error::Error) -> RelayError {
+        let complaint = self.complaint.lock().clone();
+        RelayError::Failed(complaint.unwrap_or_else(|| chain(error)))
+    }
+}
+
+fn note(event: &Event, complaint: &Complaint) {
+    match event {
+        Event::Connected => *complaint.lock() = None,
+        Event::ClientError(error) => *complaint.lock() = Some(error.to_string()),
+        Event::ServerError(error) => *complaint.lock() = Some(error.to_string()),
+        _ => {}
+    }
+    tracing::debug!(%event, "relay");
+}
+
+/// Why there can be no connection to NATS with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// The credentials.
+    #[error(
+        "--relay-credentials-file (GATEWAY_RELAY_CREDENTIALS_FILE) is no credentials file of NATS"
+    )]
+    Credentials(#[source] io::Error),
+    /// Anything else.
+    #[error("--relay (GATEWAY_RELAY) cannot be used: {0}")]
+    Connect(String),
+}
+
+impl Relay for NatsRelay {
+    type Reader = NatsReader;
+    type Appended = Pin<Box<dyn Future<Output = Result<(), RelayError>> + Send>>;
+
+    async fn read(&self, behind: Option<&Place>) -> Result<NatsReader, RelayError> {
+        let stream = self.stream().await?;
+        let info = stream.cached_info();
+        let made = info.created.unix_timestamp_nanos().to_string();
+        let kept = info.state.first_sequence..=info.state.last_sequence + 1;
+        let behind =
+            behind.filter(|place| place.stream == made && kept.contains(&(place.number + 1)));
+        let deliver_policy = behind.map_or(DeliverPolicy::Last, |place| {
+            DeliverPolicy::ByStartSequence { start_sequence: place.number + 1 }
+        });
+        let config = OrderedConfig {
+            deliver_subject: self.client.new_inbox(),
+            description: Some("an edge of notify-gateway".to_owned()),
+            deliver_policy,
+            ..OrderedConfig::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|error| self.failed(&error))?;
+        let messages = consumer.messages().await.map_err(|error| self.failed(&error))?;
+        Ok(NatsReader { messages, stream: made })
+    }
+
+    async fn newest(&self) -> Result<Newest, RelayError> {
+        let stream = self.jetstream.get_or_create_stream(self.stream.clone()).await;
+        let stream = stream.map_err(|error| self.failed(&error))?;
+        let info = stream.get_info().await.map_err(|error| self.failed(&error))?;
+        let number = info.state.last_sequence;
+        let bytes = match info.state.messages {
+            0 => None,
+            // It may have been dropped since.
+            _ => stream.get_raw_message(number).await.ok().map(|message| message.payload.to_vec()),
+        };
+        Ok(Newest { number, bytes })
+    }
+
+    async fn append(&self, number: u64, message: Vec<u8>) -> Result<Self::Appended, RelayError> {
+        let message =
+            PublishMessage::build().payload(message.into()).expected_last_sequence(number - 1);
+        let sent = self.jetstream.send_publish(self.stream.name.clone(), message).await;
+        let acknowledged = sent.map_err(|error| self.failed(&error))?;
+        Ok(Box::pin(async move {
+            match acknowledged.await {
+                Ok(acknowledged) if acknowledged.sequence == number => Ok(()),
+                Ok(_) => Err(RelayError::Overtaken),
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                    Err(RelayError::Overtaken)
+                }
+                Err(error) => Err(RelayError::Failed(chain(&error))),
+            }
+        }))
+    }
+
+    async fn max_message(&self) -> Result<usize, RelayError> {
+        Ok(self.client.server_info().max_payload)
+    }
+}
+
+/// Reads the stream.
+pub struct NatsReader {
+    messages: push::Ordered,
+    stream: String,
+}
+
+impl Reader for NatsReader {
+    async fn next(&mut self) -> Result<Message, RelayError> {
+        let ended = || RelayError::Failed("the consumer has ended".to_owned());
+        let message = self.messages.next().await.ok_or_else(ended)?;
+        let message = message.map_err(|error| RelayError::Failed(chain(&error)))?;
+        let info = message.info().map_err(|error| RelayError::Failed(error.to_string()))?;
+        let place = Place { stream: self.stream.clone(), number: info.stream_sequence };
+        let appended_at = Some(info.published.into());
+        Ok(Message { place, appended_at, bytes: message.payload.to_vec() })
+    }
+}
