@@ -39,6 +39,14 @@ impl UserId {
             Repr::Text(_) => None,
         }
     }
+
+    /// The text, if the user is no UUID.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Uuid(_) => None,
+            Repr::Text(text) => Some(text),
+        }
+    }
 }
 
 impl FromStr for UserId {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize, Serializer};
+use uuid::Uuid;
 
 use crate::{
     cursor::{RowKey, Snapshot},
@@ -88,7 +89,8 @@ struct WireEpoch {
 #[derive(Serialize, Deserialize)]
 enum WireTold<'a> {
     Row {
-        user: UserId,
+        #[serde(borrow)]
+        user: WireUser<'a>,
         xact: u64,
         seq: i64,
         change: WireChange,
@@ -98,8 +100,15 @@ enum WireTold<'a> {
         made_at: Option<u64>,
     },
     Lost {
-        user: UserId,
+        #[serde(borrow)]
+        user: WireUser<'a>,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireUser<'a> {
+    Uuid([u8; 16]),
+    Text(&'a str),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,7 +161,7 @@ impl Batch {
                 .begins
                 .map(|epochs| Epochs::new(epochs.iter().map(WireEpoch::epoch).collect())),
             is_lost: wire.is_lost,
-            told: wire.told.into_iter().map(WireTold::told).collect(),
+            told: wire.told.into_iter().map(WireTold::told).collect::<Result<_, _>>()?,
             watermark: wire.watermark.parse().map_err(|_| BatchError::Malformed)?,
         })
     }
@@ -173,9 +182,9 @@ impl WireEpoch {
 impl<'a> WireTold<'a> {
     fn of(told: &'a Told) -> Self {
         match told {
-            Told::Lost(user) => Self::Lost { user: user.clone() },
+            Told::Lost(user) => Self::Lost { user: WireUser::of(user) },
             Told::Row(user, row) => Self::Row {
-                user: user.clone(),
+                user: WireUser::of(user),
                 xact: row.key.xact,
                 seq: row.key.seq,
                 change: match row.change {
@@ -192,9 +201,9 @@ impl<'a> WireTold<'a> {
         }
     }
 
-    fn told(self) -> Told {
-        match self {
-            Self::Lost { user } => Told::Lost(user),
+    fn told(self) -> Result<Told, BatchError> {
+        Ok(match self {
+            Self::Lost { user } => Told::Lost(user.user()?),
             Self::Row { user, xact, seq, change, event, made_at } => {
                 let change = match change {
                     WireChange::New => Change::New,
@@ -205,8 +214,22 @@ impl<'a> WireTold<'a> {
                     SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros))
                 });
                 let key = RowKey { xact, seq };
-                Told::Row(user, Row { key, change, event: event.to_vec(), made_at })
+                Told::Row(user.user()?, Row { key, change, event: event.to_vec(), made_at })
             }
+        })
+    }
+}
+
+impl<'a> WireUser<'a> {
+    fn of(user: &'a UserId) -> Self {
+        let uuid = user.as_uuid().map(|uuid| Self::Uuid(uuid.into_bytes()));
+        uuid.unwrap_or_else(|| Self::Text(user.as_text().unwrap_or_default()))
+    }
+
+    fn user(self) -> Result<UserId, BatchError> {
+        match self {
+            Self::Uuid(bytes) => Ok(UserId::uuid(Uuid::from_bytes(bytes))),
+            Self::Text(text) => text.parse().map_err(|_| BatchError::Malformed),
         }
     }
 }
@@ -225,7 +248,6 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, option, prelude::*};
-    use uuid::Uuid;
 
     use super::*;
     use crate::notification::EventName;

@@ -130,6 +130,7 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
         let Message { place, appended_at, bytes } = message;
         match Batch::decode(&bytes) {
             Ok(batch) => {
+                tracing::debug!(number = place.number, rows = batch.told.len(), "hear");
                 let heard = ear.follower.take(batch)?;
                 let age = appended_at.and_then(|at| SystemTime::now().duration_since(at).ok());
                 // Who has just come has missed nothing.

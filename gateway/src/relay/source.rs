@@ -173,6 +173,12 @@ where
                 batch = teller.next(SIGN), if on_the_way.len() < MAX_ON_THE_WAY => batch,
             };
             number += 1;
+            tracing::debug!(
+                number,
+                rows = batch.told.len(),
+                on_the_way = on_the_way.len(),
+                "append"
+            );
             let bytes = match batch.encode() {
                 Ok(bytes) => bytes,
                 Err(error) => return RelayError::Failed(error.to_string()),

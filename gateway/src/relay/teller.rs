@@ -75,8 +75,8 @@ impl Teller {
             if let Some(batch) = self.take(false) {
                 return batch;
             }
-            let in_time = tokio::time::timeout(silence, stirred).await;
-            if let (Err(_), Some(batch)) = (in_time, self.take(true)) {
+            let is_silent = tokio::time::timeout(silence, stirred).await.is_err();
+            if let Some(batch) = is_silent.then(|| self.take(true)).flatten() {
                 return batch;
             }
         }
