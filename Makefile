@@ -55,11 +55,12 @@ VERSIONS ?= 13 14 15 16 17 18
 # What depends on the server: what schema.sql makes, and what is read from it and told by it.
 # The rest of the tests is about HTTP, tokens, proxies and browsers.
 ON_POSTGRES = alterations backup changes check epochs idle isolation lists neighbours outage \
-	payloads plans pooler quiet replay resume revocation schema shapes silent
+	payloads plans pooler quiet relay replay resume revocation schema shapes silent
 
 test-postgres: ## the tests of schema, delivery and watch() on each PostgreSQL of VERSIONS (default 13 to 18)
 	@./scripts/ensure-postgres
 	@./scripts/ensure-pgbouncer
+	@./scripts/ensure-nats
 	$(CARGO) test --locked --package notify-gateway --test promises --no-run
 	@set -e; for version in $(VERSIONS); do \
 		bin=$$(./scripts/ensure-postgres-version $$version); \
@@ -180,9 +181,10 @@ fuzz: ## each fuzz target for SECONDS_EACH (nightly Rust and cargo-fuzz)
 		mkdir -p corpus/$$target && $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target \
 			-- -max_total_time=$(SECONDS_EACH) -max_len=4096 || exit 1; done
 
-deps: ## what the tests need besides: PostgreSQL, PgBouncer, migration tools
+deps: ## what the tests need besides: PostgreSQL, PgBouncer, NATS, migration tools
 	@./scripts/ensure-postgres
 	@./scripts/ensure-pgbouncer
+	@./scripts/ensure-nats
 	@./scripts/ensure-migration-tools
 
 browser: ## and Chromium and Firefox, for those of the front end

@@ -46,6 +46,7 @@ mod payloads;
 mod proxies;
 mod proxy;
 mod quiet;
+mod relay;
 mod resume;
 mod revocation;
 mod schema;

@@ -1,8 +1,10 @@
 //! The settings of the relay.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
+use async_nats::ServerAddr;
 use clap::ValueEnum;
+use percent_encoding::percent_decode_str;
 
 use super::{ConfigError, secret, values::parse_duration};
 use crate::secret::Secret;
@@ -81,7 +83,7 @@ pub struct RelaySettings {
     /// The client certificate of this gateway, in PEM.
     #[arg(long, env = "GATEWAY_RELAY_CERT_FILE", value_name = "FILE", help_heading = RELAY)]
     pub relay_cert_file: Option<PathBuf>,
-    /// Its private key, in PEM.
+    /// The private key of the client certificate, in PEM.
     #[arg(long, env = "GATEWAY_RELAY_KEY_FILE", value_name = "FILE", help_heading = RELAY)]
     pub relay_key_file: Option<PathBuf>,
 }
@@ -122,7 +124,7 @@ pub enum RelayStorage {
 #[derive(Clone, Debug)]
 pub struct RelayConfig {
     /// Where the servers are.
-    pub servers: Vec<async_nats::ServerAddr>,
+    pub servers: Servers,
     /// What this gateway does.
     pub role: RelayRole,
     /// The stream and its subject.
@@ -135,7 +137,7 @@ pub struct RelayConfig {
     pub max_bytes: i64,
     /// On how many servers.
     pub replicas: usize,
-    /// How this gateway shows who it is; with nothing here, as the URLs say.
+    /// How this gateway shows who it is.
     pub credentials: RelayCredentials,
     /// By what the servers' certificates are verified.
     pub ca_file: Option<PathBuf>,
@@ -143,11 +145,25 @@ pub struct RelayConfig {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+/// URLs of NATS servers, which may hold a password.
+#[derive(Clone)]
+pub struct Servers(pub Vec<ServerAddr>);
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} servers", self.0.len())
+    }
+}
+
 /// How a gateway shows NATS who it is.
 #[derive(Clone, Debug)]
 pub enum RelayCredentials {
-    /// As the URLs say.
-    OfUrl,
+    /// Not at all.
+    None,
+    /// By what a URL says.
+    Password(String, Secret),
+    /// Likewise: it says nothing but a token.
+    Token(Secret),
     /// The text of a credentials file.
     File(Secret),
     /// The seed of an NKey.
@@ -168,7 +184,7 @@ impl RelaySettings {
         let urls = urls.expose().split(',').map(str::trim).filter(|url| !url.is_empty());
         // What is wrong with it could show a part of it.
         let servers = urls.map(|url| url.parse().map_err(|_| ConfigError::RelayUrl));
-        let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
+        let servers: Vec<ServerAddr> = servers.collect::<Result<_, _>>()?;
         if servers.is_empty() {
             return Err(ConfigError::RelayUrl);
         }
@@ -184,7 +200,7 @@ impl RelaySettings {
                 (None, Some(seed)) => {
                     RelayCredentials::NKey(Secret::new(seed.expose().trim().to_owned()))
                 }
-                (None, None) => RelayCredentials::OfUrl,
+                (None, None) => of_urls(&servers),
             }
         };
         let identity = match (named(self.relay_cert_file), named(self.relay_key_file)) {
@@ -204,7 +220,7 @@ impl RelaySettings {
             }
         };
         Ok(Some(RelayConfig {
-            servers,
+            servers: Servers(servers),
             role: self.relay_role,
             stream: self.relay_stream,
             storage: self.relay_storage,
@@ -215,6 +231,19 @@ impl RelaySettings {
             ca_file: named(self.relay_ca_file),
             identity,
         }))
+    }
+}
+
+/// What the first URL says that says anything, as all clients of NATS read it.
+fn of_urls(servers: &[ServerAddr]) -> RelayCredentials {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let said = servers.iter().find_map(|server| Some((server.username()?, server.password())));
+    match said {
+        None => RelayCredentials::None,
+        Some((token, None)) => RelayCredentials::Token(Secret::new(decoded(token))),
+        Some((user, Some(password))) => {
+            RelayCredentials::Password(decoded(user), Secret::new(decoded(password)))
+        }
     }
 }
 

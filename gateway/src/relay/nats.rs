@@ -63,7 +63,11 @@ impl NatsRelay {
                 async move { note(&event, &heard) }
             });
         options = match &config.credentials {
-            RelayCredentials::OfUrl => options,
+            RelayCredentials::None => options,
+            RelayCredentials::Token(token) => options.token(token.expose().to_owned()),
+            RelayCredentials::Password(user, password) => {
+                options.user_and_password(user.clone(), password.expose().to_owned())
+            }
             RelayCredentials::NKey(seed) => options.nkey(seed.expose().to_owned()),
             RelayCredentials::File(text) => {
                 options.credentials(text.expose()).map_err(NatsError::Credentials)?
@@ -76,7 +80,7 @@ impl NatsRelay {
             options = options.add_client_certificate(certificate.clone(), key.clone());
         }
         let client = options
-            .connect(config.servers.clone())
+            .connect(config.servers.0.clone())
             .await
             .map_err(|error| NatsError::Connect(chain(&error)))?;
         let mut jetstream = jetstream::new(client.clone());
