@@ -10,8 +10,9 @@ help: ## what there is
 # To try it out: without optimisation and traces, compiled in a third of the time.
 QUICK = --profile quick --no-default-features
 
-run: ## a throwaway database, the gateway, a demo page
-	$(CARGO) run --locked --package notify-gateway $(QUICK) -- dev
+run: ## a throwaway database, the gateway, a demo page (RELAY=1: with NATS between two gateways)
+	$(if $(RELAY),@./scripts/ensure-nats)
+	$(CARGO) run --locked --package notify-gateway $(QUICK) -- dev $(if $(RELAY),--relay)
 
 # Those that depend most on the browser, each with one React, so that they take
 # under two minutes; test-firefox has all.

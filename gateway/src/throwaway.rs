@@ -5,6 +5,8 @@
 //! input. However the owning process ends, kill -9 included, the pipe closes,
 //! the shell stops the server and removes the directory.
 
+mod nats;
+
 use std::{
     env, fs, io,
     io::Write as _,
@@ -20,6 +22,8 @@ use std::{
 
 use nix::unistd::{Uid, User};
 use uuid::Uuid;
+
+pub use nats::Nats;
 
 /// The superuser of a throwaway server.
 pub const USER: &str = "postgres";

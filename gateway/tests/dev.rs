@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::{EventSource, request};
+use crate::support::{EventSource, Nats, request};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -14,8 +14,20 @@ use nix::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_prints_three_lines_that_work_and_leaves_nothing_behind() {
+    three_lines_work(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_work_with_nats_between_two_gateways() {
+    if !Nats::binaries().is_empty() {
+        three_lines_work(&["--relay"]).await;
+    }
+}
+
+async fn three_lines_work(arguments: &[&str]) {
     let mut dev = Command::new(env!("CARGO_BIN_EXE_notify-gateway"))
         .args(["dev", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"])
+        .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

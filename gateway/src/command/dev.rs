@@ -20,7 +20,7 @@ use notify_gateway::{
     gateway::Gateway,
     http::STREAM_PATH,
     schema, telemetry,
-    throwaway::{self, Postgres},
+    throwaway::{self, Nats, Postgres},
 };
 use uuid::Uuid;
 
@@ -39,6 +39,9 @@ pub(super) struct Arguments {
     /// The address of /healthz, /readyz, /metrics
     #[arg(long, env = "GATEWAY_ADMIN_BIND", default_value = "127.0.0.1:8081", value_name = "ADDR")]
     admin_bind: SocketAddr,
+    /// With NATS in between: one gateway listens to PostgreSQL, another has the streams
+    #[arg(long)]
+    relay: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -59,7 +62,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn run_beside(arguments: &Arguments, postgres: &Postgres) -> Result<(), Failure> {
-    let config = config(arguments, &postgres.url("postgres"))?;
+    let nats = arguments.relay.then(Nats::start).transpose().context("cannot start NATS")?;
+    let relay = nats.as_ref().map(Nats::url);
+    let secret = Uuid::new_v4().to_string();
+    let settings = |role, bind, admin_bind| {
+        let database_url = postgres.url("postgres");
+        config(&database_url, &secret, bind, admin_bind, relay.as_deref().map(|url| (url, role)))
+    };
+    let config = settings("edge", arguments.bind, arguments.admin_bind)?;
     let pool = demo::pool(&config.database.config).context("cannot make a pool")?;
     let sql = schema::sql(&config.channel);
     let client = pool.get().await.context("cannot connect to PostgreSQL")?;
@@ -86,6 +96,13 @@ async fn run_beside(arguments: &Arguments, postgres: &Postgres) -> Result<(), Fa
         });
     }
     let shutdown = serve::shutdown_on_signal()?;
+    if relay.is_some() {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let source = Gateway::bind(settings("source", free, free)?).map_err(anyhow::Error::from)?;
+        let admin = source.admin_addr().context("the admin port of the source")?;
+        say(&format!("the source's metrics: http://{admin}/metrics"));
+        tokio::spawn(source.run(shutdown.clone()));
+    }
     let welcome = welcome(address, &users);
     tokio::spawn(async move {
         health.ready().await;
@@ -100,19 +117,28 @@ async fn run_beside(arguments: &Arguments, postgres: &Postgres) -> Result<(), Fa
 
 /// The settings a person would type for `serve`, so that what runs is what
 /// they will run.
-fn config(arguments: &Arguments, database_url: &str) -> Result<Config, Failure> {
+fn config(
+    database_url: &str,
+    secret: &str,
+    bind: SocketAddr,
+    admin_bind: SocketAddr,
+    relay: Option<(&str, &str)>,
+) -> Result<Config, Failure> {
     #[derive(clap::Parser)]
     struct Serve {
         #[command(flatten)]
         settings: Settings,
     }
-    let secret = Uuid::new_v4().to_string();
-    let (bind, admin_bind) = (arguments.bind.to_string(), arguments.admin_bind.to_string());
+    let (bind, admin_bind) = (bind.to_string(), admin_bind.to_string());
+    let (url, role) = relay.unwrap_or(("", "both"));
     let flags = [
         ["--bind", &bind],
         ["--admin-bind", &admin_bind],
         ["--database-url", database_url],
-        ["--jwt-secret", &secret],
+        ["--jwt-secret", secret],
+        // Empty is none, whatever the environment says.
+        ["--relay", url],
+        ["--relay-role", role],
     ];
     let flags = ["dev"].into_iter().chain(flags.into_iter().flatten());
     let mut settings = Serve::try_parse_from(flags)
@@ -123,6 +149,7 @@ fn config(arguments: &Arguments, database_url: &str) -> Result<Config, Failure> 
     settings.listen_database_url = None;
     settings.listen_database_url_file = None;
     settings.auth.jwt_secret_file = None;
+    settings.relay.relay_file = None;
     Ok(settings.into_config()?)
 }
 
