@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-retention bench-micro instructions instructions-accept fuzz deps browser nginx help
+.PHONY: run example test test-e2e compare test-postgres test-browser test-firefox test-packages lint lint-tools lint-workflows lint-bench build soak soak-browser simulate loadtest bench-peers bench-writers bench-relay bench-retention bench-micro instructions instructions-accept fuzz deps browser nginx help
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 21
@@ -154,6 +154,12 @@ bench-writers: ## what the trigger costs those who write: medians, ratios (WRITE
 	$(CARGO) build --locked --release --package notify-gateway
 	$(BENCH_CARGO) build --locked --release --bin throwaway_postgres
 	cd bench && python3 writers.py $(WRITERS)
+
+bench-relay: ## many gateways that listen, or one that tells the others over NATS (RELAY="--rounds 1")
+	$(CARGO) build --locked --release --package notify-gateway
+	$(BENCH_CARGO) build --locked --release --bin throwaway_postgres
+	@./scripts/ensure-nats
+	cd bench && python3 relay.py $(RELAY)
 
 bench-retention: ## whether the log stays flat and pruning makes nobody wait (RETENTION="--periods 4")
 	$(CARGO) build --locked --release --package notify-gateway

@@ -84,9 +84,10 @@ class Postgres:
 
 
 class Gateways:
-    """So many of them, each with a stream that somebody reads."""
+    """So many of them, each with a stream that somebody reads. With the URL of a relay they are
+    edges, and there is a source besides."""
 
-    def __init__(self, postgres, count, form):
+    def __init__(self, postgres, count, form, relay=None):
         quiet = form if form in ("auto", "always") else "never"
         binary = ROOT / "target/release/notify-gateway"
         environment = {**os.environ, "DATABASE_URL": postgres.url, "JWT_SECRET": "x" * 40}
@@ -96,10 +97,15 @@ class Gateways:
         ).stdout.strip()
         self.processes = []
         self.latencies = []
+        quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        if relay:
+            environment |= {"GATEWAY_RELAY": relay, "GATEWAY_RELAY_ROLE": "source"}
+            environment["GATEWAY_BIND"] = "127.0.0.1:0"
+            self.processes.append(subprocess.Popen([binary], env=environment, **quietly))
+            environment["GATEWAY_RELAY_ROLE"] = "edge"
         for port in free_ports(count):
             address = f"127.0.0.1:{port}"
             environment["GATEWAY_BIND"] = address
-            quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             self.processes.append(subprocess.Popen([binary], env=environment, **quietly))
             stream = f"http://{address}/api/notifications/stream?access_token={token}"
             self.latencies.append(BENCH / f"target/latencies-{port}.json")
