@@ -290,6 +290,44 @@ async fn an_edge_reads_the_log_through_a_pooler_in_transaction_mode() {
     drop(source);
 }
 
+/// Those that docs/scaling.md names, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_permissions_that_the_page_names_are_enough() {
+    let page = include_str!("../../docs/scaling.md");
+    let permissions = |role: &str| {
+        let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {role} | `")));
+        let (publish, subscribe) = row.unwrap().trim_end_matches(" |").split_once(" | ").unwrap();
+        let list = |text: &str| text.replace('`', "\"");
+        let publish = list(&format!("`{publish}"));
+        let subscribe = list(subscribe);
+        format!(
+            "{{ user: {role}, password: x, permissions: {{ publish: [{publish}], \
+             subscribe: [{subscribe}] }} }}"
+        )
+    };
+    let settings = format!(
+        "authorization {{ users: [ {}, {} ] }}",
+        permissions("source"),
+        permissions("edge")
+    );
+    for binary in Nats::binaries() {
+        let nats = Nats::start(binary, &settings).await;
+        let database = Database::new().await;
+        let url = |role: &str| format!("nats://{role}:x@127.0.0.1:{}", nats.port());
+        let flags = ["--relay", &url("source"), "--relay-role", "source"];
+        let source = Process::start(&database.url, &flags).await;
+        let flags = ["--relay", &url("edge"), "--relay-role", "edge"];
+        let edge = TestGateway::start(&database.url, &flags).await;
+        let user = Uuid::new_v4();
+        let mut stream = edge.connect(user).await;
+        let rows = titles("row", 20);
+        insert_all(&database, user, &rows).await;
+        came_once(&mut stream, &rows).await;
+        assert!(edge.metric("notify_gateway_relay_gaps_total").await < 0.5);
+        assert!(!source.log().to_lowercase().contains("permissions"), "{}", source.log());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_that_wants_to_know_who_we_are_is_told() {
     // The pair of NATS' own documentation.

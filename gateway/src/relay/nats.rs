@@ -151,6 +151,7 @@ impl Relay for NatsRelay {
         });
         let config = OrderedConfig {
             deliver_subject: self.client.new_inbox(),
+            name: Some(format!("edge_{:016x}", fastrand::u64(..))),
             description: Some("an edge of notify-gateway".to_owned()),
             deliver_policy,
             ..OrderedConfig::default()
