@@ -290,6 +290,33 @@ async fn an_edge_reads_the_log_through_a_pooler_in_transaction_mode() {
     drop(source);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_cursor_grows_long_gets_a_watermark_from_the_source() {
+    let Some(binary) = Nats::binaries().first().copied() else { return };
+    let nats = Nats::start(binary, "").await;
+    let (database, relay) = (Database::new().await, nats.url());
+    // No watermark comes by itself, and no transaction is quiet.
+    let own = ["--sweep-interval", "1h", "--quiet", "never"];
+    let flags = [&["--relay", relay.as_str(), "--relay-role", "source"], &own[..]].concat();
+    let _source = Process::start(&database.url, &flags).await;
+    let edge = ["--relay", &relay, "--relay-role", "edge"];
+    let edge = TestGateway::start(&database.url, &edge).await;
+    let user = Uuid::new_v4();
+    let mut stream = edge.connect(user).await;
+    let rows = titles("row", 600);
+    let session = database.session().await;
+    for title in &rows {
+        let sql = format!(
+            "INSERT INTO notifications (user_id, title, message) VALUES ('{user}', '{title}', 'm')"
+        );
+        session.batch_execute(&sql).await.unwrap();
+    }
+    let (came, id) = stream.titles(rows.len()).await;
+    assert_eq!(came, rows);
+    // Some 3 bytes a row that no watermark has seen.
+    assert!(id.len() < 1000, "an id of {} bytes", id.len());
+}
+
 /// Those that docs/scaling.md names, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_permissions_that_the_page_names_are_enough() {

@@ -33,6 +33,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// The least time between two wants that an edge passes on.
+const WANTS_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How many times as seldom an edge sweeps as a source: there are many of them.
 const FALLBACK_FACTOR: u32 = 5;
 
@@ -113,9 +116,27 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
     }
 
     async fn follow(&self, reader: &mut R::Reader, ear: &mut Ear) -> RelayError {
+        let hearing = async {
+            loop {
+                if let Err(error) = self.hear_next(reader, ear).await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            error = hearing => error,
+            never = self.pass_wants_on() => match never {},
+        }
+    }
+
+    /// The watermark that a stream with a long cursor wants is the source's to move.
+    async fn pass_wants_on(&self) -> Infallible {
         loop {
-            if let Err(error) = self.hear_next(reader, ear).await {
-                return error;
+            self.hub.requests.asked().await;
+            if self.hub.requests.take_watermark_wanted() {
+                self.relay.want_watermark().await;
+                tokio::time::sleep(WANTS_INTERVAL).await;
             }
         }
     }

@@ -5,7 +5,7 @@
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, ConnectOptions, Event, Subscriber,
     jetstream::{
         self,
         consumer::{
@@ -17,8 +17,10 @@ use async_nats::{
         stream::{Config, DiscardPolicy, StorageType, Stream},
     },
 };
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Message, Newest, Place, Reader, Relay, RelayError};
 use crate::{
@@ -37,6 +39,10 @@ pub struct NatsRelay {
     client: Client,
     jetstream: jetstream::Context,
     stream: Config,
+    /// Where edges ask for a watermark, by NATS alone: the stream does not keep it.
+    wants: String,
+    /// Hears them, once this gateway is the source.
+    wanted: AsyncMutex<Option<Subscriber>>,
     complaint: Complaint,
 }
 
@@ -99,7 +105,8 @@ impl NatsRelay {
             num_replicas: config.replicas,
             ..Config::default()
         };
-        Ok(Self { client, jetstream, stream, complaint })
+        let (wants, wanted) = (format!("{}.wants", config.stream), AsyncMutex::default());
+        Ok(Self { client, jetstream, stream, wants, wanted, complaint })
     }
 
     async fn stream(&self) -> Result<Stream, RelayError> {
@@ -189,6 +196,25 @@ impl Relay for NatsRelay {
                 Err(error) => Err(RelayError::Failed(chain(&error))),
             }
         }))
+    }
+
+    async fn want_watermark(&self) {
+        let _best_effort = self.client.publish(self.wants.clone(), Bytes::new()).await;
+    }
+
+    async fn watermark_wanted(&self) {
+        let mut wanted = self.wanted.lock().await;
+        if wanted.is_none() {
+            *wanted = self.client.subscribe(self.wants.clone()).await.ok();
+        }
+        let want = match wanted.as_mut() {
+            Some(subscriber) => subscriber.next().await,
+            None => None,
+        };
+        if want.is_none() {
+            *wanted = None;
+            tokio::time::sleep(REQUEST_TIMEOUT).await;
+        }
     }
 
     async fn max_message(&self) -> Result<usize, RelayError> {

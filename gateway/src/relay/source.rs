@@ -12,6 +12,7 @@ use crate::{
     error::{Outage, chain},
     health::Health,
     horizon::{Epoch, Epochs, Horizon},
+    hub::Audience as _,
     listen::{Lead as _, Leadership, Listen, ListenError},
     listener::{Listener, Restart},
     looks::Looks,
@@ -157,6 +158,14 @@ where
             error = self.send(&teller, newest.number) => Err(error.into()),
             error = listener.run() => Err(match error { Err(error) => error, Ok(never) => match never {} }.into()),
             never = sweeper.run() => match never {},
+            never = self.hear_wants(&teller) => match never {},
+        }
+    }
+
+    async fn hear_wants(&self, teller: &Teller) -> Infallible {
+        loop {
+            self.relay.watermark_wanted().await;
+            teller.requests().want_watermark();
         }
     }
 

@@ -29,6 +29,16 @@ pub trait Relay: Send + Sync + 'static {
         message: Vec<u8>,
     ) -> impl Future<Output = Result<Self::Appended, RelayError>> + Send;
 
+    /// Asks the source for a watermark before its time. It may get lost: the next one comes anyway.
+    fn want_watermark(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// Waits until an edge has asked for one.
+    fn watermark_wanted(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// Bytes that a message may have.
     fn max_message(&self) -> impl Future<Output = Result<usize, RelayError>> + Send;
 }
