@@ -125,9 +125,9 @@ build: ## the release binary, target/release/notify-gateway
 
 DURATION ?= 10m
 
-soak: deps ## real faults on the real thing for DURATION (default 10m)
+soak: deps ## real faults on the real thing for DURATION (default 10m); RELAY=1: with NATS between five gateways
 	$(CARGO) build --locked --release --package notify-gateway --package notify-faults
-	./target/release/notify-faults --duration $(DURATION)
+	./target/release/notify-faults --duration $(DURATION) $(if $(RELAY),--relay)
 
 soak-browser: deps browser frontend/node_modules ## the same, with a page open in Chromium that must show what is in the table after every fault
 	$(CARGO) build --locked --release --package notify-gateway --package notify-faults

@@ -56,6 +56,16 @@ pub(crate) enum Kind {
     DatabaseBlackhole,
     /// Everything between a gateway and the database takes longer.
     DatabaseDelay,
+    /// kill -9 of NATS, and a start; what it had is gone.
+    NatsKill,
+    /// SIGSTOP of NATS for 1 to 8 s.
+    NatsFreeze,
+    /// Connections between a gateway and NATS end, by FIN or RST.
+    RelayCut,
+    /// Nothing arrives between a gateway and NATS, for 1 to 8 s or for good.
+    RelayBlackhole,
+    /// Everything between a gateway and NATS takes longer.
+    RelayDelay,
     /// Connections between clients and a gateway end, by FIN or RST.
     ClientCut,
     /// Nothing arrives between clients and a gateway.
@@ -73,6 +83,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether it needs a relay.
+    pub(crate) fn is_of_relay(self) -> bool {
+        let of_network = matches!(self, Self::RelayCut | Self::RelayBlackhole | Self::RelayDelay);
+        of_network || matches!(self, Self::NatsKill | Self::NatsFreeze)
+    }
+
     /// Out of this many: those that take the whole database away leave little
     /// to see when they come too often.
     fn weight(self) -> u32 {
@@ -180,6 +196,11 @@ impl Stage {
                 self.strike_network(kind, &self.database_side, &mut rng).await;
                 Ok(())
             }
+            Kind::NatsKill | Kind::NatsFreeze => self.strike_nats(kind, &mut rng).await,
+            Kind::RelayCut | Kind::RelayBlackhole | Kind::RelayDelay => {
+                self.strike_network(kind, &self.relay_side, &mut rng).await;
+                Ok(())
+            }
             Kind::ClientCut | Kind::ClientBlackhole | Kind::ClientDelay => {
                 self.strike_network(kind, &self.client_side, &mut rng).await;
                 Ok(())
@@ -233,6 +254,21 @@ impl Stage {
         }
         sleep(Duration::from_millis(rng.u64(0..2000))).await;
         gateway.start()
+    }
+
+    async fn strike_nats(&self, kind: Kind, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
+        let Some(nats) = &self.nats else { return Ok(()) };
+        let mut nats = nats.lock().await;
+        let _entry = self.begins(kind, String::new());
+        if kind == Kind::NatsFreeze {
+            nats.send(Signal::SIGSTOP);
+            sleep(Duration::from_millis(rng.u64(1000..8000))).await;
+            nats.send(Signal::SIGCONT);
+            return Ok(());
+        }
+        nats.kill().await?;
+        sleep(Duration::from_millis(rng.u64(0..6000))).await;
+        nats.resume().await
     }
 
     async fn strike_database(&self, kind: Kind, rng: &mut fastrand::Rng) -> anyhow::Result<()> {
@@ -301,14 +337,14 @@ impl Stage {
         let proxy = &side[place];
         let lasts = Duration::from_millis(rng.u64(1000..8000));
         let _entry = match kind {
-            Kind::DatabaseCut | Kind::ClientCut => {
+            Kind::DatabaseCut | Kind::RelayCut | Kind::ClientCut => {
                 let (percent, reset) = (rng.choice([20, 50, 100]).unwrap_or(100), rng.bool());
                 proxy.cut(percent, reset);
                 let how = if reset { "RST" } else { "FIN" };
                 drop(self.begins(kind, format!("road {place}, {percent} %, by {how}")));
                 return;
             }
-            Kind::DatabaseDelay | Kind::ClientDelay => {
+            Kind::DatabaseDelay | Kind::RelayDelay | Kind::ClientDelay => {
                 let delay = Duration::from_millis(rng.u64(20..1000));
                 proxy.delay(delay);
                 self.begins(kind, format!("road {place}, {delay:?}"))

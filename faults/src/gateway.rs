@@ -109,6 +109,8 @@ pub(crate) struct Gateway {
     name: String,
     binary: Binary,
     database_url: String,
+    /// Where it reaches NATS, and its role there.
+    relay: Option<(u16, &'static str)>,
     port: u16,
     admin_port: u16,
     log: PathBuf,
@@ -117,12 +119,13 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway that reaches its database at 127.0.0.1:`database_port`. It is
-    /// not started.
+    /// A gateway that reaches its database at 127.0.0.1:`database_port`, and NATS at the port
+    /// of `relay`, if there is one. It is not started.
     pub(crate) fn new(
         name: &str,
         binary: Binary,
         (database_port, password): (u16, &str),
+        relay: Option<(u16, &'static str)>,
         directory: &Path,
         cleanup: Arc<Cleanup>,
     ) -> anyhow::Result<Self> {
@@ -132,6 +135,7 @@ impl Gateway {
             database_url: format!(
                 "postgres://{GATEWAY_ROLE}:{password}@127.0.0.1:{database_port}/postgres"
             ),
+            relay,
             port: port::free()?,
             admin_port: port::free()?,
             log: directory.join(format!("gateway-{name}.log")),
@@ -157,6 +161,10 @@ impl Gateway {
         command.arg("serve").env("DATABASE_URL", &self.database_url);
         command.env("GATEWAY_BIND", format!("127.0.0.1:{}", self.port));
         command.env("GATEWAY_ADMIN_BIND", format!("127.0.0.1:{}", self.admin_port));
+        if let Some((port, role)) = self.relay {
+            command.env("GATEWAY_RELAY", format!("nats://127.0.0.1:{port}"));
+            command.env("GATEWAY_RELAY_ROLE", role);
+        }
         command.args(&self.binary.flags).stdin(Stdio::null());
         let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
         self.cleanup.add(child.id().unwrap_or_default());

@@ -1,4 +1,5 @@
-//! notify-faults: a real PostgreSQL with a standby, two real gateways, writers
+//! notify-faults: a real PostgreSQL with a standby, two real gateways (or five with NATS
+//! between them), writers
 //! and clients, and a network between them that breaks; processes are killed,
 //! frozen and restarted meanwhile. At the end every row in the table must have
 //! reached every client it was due to, once.
@@ -13,6 +14,7 @@ mod fault;
 mod gateway;
 mod announcer;
 mod ledger;
+mod nats;
 mod port;
 mod proxy;
 mod stage;
@@ -47,7 +49,7 @@ use crate::{
     fault::Kind,
     gateway::Binary,
     ledger::Ledger,
-    stage::Stage,
+    stage::{Cast, Stage},
     verdict::{Truth, Verdict},
 };
 
@@ -104,6 +106,9 @@ struct Arguments {
     /// fault begins and ends; stay until standard input ends
     #[arg(long)]
     tell: bool,
+    /// With a relay: two gateways that may be the source, three edges, and NATS between them
+    #[arg(long)]
+    relay: bool,
     /// Leave the directory with the logs where it is
     #[arg(long)]
     keep: bool,
@@ -116,6 +121,7 @@ impl Arguments {
             [] => !self.calm && !self.without.contains(kind),
             only => only.contains(kind),
         })
+        .filter(|kind| self.relay || !kind.is_of_relay())
         .collect()
     }
 
@@ -168,7 +174,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let kinds = arguments.kinds();
     let promotions = if kinds.contains(&Kind::Promotion) { arguments.promotions } else { 0 };
     let binary = arguments.binary()?;
-    let stage = Stage::set(&binary, &directory, ledger, promotions, cleanup, &mut rng).await?;
+    let cast = if arguments.relay { Cast::Relay } else { Cast::Listeners };
+    let stage =
+        Stage::set(cast, &binary, &directory, ledger, promotions, cleanup, &mut rng).await?;
     let stage = Arc::new(if arguments.tell { stage.told_by(Announcer::hire()) } else { stage });
     let played = play(&arguments, &binary, &stage, kinds, &mut rng).await;
     let judged = match played {

@@ -19,14 +19,37 @@ use crate::{
     cluster::{Address, Cluster, GATEWAY_ROLE},
     gateway::{Binary, Gateway, SECRET},
     ledger::Ledger,
+    nats::Nats,
     proxy::Proxy,
     verdict::Truth,
     writer::Writer,
 };
 
-/// How many gateways there are: a client that changes between two of them
-/// finds whatever a third would show.
-const GATEWAYS: [&str; 2] = ["a", "b"];
+/// Which gateways there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cast {
+    /// Two that listen: a client that changes between two of them finds whatever a third
+    /// would show.
+    Listeners,
+    /// One that listens, one that stands by, three that hear it over NATS.
+    Relay,
+}
+
+impl Cast {
+    /// Their names and the roles of those with a relay.
+    fn gateways(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Listeners => &[("a", ""), ("b", "")],
+            Self::Relay => &[
+                ("source-1", "source"),
+                ("source-2", "source"),
+                ("a", "edge"),
+                ("b", "edge"),
+                ("c", "edge"),
+            ],
+        }
+    }
+}
 
 /// A gateway beside a database that is up.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,7 +62,10 @@ pub(crate) struct Stage {
     pub(crate) gateways: Vec<Mutex<Gateway>>,
     /// Between each gateway and the database.
     pub(crate) database_side: Vec<Proxy>,
-    /// Between the clients and each gateway.
+    /// Between each gateway and NATS, if there is a relay.
+    pub(crate) relay_side: Vec<Proxy>,
+    pub(crate) nats: Option<Mutex<Nats>>,
+    /// Between the clients and each gateway that has streams.
     pub(crate) client_side: Vec<Proxy>,
     /// Between the writers and the database.
     pub(crate) writer_side: Proxy,
@@ -61,8 +87,9 @@ pub(crate) struct Memory {
 }
 
 impl Stage {
-    /// Sets everything up and waits until both gateways are ready.
+    /// Sets everything up and waits until all gateways are ready.
     pub(crate) async fn set(
+        cast: Cast,
         binary: &Binary,
         directory: &Path,
         ledger: Arc<Ledger>,
@@ -83,13 +110,25 @@ impl Stage {
         }
         let writer_side = Proxy::start(address.port(), false, rng.fork()).await?;
         let (mut gateways, mut database_side, mut client_side) = (vec![], vec![], vec![]);
-        for name in GATEWAYS {
+        let (mut nats, mut relay_side) = (None, vec![]);
+        if cast == Cast::Relay {
+            nats = Some(Nats::start(directory, cleanup.clone()).await?);
+        }
+        for &(name, role) in cast.gateways() {
+            let mut relay = None;
+            if let Some(nats) = &nats {
+                let road = Proxy::start(nats.port(), false, rng.fork()).await?;
+                relay = Some((road.port(), role));
+                relay_side.push(road);
+            }
             let road = Proxy::start(address.port(), true, rng.fork()).await?;
             let database = (road.port(), address.password());
             let mut gateway =
-                Gateway::new(name, binary.clone(), database, directory, cleanup.clone())?;
+                Gateway::new(name, binary.clone(), database, relay, directory, cleanup.clone())?;
             gateway.start()?;
-            client_side.push(Proxy::start(gateway.port(), false, rng.fork()).await?);
+            if role != "source" {
+                client_side.push(Proxy::start(gateway.port(), false, rng.fork()).await?);
+            }
             gateway.ready(READY_TIMEOUT).await?;
             gateways.push(Mutex::new(gateway));
             database_side.push(road);
@@ -100,6 +139,8 @@ impl Stage {
             address,
             gateways,
             database_side,
+            relay_side,
+            nats: nats.map(Mutex::new),
             client_side,
             writer_side,
             promotions: AtomicU32::new(promotions),
@@ -170,7 +211,7 @@ impl Stage {
     /// Opens all roads. The faults are over by now, and what they took away is
     /// back, but for connections that have lost bytes: these stay silent.
     pub(crate) fn heal(&self) {
-        for proxy in self.database_side.iter().chain(&self.client_side) {
+        for proxy in self.database_side.iter().chain(&self.client_side).chain(&self.relay_side) {
             proxy.heal();
         }
     }
@@ -227,6 +268,9 @@ impl Stage {
         for gateway in &self.gateways {
             // It goes with us all the same.
             let _killed = gateway.lock().await.kill().await;
+        }
+        if let Some(nats) = &self.nats {
+            let _killed = nats.lock().await.kill().await;
         }
         self.cluster.lock().await.end().await;
     }

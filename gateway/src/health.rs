@@ -128,10 +128,11 @@ impl Health {
         });
     }
 
-    /// LISTEN is another gateway's.
+    /// LISTEN is another gateway's, and so is what the triggers complain of.
     pub fn listens_no_more(&self) {
         self.modify(|state| {
             state.listen = None;
+            state.records = Vec::new();
             state.probe = Probe::default();
         });
     }
@@ -264,6 +265,11 @@ impl Health {
     /// LISTEN connection.
     pub fn probe_age(&self) -> Option<Duration> {
         self.state.borrow().probe.returned.map(|returned| returned.elapsed())
+    }
+
+    /// Whether LISTEN is this gateway's to hold.
+    pub fn is_to_listen(&self) -> bool {
+        self.state.borrow().listen.is_some()
     }
 
     /// The gateway is stopping.

@@ -179,7 +179,8 @@ impl Inner {
         let has_been_ready = self.health.has_been_ready();
         let is_flooded =
             is_flooded || token.as_ref().is_ok_and(|found| self.is_user_flooded(found));
-        if token.is_ok() && has_been_ready {
+        // A source has no streams, and looks at nothing for them.
+        if token.is_ok() && has_been_ready && self.hub.limits().streams > 0 {
             // While nobody is connected nothing is read: now it is.
             self.freshness.ensure(is_flooded).await;
         }

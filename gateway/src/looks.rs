@@ -57,6 +57,11 @@ impl Looks {
         }
     }
 
+    /// How long ago the last one began that has ended well; `None`: none has.
+    pub fn age(&self) -> Option<Duration> {
+        self.state.borrow().seen.map(|seen| seen.elapsed())
+    }
+
     /// Whether somebody waits.
     pub fn are_awaited(&self) -> bool {
         self.state.borrow().waiting > 0
@@ -94,6 +99,8 @@ pub struct Freshness {
     pub sweeps: Arc<Looks>,
     /// How old a sweep may be while somebody is.
     pub sweep_age: Duration,
+    /// Whether this gateway is told how far the rows are although nobody is connected.
+    pub is_idle_told: bool,
 }
 
 /// How old a look at the revocations may be while somebody is connected. They
@@ -119,7 +126,8 @@ impl Freshness {
         let age = |age| if is_idle && !is_flooded { Duration::ZERO } else { age };
         let wait = if is_idle { IDLE_WAIT } else { BUSY_WAIT };
         let revocations = self.revocations.fresh(age(REVOCATIONS_AGE), wait);
-        tokio::join!(revocations, self.sweeps.fresh(age(self.sweep_age), wait));
+        let sweep_age = if self.is_idle_told { self.sweep_age } else { age(self.sweep_age) };
+        tokio::join!(revocations, self.sweeps.fresh(sweep_age, wait));
     }
 }
 

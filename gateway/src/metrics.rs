@@ -59,6 +59,8 @@ pub struct Metrics {
     listen_reconnects: Counter,
     relay_up: Gauge,
     relay_lead: Gauge,
+    relay_edge: Gauge,
+    relay_source: Gauge,
     relay_gaps: Counter,
     relay_lag: Histogram,
     payload_errors: [Counter; PayloadError::ALL.len()],
@@ -209,6 +211,12 @@ impl Metrics {
             relay_lead: new.gauge(
                 "notify_gateway_relay_lead",
                 "1 while this gateway is the source of a relay.",
+            ),
+            relay_edge: new
+                .gauge("notify_gateway_relay_edge", "1 on a gateway that is an edge of a relay."),
+            relay_source: new.gauge(
+                "notify_gateway_relay_source",
+                "1 on a gateway that may be the source of a relay.",
             ),
             relay_gaps: new.counter(
                 "notify_gateway_relay_gaps_total",
@@ -368,9 +376,16 @@ impl Metrics {
         self.probe_seconds.record(took);
     }
 
-    /// How long ago one did; infinite before the first.
-    pub fn probe_age(&self, age: Option<Duration>) {
-        self.probe_age.set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+    /// How long ago one did; infinite before the first, and no number where none is sent.
+    pub fn probe_age(&self, age: Option<Option<Duration>>) {
+        let seconds = |age: Option<Duration>| age.map_or(f64::INFINITY, |age| age.as_secs_f64());
+        self.probe_age.set(age.map_or(f64::NAN, seconds));
+    }
+
+    /// What this gateway does with a relay.
+    pub fn relay_role(&self, is_edge: bool, is_source: bool) {
+        self.relay_edge.set(if is_edge { 1.0 } else { 0.0 });
+        self.relay_source.set(if is_source { 1.0 } else { 0.0 });
     }
 
     /// The table was swept.
@@ -500,6 +515,8 @@ mod tests {
             "listen_reconnects_total",
             "relay_up",
             "relay_lead",
+            "relay_edge",
+            "relay_source",
             "relay_gaps_total",
             "relay_lag_seconds",
             "probe_seconds",

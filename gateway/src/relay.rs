@@ -22,7 +22,7 @@ mod transport;
 
 pub use batch::{Batch, BatchError, Link, Told};
 pub use edge::Edge;
-pub use follower::{Follower, Heard, UnknownEpoch};
+pub use follower::{Follower, Heard, OtherEpoch};
 pub use source::Source;
 pub use teller::{Teller, TellerLimits};
 pub use transport::{Message, Newest, Place, Reader, Relay, RelayError};

@@ -69,8 +69,24 @@ pub struct Sweeper<S, A = Hub> {
     pub quiet_interval: Duration,
     /// What calls for that.
     pub load: Arc<Load>,
-    /// Tells this gateway's probes from others'.
-    pub nonce: String,
+    /// Tells this gateway's probes from others'. `None`: nobody listens for one.
+    pub nonce: Option<String>,
+}
+
+/// A sweep that is under way, however it ends: it may be given up half-way.
+struct UnderWay<'a>(&'a Health);
+
+impl<'a> UnderWay<'a> {
+    fn new(health: &'a Health, began: Instant) -> Self {
+        health.sweep_begins(began);
+        Self(health)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.sweep_ends();
+    }
 }
 
 /// What a sweep knows of those before.
@@ -118,9 +134,10 @@ impl<S: Store, A: Audience> Sweeper<S, A> {
         loop {
             number += 1;
             let began = Instant::now();
-            self.health.sweep_begins(began);
-            let outcome = self.sweep_once(number, &mut state).await;
-            self.health.sweep_ends();
+            let outcome = {
+                let _under_way = UnderWay::new(&self.health, began);
+                self.sweep_once(number, &mut state).await
+            };
             match &outcome {
                 Ok(()) => {
                     if outage.ends() {
@@ -212,10 +229,11 @@ impl<S: Store, A: Audience> Sweeper<S, A> {
         state.swept = Some(swept);
         // Sweeps that follow each other closely share a probe.
         let is_probe_due = state.probed.is_none_or(|probed| probed.elapsed() >= self.interval);
-        let nonce = (quiet != Quiet::Yes || is_probe_due).then(|| {
+        let nonce = self.nonce.as_ref().filter(|_| quiet != Quiet::Yes || is_probe_due);
+        let nonce = nonce.map(|nonce| {
             self.health.probe_sent(number);
             state.probed = Some(Instant::now());
-            format!("{}:{number}", self.nonce)
+            format!("{nonce}:{number}")
         });
         // All gateways are to know when it begins and when it ends.
         let ring = quiet_for.is_some_and(|time| time.is_zero() == standing.quiet.is_quiet());
@@ -241,8 +259,8 @@ impl<S: Store, A: Audience> Sweeper<S, A> {
         snapshot: Snapshot,
     ) -> Result<(), StoreError> {
         let epochs = transaction.epochs().await?;
-        let nonce = format!("{}:0", self.nonce);
-        let write = SweepWrite { probe: Some(&nonce), flush: true, ..SweepWrite::default() };
+        let nonce = self.nonce.as_ref().map(|nonce| format!("{nonce}:0"));
+        let write = SweepWrite { probe: nonce.as_deref(), flush: true, ..SweepWrite::default() };
         transaction.write(write).await?;
         transaction.commit().await?;
         tracing::info!(epoch = epochs.current(), "following the database");

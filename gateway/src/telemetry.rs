@@ -64,7 +64,7 @@ where
 {
     let filter = match directives {
         // What the libraries say of a failure stands in our own line about it.
-        "" => EnvFilter::new("info,deadpool=error,tokio_postgres=warn,async_nats=error"),
+        "" => EnvFilter::new("info,deadpool=error,tokio_postgres=warn,async_nats=off"),
         _ => EnvFilter::try_new(directives)
             .map_err(|error| format!("RUST_LOG: {directives:?} is not valid: {error}"))?,
     };

@@ -48,6 +48,7 @@ impl Upkeep {
         let mut told = HashSet::new();
         let mut outage = Outage::default();
         loop {
+            self.swept.notified().await;
             let began = Instant::now();
             match self.round(&mut erased, &mut told).await {
                 Ok(()) => drop(outage.ends()),
@@ -61,7 +62,6 @@ impl Upkeep {
                 }
             }
             tokio::time::sleep(interval.saturating_sub(began.elapsed())).await;
-            self.swept.notified().await;
         }
     }
 

@@ -145,7 +145,7 @@ impl Gateway {
             interval: SWEEP_INTERVAL,
             quiet_interval: QUIET_INTERVAL,
             load,
-            nonce: nonce.to_string(),
+            nonce: Some(nonce.to_string()),
         };
         let sweeper = Part::new(turns, async move { match sweeper.run().await {} });
         let turns = Turns::default();

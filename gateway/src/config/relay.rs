@@ -51,9 +51,9 @@ pub struct RelaySettings {
     pub relay_storage: RelayStorage,
     /// How long NATS keeps what was told.
     ///
-    /// An edge that was cut off for longer has all of its streams read the log. From 10ms to 24h.
+    /// An edge that was cut off for longer has all of its streams read the log. From 10s to 24h.
     #[arg(long, env = "GATEWAY_RELAY_MAX_AGE", default_value = "2m",
-          value_parser = parse_duration, value_name = "DURATION", help_heading = RELAY)]
+          value_parser = parse_max_age, value_name = "DURATION", help_heading = RELAY)]
     pub relay_max_age: Duration,
     /// How much NATS keeps of what was told, in MiB.
     ///
@@ -203,18 +203,31 @@ impl RelaySettings {
                 (None, None) => of_urls(&servers),
             }
         };
-        let identity = match (named(self.relay_cert_file), named(self.relay_key_file)) {
+        let readable = |setting: &'static str, file: Option<PathBuf>| match named(file) {
+            None => Ok(None),
+            Some(file) => match std::fs::read(&file) {
+                Ok(_) => Ok(Some(file)),
+                Err(source) => Err(ConfigError::File { setting, file, source }),
+            },
+        };
+        const CA: &str = "--relay-ca-file (GATEWAY_RELAY_CA_FILE)";
+        const CERTIFICATE: &str = "--relay-cert-file (GATEWAY_RELAY_CERT_FILE)";
+        const KEY: &str = "--relay-key-file (GATEWAY_RELAY_KEY_FILE)";
+        let ca_file = readable(CA, self.relay_ca_file)?;
+        let certificate = readable(CERTIFICATE, self.relay_cert_file)?;
+        let key = readable(KEY, self.relay_key_file)?;
+        let identity = match (certificate, key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             (None, Some(_)) => {
                 return Err(ConfigError::Missing {
-                    setting: "--relay-cert-file (GATEWAY_RELAY_CERT_FILE)",
+                    setting: CERTIFICATE,
                     example: "/etc/ssl/certs/gateway.pem; --relay-key-file needs it",
                 });
             }
             (Some(_), None) => {
                 return Err(ConfigError::Missing {
-                    setting: "--relay-key-file (GATEWAY_RELAY_KEY_FILE)",
+                    setting: KEY,
                     example: "/etc/ssl/private/gateway.key; --relay-cert-file needs it",
                 });
             }
@@ -228,7 +241,7 @@ impl RelaySettings {
             max_bytes: i64::from(self.relay_max_mib) * 1024 * 1024,
             replicas: self.relay_replicas.into(),
             credentials,
-            ca_file: named(self.relay_ca_file),
+            ca_file,
             identity,
         }))
     }
@@ -245,6 +258,13 @@ fn of_urls(servers: &[ServerAddr]) -> RelayCredentials {
             RelayCredentials::Password(decoded(user), Secret::new(decoded(password)))
         }
     }
+}
+
+fn parse_max_age(s: &str) -> Result<Duration, String> {
+    // A source says something each second.
+    const LEAST: Duration = Duration::from_secs(10);
+    let age = parse_duration(s)?;
+    if age < LEAST { Err("at least 10s".to_owned()) } else { Ok(age) }
 }
 
 fn parse_stream(s: &str) -> Result<String, String> {

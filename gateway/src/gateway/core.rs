@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::{Fetched, Verifier},
-    config::{Config, RelayConfig},
+    config::{Config, RelayConfig, RelayRole},
     dispatch::{Dispatch, Dispatcher},
     ends::RecentEnds,
     error::{Outage, chain},
@@ -43,6 +43,10 @@ const MAX_CONCURRENT_REPLAYS: usize = 4;
 /// Connections of the pool that are not the replays': one each for the sweep, the
 /// revocations and the upkeep of the log.
 const RESERVED_CONNECTIONS: usize = 3;
+
+/// And of a gateway with a relay two more: it may sweep for itself and for others, and look for a
+/// pooler.
+const RESERVED_FOR_RELAY: usize = 2;
 
 /// What is there from the start and may be exchanged or asked for from outside.
 pub(super) struct Parts {
@@ -125,7 +129,10 @@ impl Core {
             metrics: Arc::clone(metrics),
             retention: config.retention,
         };
-        workers.spawn("upkeep", upkeep.run());
+        let role = config.relay.as_ref().map(|relay| relay.role);
+        if role.is_none_or(RelayRole::is_source) {
+            workers.spawn("upkeep", upkeep.run());
+        }
 
         let watch = RevocationWatch {
             store: self.store.clone(),
@@ -137,7 +144,9 @@ impl Core {
         };
         workers.spawn("revocations", watch.run());
 
-        let for_replays = config.pool_size.saturating_sub(RESERVED_CONNECTIONS).max(1);
+        let relayed = if config.relay.is_some() { RESERVED_FOR_RELAY } else { 0 };
+        let reserved = RESERVED_CONNECTIONS + relayed;
+        let for_replays = config.pool_size.saturating_sub(reserved).max(1);
         let replayer = Replayer {
             replays: Arc::clone(&self.replays),
             store: self.store.clone(),
@@ -147,6 +156,10 @@ impl Core {
             concurrency: for_replays.min(MAX_CONCURRENT_REPLAYS),
         };
         workers.spawn("replays", replayer.run());
+        metrics.relay_role(
+            role.is_some_and(RelayRole::is_edge),
+            role.is_some_and(RelayRole::is_source),
+        );
 
         if let Some(key_set) = verifier.key_set().cloned() {
             if !verifier.has_keys() {
@@ -200,7 +213,7 @@ impl Core {
             interval: config.sweep_interval,
             quiet_interval: config.quiet_sweep_interval,
             load,
-            nonce: self.nonce.clone(),
+            nonce: Some(self.nonce.clone()),
         };
         workers.spawn("sweep", sweeper.run());
         let listener = Listener {
@@ -239,7 +252,6 @@ impl Core {
             health: Arc::clone(health),
             metrics: Arc::clone(metrics),
             interval: config.sweep_interval,
-            nonce: self.nonce.clone(),
         }
     }
 
@@ -283,6 +295,7 @@ impl Core {
                 revocations: Arc::clone(&self.revocation_looks),
                 sweeps: Arc::clone(&self.sweeps),
                 sweep_age: 2 * config.sweep_interval,
+                is_idle_told: config.relay.is_some(),
             },
             Arc::clone(hub),
             Arc::clone(health),

@@ -46,7 +46,8 @@ impl Admin {
     }
 
     async fn metrics(&self) -> String {
-        self.metrics.probe_age(self.health.probe_age());
+        let is_asked = self.health.is_to_listen();
+        self.metrics.probe_age(is_asked.then(|| self.health.probe_age()));
         let metrics = Arc::clone(&self.metrics);
         // Where the kernel has to count a hundred thousand open files, streams do
         // not wait for it.

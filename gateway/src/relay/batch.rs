@@ -12,7 +12,10 @@ use crate::{
     notification::{Change, UserId},
 };
 
-/// The first byte of a batch. Gateways of another version wait for a source of theirs.
+/// How a batch begins, before its version.
+const MARK: &[u8] = b"ngw";
+
+/// Gateways of another version wait for a source of theirs.
 const VERSION: u8 = 1;
 
 /// A batch's place in all that is told.
@@ -139,7 +142,7 @@ impl Batch {
             told: self.told.iter().map(WireTold::of).collect(),
             watermark: self.watermark.to_string(),
         };
-        postcard::to_extend(&wire, vec![VERSION])
+        postcard::to_extend(&wire, [MARK, &[VERSION]].concat())
     }
 
     /// Reads what [`Batch::encode`] wrote.
@@ -148,7 +151,8 @@ impl Batch {
     ///
     /// Something else wrote it: see [`BatchError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
-        let (version, wire) = bytes.split_first().ok_or(BatchError::Malformed)?;
+        let marked = bytes.strip_prefix(MARK).ok_or(BatchError::Malformed)?;
+        let (version, wire) = marked.split_first().ok_or(BatchError::Malformed)?;
         if *version != VERSION {
             return Err(BatchError::Version(*version));
         }
@@ -235,12 +239,13 @@ impl<'a> WireUser<'a> {
 }
 
 impl Told {
-    /// About how many bytes it takes in a batch.
+    /// How many bytes it takes in a batch, at the most.
     pub(super) fn size(&self) -> usize {
         const ENVELOPE: usize = 64;
+        let of_user = |user: &UserId| user.as_text().map_or(0, str::len);
         match self {
-            Self::Row(_, row) => ENVELOPE + row.event.len(),
-            Self::Lost(_) => ENVELOPE,
+            Self::Row(user, row) => ENVELOPE + of_user(user) + row.event.len(),
+            Self::Lost(user) => ENVELOPE + of_user(user),
         }
     }
 }
@@ -311,7 +316,7 @@ mod tests {
 
     #[test]
     fn another_version_is_said_to_be_one() {
-        let error = Batch::decode(&[VERSION + 1, 0]).unwrap_err();
+        let error = Batch::decode(&[MARK, &[VERSION + 1, 0]].concat()).unwrap_err();
         assert!(matches!(error, BatchError::Version(version) if version == VERSION + 1));
     }
 }

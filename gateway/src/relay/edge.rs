@@ -36,6 +36,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// The least time between two wants that an edge passes on.
 const WANTS_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether the first sweep has found out the epoch.
+const EPOCH_INTERVAL: Duration = Duration::from_millis(20);
+
 /// How many times as seldom an edge sweeps as a source: there are many of them.
 const FALLBACK_FACTOR: u32 = 5;
 
@@ -55,8 +58,6 @@ pub struct Edge<R, S> {
     pub metrics: Arc<Metrics>,
     /// Time between two sweeps of a source.
     pub interval: Duration,
-    /// Names this gateway's sweeps.
-    pub nonce: String,
 }
 
 /// What an edge has heard so far.
@@ -98,6 +99,10 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
     }
 
     async fn join(&self, ear: &mut Ear) -> R::Reader {
+        // Before that nobody knows whether a source speaks of this database.
+        while self.hub.horizon().epochs.current() == 0 {
+            tokio::time::sleep(EPOCH_INTERVAL).await;
+        }
         let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         loop {
             match self.try_to_join(ear).await {
@@ -108,18 +113,20 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
         }
     }
 
+    /// Reads until something comes that was told since: a source that is gone may have left much.
     async fn try_to_join(&self, ear: &mut Ear) -> Result<R::Reader, RelayError> {
         let reading = tokio::time::timeout(JOIN_TIMEOUT, self.relay.read(ear.place.as_ref()));
         let mut reader = reading.await.map_err(|_| RelayError::TimedOut)??;
-        self.hear_next(&mut reader, ear).await?;
+        while self.hear_next(&mut reader, ear).await? <= reader.newest() {}
         Ok(reader)
     }
 
     async fn follow(&self, reader: &mut R::Reader, ear: &mut Ear) -> RelayError {
         let hearing = async {
             loop {
-                if let Err(error) = self.hear_next(reader, ear).await {
-                    return error;
+                match self.hear_next(reader, ear).await {
+                    Ok(_number) => self.looks.ended(Instant::now(), true),
+                    Err(error) => return error,
                 }
             }
         };
@@ -141,41 +148,52 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
         }
     }
 
-    async fn hear_next(&self, reader: &mut R::Reader, ear: &mut Ear) -> Result<(), RelayError> {
-        let message = tokio::time::timeout(SILENCE, reader.next());
-        let message = message.await.map_err(|_| RelayError::Silent)??;
-        self.hear(message, ear)
+    /// Hears the next batch, and returns the number of its message.
+    async fn hear_next(&self, reader: &mut R::Reader, ear: &mut Ear) -> Result<u64, RelayError> {
+        let hearing = async {
+            loop {
+                let message = reader.next().await?;
+                let number = message.place.number;
+                if self.hear(message, ear)? {
+                    return Ok(number);
+                }
+            }
+        };
+        // What others write there is no sign of a source.
+        tokio::time::timeout(SILENCE, hearing).await.map_err(|_| RelayError::Silent)?
     }
 
-    fn hear(&self, message: Message, ear: &mut Ear) -> Result<(), RelayError> {
+    /// Whether a source has said it.
+    fn hear(&self, message: Message, ear: &mut Ear) -> Result<bool, RelayError> {
         let Message { place, appended_at, bytes } = message;
+        let has_heard = ear.place.replace(place).is_some();
         match Batch::decode(&bytes) {
             Ok(batch) => {
-                tracing::debug!(number = place.number, rows = batch.told.len(), "hear");
                 let heard = ear.follower.take(batch)?;
                 let age = appended_at.and_then(|at| SystemTime::now().duration_since(at).ok());
                 // Who has just come has missed nothing.
-                let is_gap = heard == Heard::Gap && ear.place.is_some();
+                let is_gap = heard == Heard::Gap && has_heard;
                 self.metrics.relay_heard(age, is_gap);
                 if is_gap {
                     tracing::info!("missed something of the relay: the streams read the log");
                 }
+                Ok(true)
             }
-            Err(BatchError::Malformed) => {
-                // Whoever may write there: it is as if something had been missed.
+            Err(error) => {
+                // It is as if something had been missed.
                 ear.follower.miss();
+                if matches!(error, BatchError::Version(_)) {
+                    return Err(error.into());
+                }
                 if ear.malformed_logged.opens() {
                     tracing::warn!(
                         message.bytes = bytes.len(),
                         "ignored a message of the relay that no source wrote; more in the next minute are not logged"
                     );
                 }
+                Ok(false)
             }
-            Err(error) => return Err(error.into()),
         }
-        ear.place = Some(place);
-        self.looks.ended(Instant::now(), true);
-        Ok(())
     }
 
     fn note(&self, error: &RelayError, ear: &mut Ear) {
@@ -208,7 +226,7 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
             interval,
             quiet_interval: interval,
             load,
-            nonce: self.nonce.clone(),
+            nonce: None,
         };
         sweeper.run().await
     }

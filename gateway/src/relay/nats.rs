@@ -34,6 +34,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that gives no answer to two of these is dead.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Messages that an edge has not taken yet; NATS stops sending long before, and what does not
+/// fit is a gap.
+const MAX_UNREAD: usize = 4096;
+
 /// A relay on NATS.
 pub struct NatsRelay {
     client: Client,
@@ -64,6 +68,7 @@ impl NatsRelay {
             .connection_timeout(REQUEST_TIMEOUT)
             .request_timeout(Some(REQUEST_TIMEOUT))
             .ping_interval(PING_INTERVAL)
+            .subscription_capacity(MAX_UNREAD)
             .event_callback(move |event| {
                 let heard = Arc::clone(&heard);
                 async move { note(&event, &heard) }
@@ -114,9 +119,17 @@ impl NatsRelay {
     }
 
     fn failed(&self, error: &dyn std::error::Error) -> RelayError {
-        let complaint = self.complaint.lock().clone();
-        RelayError::Failed(complaint.unwrap_or_else(|| chain(error)))
+        complained(&self.complaint, error)
     }
+}
+
+/// An error, with what the connection has met: the one seldom says what the other does.
+fn complained(complaint: &Complaint, error: &dyn std::error::Error) -> RelayError {
+    let error = chain(error);
+    RelayError::Failed(match complaint.lock().as_deref() {
+        Some(complaint) if complaint != error => format!("{complaint} ({error})"),
+        _ => error,
+    })
 }
 
 fn note(event: &Event, complaint: &Complaint) {
@@ -165,7 +178,7 @@ impl Relay for NatsRelay {
         };
         let consumer = stream.create_consumer(config).await.map_err(|error| self.failed(&error))?;
         let messages = consumer.messages().await.map_err(|error| self.failed(&error))?;
-        Ok(NatsReader { messages, stream: made })
+        Ok(NatsReader { messages, stream: made, newest: info.state.last_sequence })
     }
 
     async fn newest(&self) -> Result<Newest, RelayError> {
@@ -186,6 +199,7 @@ impl Relay for NatsRelay {
             PublishMessage::build().payload(message.into()).expected_last_sequence(number - 1);
         let sent = self.jetstream.send_publish(self.stream.name.clone(), message).await;
         let acknowledged = sent.map_err(|error| self.failed(&error))?;
+        let complaint = Arc::clone(&self.complaint);
         Ok(Box::pin(async move {
             match acknowledged.await {
                 Ok(acknowledged) if acknowledged.sequence == number => Ok(()),
@@ -193,7 +207,7 @@ impl Relay for NatsRelay {
                 Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                     Err(RelayError::Overtaken)
                 }
-                Err(error) => Err(RelayError::Failed(chain(&error))),
+                Err(error) => Err(complained(&complaint, &error)),
             }
         }))
     }
@@ -218,7 +232,12 @@ impl Relay for NatsRelay {
     }
 
     async fn max_message(&self) -> Result<usize, RelayError> {
-        Ok(self.client.server_info().max_payload)
+        let of_stream = self.stream().await?.cached_info().config.max_message_size;
+        let of_server = self.client.server_info().max_payload;
+        Ok(usize::try_from(of_stream)
+            .ok()
+            .filter(|max| *max > 0)
+            .map_or(of_server, |max| max.min(of_server)))
     }
 }
 
@@ -226,9 +245,14 @@ impl Relay for NatsRelay {
 pub struct NatsReader {
     messages: push::Ordered,
     stream: String,
+    newest: u64,
 }
 
 impl Reader for NatsReader {
+    fn newest(&self) -> u64 {
+        self.newest
+    }
+
     async fn next(&mut self) -> Result<Message, RelayError> {
         let ended = || RelayError::Failed("the consumer has ended".to_owned());
         let message = self.messages.next().await.ok_or_else(ended)?;

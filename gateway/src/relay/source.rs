@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{Batch, Relay, RelayError, Teller, TellerLimits};
 use crate::{
@@ -28,6 +28,12 @@ const SIGN: Duration = Duration::from_secs(1);
 /// Longest wait for the relay to say that it has what was sent. Past it another gateway may do
 /// better.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How much longer than usual a sweep may be missing.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The least time between two watermarks that edges want.
+const WANTS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Batches that may be on their way at once.
 const MAX_ON_THE_WAY: usize = 64;
@@ -79,6 +85,8 @@ enum End {
     Relay(#[from] RelayError),
     #[error(transparent)]
     Database(#[from] ListenError),
+    #[error("the log cannot be swept by --database-url (DATABASE_URL)")]
+    Sweep,
 }
 
 impl<R, W, L, S> Source<R, W, L, S>
@@ -95,6 +103,7 @@ where
             let mut has_led = false;
             let Err(end) = self.lead(&mut has_led).await;
             self.metrics.relay_lead(false);
+            self.metrics.listen_up(false);
             self.health.listens_no_more();
             if has_led {
                 outage.ends();
@@ -109,6 +118,8 @@ where
     }
 
     async fn lead(&self, has_led: &mut bool) -> Result<Infallible, End> {
+        // Who cannot tell anybody lets another lead.
+        in_time(self.relay.newest()).await?;
         let mut lead = self.leadership.acquire(|| self.health.source_is_well()).await?;
         let newest = in_time(self.relay.newest()).await?;
         // A batch that cannot be read says nothing of what comes behind it.
@@ -134,11 +145,12 @@ where
             health: Arc::clone(&self.health),
             metrics: Arc::clone(&self.metrics),
         };
+        let looks = Arc::new(Looks::new());
         let sweeper = Sweeper {
             store: self.store.clone(),
             audience: Arc::clone(&teller),
             dispatch,
-            looks: Arc::new(Looks::new()),
+            looks: Arc::clone(&looks),
             health: Arc::clone(&self.health),
             metrics: Arc::clone(&self.metrics),
             swept: Arc::clone(&self.swept),
@@ -146,7 +158,7 @@ where
             interval: self.interval,
             quiet_interval: self.quiet_interval,
             load: Arc::clone(&self.load),
-            nonce: self.nonce.clone(),
+            nonce: Some(self.nonce.clone()),
         };
         *has_led = true;
         self.metrics.relay_lead(true);
@@ -155,10 +167,11 @@ where
         tokio::select! {
             biased;
             lost = lead.lost() => Err(lost.into()),
-            error = self.send(&teller, newest.number) => Err(error.into()),
+            error = self.send(&teller, newest.number, &looks) => Err(error.into()),
             error = listener.run() => Err(match error { Err(error) => error, Ok(never) => match never {} }.into()),
             never = sweeper.run() => match never {},
             never = self.hear_wants(&teller) => match never {},
+            () = self.sweeps_fail(&looks) => Err(End::Sweep),
         }
     }
 
@@ -166,11 +179,25 @@ where
         loop {
             self.relay.watermark_wanted().await;
             teller.requests().want_watermark();
+            // However many edges ask.
+            tokio::time::sleep(WANTS_INTERVAL).await;
+        }
+    }
+
+    /// Waits until no sweep has ended well for some time: another gateway may do better, and
+    /// edges do while there is none.
+    async fn sweeps_fail(&self, looks: &Looks) {
+        let began = Instant::now();
+        loop {
+            tokio::time::sleep(SIGN).await;
+            if looks.age().unwrap_or_else(|| began.elapsed()) > 2 * self.interval + SWEEP_PATIENCE {
+                return;
+            }
         }
     }
 
     /// Sends what there is to tell, behind message `number` and nowhere else.
-    async fn send(&self, teller: &Teller, mut number: u64) -> RelayError {
+    async fn send(&self, teller: &Teller, mut number: u64, looks: &Looks) -> RelayError {
         let mut on_the_way = FuturesUnordered::new();
         loop {
             let batch = tokio::select! {
@@ -179,15 +206,9 @@ where
                     Ok(()) => continue,
                     Err(error) => return error,
                 },
-                batch = teller.next(SIGN), if on_the_way.len() < MAX_ON_THE_WAY => batch,
+                batch = teller.next(SIGN, || looks.age().is_some()), if on_the_way.len() < MAX_ON_THE_WAY => batch,
             };
             number += 1;
-            tracing::debug!(
-                number,
-                rows = batch.told.len(),
-                on_the_way = on_the_way.len(),
-                "append"
-            );
             let bytes = match batch.encode() {
                 Ok(bytes) => bytes,
                 Err(error) => return RelayError::Failed(error.to_string()),

@@ -67,16 +67,16 @@ impl Teller {
         Self { requests, limits, untold: Mutex::new(untold), stirred }
     }
 
-    /// The next batch: as soon as there is something to tell, or to show after `silence` that
-    /// the source lives.
-    pub async fn next(&self, silence: Duration) -> Batch {
+    /// The next batch: as soon as there is something to tell; or after `silence`, if the source
+    /// `is_well`, to show that it is.
+    pub async fn next(&self, silence: Duration, is_well: impl Fn() -> bool) -> Batch {
         loop {
             let stirred = self.stirred.notified();
             if let Some(batch) = self.take(false) {
                 return batch;
             }
             let is_silent = tokio::time::timeout(silence, stirred).await.is_err();
-            if let Some(batch) = is_silent.then(|| self.take(true)).flatten() {
+            if let Some(batch) = (is_silent && is_well()).then(|| self.take(true)).flatten() {
                 return batch;
             }
         }
@@ -193,5 +193,89 @@ impl Audience for Teller {
         untold.horizon = Arc::new(horizon);
         drop(untold);
         self.stirred.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{cursor::RowKey, horizon::Epoch, notification::EventName};
+
+    const ADA: UserId = UserId::uuid(Uuid::from_u128(1));
+
+    fn horizon(watermark: &str) -> Horizon {
+        let epoch = Epoch { number: 7, first: None, is_restart: false };
+        Horizon { watermark: snapshot(watermark), epochs: Epochs::new(vec![epoch]) }
+    }
+
+    fn snapshot(text: &str) -> Arc<Snapshot> {
+        Arc::new(text.parse().unwrap())
+    }
+
+    /// One that goes on behind link 4 of another source.
+    fn teller() -> Teller {
+        let behind = (Link { lead: 1, number: 4 }, horizon("3:3:"));
+        Teller::new(Some(behind), 2, TellerLimits { batch: 1000, waiting: 3000 })
+    }
+
+    fn publish(teller: &Teller, xact: u64, bytes: usize) {
+        let key = RowKey { xact, seq: 1 };
+        let data = format!("\"{}\"", "x".repeat(bytes));
+        teller.publish(&ADA, || Row::new(key, EventName::NOTIFICATION, &data));
+    }
+
+    #[test]
+    fn batches_follow_each_other_and_the_source_before() {
+        let teller = teller();
+        assert_eq!(teller.take(false), None);
+        publish(&teller, 3, 10);
+        let first = teller.take(false).unwrap();
+        assert_eq!(first.after, Some(Link { lead: 1, number: 4 }));
+        assert_eq!(first.told.len(), 1);
+        assert_eq!(teller.take(false), None, "nothing is told twice");
+        let sign = teller.take(true).unwrap();
+        assert_eq!((sign.after, sign.told.len()), (Some(first.link), 0));
+    }
+
+    #[test]
+    fn a_watermark_is_told_with_the_last_of_the_rows_that_it_sees() {
+        let teller = teller();
+        for xact in 3..6 {
+            publish(&teller, xact, 400);
+        }
+        teller.advance(snapshot("6:6:"));
+        let told = |batch: Batch| (batch.told.len(), batch.watermark.to_string());
+        assert_eq!(told(teller.take(false).unwrap()), (2, "3:3:".to_owned()));
+        assert_eq!(told(teller.take(false).unwrap()), (1, "6:6:".to_owned()));
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_to_the_log() {
+        let teller = teller();
+        publish(&teller, 3, 1000);
+        assert_eq!(teller.take(false).unwrap().told, [Told::Lost(ADA)]);
+        for xact in 4..12 {
+            publish(&teller, xact, 400);
+        }
+        let batch = teller.take(false).unwrap();
+        assert!(batch.is_lost, "more waits than may");
+        publish(&teller, 20, 10);
+        assert!(!teller.take(false).unwrap().is_lost, "said once");
+    }
+
+    #[test]
+    fn an_epoch_comes_before_what_is_told_of_it() {
+        let lead = Teller::new(None, 2, TellerLimits { batch: 1000, waiting: 3000 });
+        publish(&lead, 3, 10);
+        assert_eq!(lead.take(true), None, "there is none yet");
+        lead.begin_epoch(horizon("5:5:"));
+        publish(&lead, 5, 10);
+        let batch = lead.take(false).unwrap();
+        assert_eq!((batch.after, batch.epoch, batch.told.len()), (None, 7, 1));
+        assert!(batch.begins.is_some() && batch.is_lost);
+        assert_eq!(batch.watermark.to_string(), "5:5:");
+        assert!(lead.take(true).unwrap().begins.is_none());
     }
 }

@@ -45,6 +45,9 @@ pub trait Relay: Send + Sync + 'static {
 
 /// Reads a relay's messages in their order.
 pub trait Reader: Send {
+    /// The number of the last message that was there when reading began.
+    fn newest(&self) -> u64;
+
     /// The next one.
     fn next(&mut self) -> impl Future<Output = Result<Message, RelayError>> + Send;
 }
@@ -98,5 +101,5 @@ pub enum RelayError {
     Batch(#[from] BatchError),
     /// What it has does not belong to this database.
     #[error(transparent)]
-    Epoch(#[from] super::UnknownEpoch),
+    Epoch(#[from] super::OtherEpoch),
 }
