@@ -29,6 +29,8 @@ struct State {
     /// Whether this gateway is the source, or would be if no other were.
     source: Result<(), String>,
     database: Result<(), String>,
+    /// Whether it is known where streams begin.
+    has_horizon: bool,
     revocations: Result<(), String>,
     replays: Result<(), String>,
     /// Which tables make no events.
@@ -77,7 +79,7 @@ impl Readiness {
 impl Health {
     /// Nothing has happened yet.
     pub fn new() -> Self {
-        Self::starting(Some(Err("starting: not listening yet".to_owned())), Ok(()), Ok(()))
+        Self::starting(Some(Err("starting: not listening yet".to_owned())), Ok(()), Ok(()), true)
     }
 
     /// Of a gateway with a relay: whether it is an edge, and whether it may be the source.
@@ -85,13 +87,15 @@ impl Health {
         let starting = |what: &str| Err(format!("starting: {what}"));
         let relay = if is_edge { starting("no source has been heard yet") } else { Ok(()) };
         let source = if is_source { starting("not asked yet who is the source") } else { Ok(()) };
-        Self::starting(None, relay, source)
+        // What the source part meets says nothing of where this gateway's own streams begin.
+        Self::starting(None, relay, source, !is_edge)
     }
 
     fn starting(
         listen: Option<Result<(), String>>,
         relay: Result<(), String>,
         source: Result<(), String>,
+        has_horizon: bool,
     ) -> Self {
         let starting = || Err("starting: not connected to the database yet".to_owned());
         let state = State {
@@ -99,6 +103,7 @@ impl Health {
             relay,
             source,
             database: starting(),
+            has_horizon,
             revocations: Err("starting: the revocations have not been read yet".to_owned()),
             replays: Ok(()),
             records: Vec::new(),
@@ -135,6 +140,12 @@ impl Health {
             state.records = Vec::new();
             state.probe = Probe::default();
         });
+    }
+
+    /// An edge has a horizon, from the database or from a source: its streams know where to
+    /// begin.
+    pub fn has_horizon(&self) {
+        self.modify(|state| state.has_horizon = true);
     }
 
     /// A source is heard over the relay.
@@ -321,9 +332,8 @@ impl Health {
         self.state.send_modify(|state| {
             change(state);
             // LISTEN is for speed: without it the sweep finds the rows.
-            let is_ready =
-                state.database.is_ok() && state.revocations.is_ok() && state.keys.is_ok();
-            state.has_been_ready |= is_ready;
+            let parts = [&state.database, &state.revocations, &state.keys];
+            state.has_been_ready |= state.has_horizon && parts.iter().all(|part| part.is_ok());
         });
     }
 }

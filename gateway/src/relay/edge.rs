@@ -103,6 +103,7 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
         while self.hub.horizon().epochs.current() == 0 {
             tokio::time::sleep(EPOCH_INTERVAL).await;
         }
+        self.health.has_horizon();
         let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         loop {
             match self.try_to_join(ear).await {
@@ -154,8 +155,15 @@ impl<R: Relay, S: Store + Clone> Edge<R, S> {
             loop {
                 let message = reader.next().await?;
                 let number = message.place.number;
-                if self.hear(message, ear)? {
-                    return Ok(number);
+                match self.hear(message, ear) {
+                    Ok(true) => return Ok(number),
+                    Ok(false) => {}
+                    Err(error) => {
+                        // Of another epoch's batches, or another version's, there may be many:
+                        // the newest tells whether there still are.
+                        ear.place = None;
+                        return Err(error);
+                    }
                 }
             }
         };

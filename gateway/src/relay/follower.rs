@@ -54,18 +54,20 @@ impl<A: Audience> Follower<A> {
             Some(last) if batch.after == Some(last) => Heard::Next,
             _ => Heard::Gap,
         };
+        let is_lost = batch.is_lost || batch.begins.is_some();
+        let here = self.audience.horizon().epochs.clone();
+        let begins = batch.begins.filter(|epochs| epochs.know(here.current()));
+        if here.current() != batch.epoch && begins.is_none() {
+            // Nobody is sent to the log each time that this is tried: what is heard next is a gap.
+            self.last = None;
+            return Err(OtherEpoch);
+        }
         // Before any watermark that comes after it: what was not heard was committed by now, so
         // who reads the log from now on finds it there.
         if heard == Heard::Gap {
             self.audience.lose_all();
         }
-        let is_lost = batch.is_lost || batch.begins.is_some();
-        let here = self.audience.horizon().epochs.clone();
-        if here.current() != batch.epoch {
-            let Some(epochs) = batch.begins.filter(|epochs| epochs.know(here.current())) else {
-                self.last = None;
-                return Err(OtherEpoch);
-            };
+        if let Some(epochs) = begins.filter(|_| here.current() != batch.epoch) {
             let watermark = Arc::new(batch.watermark.clone());
             self.audience.begin_epoch(Horizon { watermark, epochs });
         }
