@@ -6,6 +6,7 @@
 mod activity;
 mod host;
 mod reach;
+mod relay;
 mod round_trip;
 mod schema;
 mod stream;
@@ -97,9 +98,15 @@ pub async fn examine(config: &Config, questions: Questions<'_>) -> Vec<Finding> 
         Ok((reached, client)) => {
             findings.push(reached);
             findings.extend(in_the_database(config, questions, &client).await);
-            findings.extend(round_trip::examine(config, &store).await);
+            // An edge does not listen, and may reach the database through any pooler.
+            if config.relay.as_ref().is_none_or(|relay| relay.role.is_source()) {
+                findings.extend(round_trip::examine(config, &store).await);
+            }
         }
         Err(finding) => findings.push(finding),
+    }
+    if let Some(relay) = &config.relay {
+        findings.push(relay::examine(relay).await);
     }
     let store = is_reached.then_some(&store);
     findings.extend(token::examine(&config.auth, questions.token, store).await);

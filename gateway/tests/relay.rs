@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use notify_gateway::{http::STREAM_PATH, throwaway::Postgres};
+use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::support::{
-    Authority, Database, EventSource, Nats, Network, PgBouncer, Process, TestGateway, eventually,
-    request, token,
+    Authority, Database, EventSource, Nats, Network, PgBouncer, Process, SECRET, TestGateway,
+    eventually, request, token,
 };
 
 /// Gateways with a relay, ready.
@@ -355,6 +356,36 @@ async fn a_stream_whose_cursor_grows_long_gets_a_watermark_from_the_source() {
     assert_eq!(came, rows);
     // Some 3 bytes a row that no watermark has seen.
     assert!(id.len() < 1000, "an id of {} bytes", id.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_how_the_relay_is() {
+    for binary in Nats::binaries() {
+        let mut nats = Nats::start(binary, "").await;
+        let (database, relay) = (Database::new().await, nats.url());
+        let check = async |role: &str| {
+            let output = Command::new(env!("CARGO_BIN_EXE_notify-gateway"))
+                .args(["check", "--json", "--jwt-secret", SECRET, "--database-url", &database.url])
+                .args(["--relay", &relay, "--relay-role", role])
+                .output();
+            let output = output.await.unwrap();
+            let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+            let about = |about| move |finding: &&serde_json::Value| finding["about"] == about;
+            let found = findings.iter().find(about("relay")).unwrap();
+            let (verdict, what) = (&found["verdict"], &found["what"]);
+            let listens = findings.iter().any(|finding| finding["about"] == "listen");
+            (verdict.as_str().unwrap().to_owned(), what.as_str().unwrap().to_owned(), listens)
+        };
+        let (verdict, what, listens) = check("edge").await;
+        assert!(verdict == "warning" && what.contains("no source has run") && !listens, "{what}");
+        let gateway = TestGateway::start(&database.url, &["--relay", &relay]).await;
+        let (verdict, what, _) = check("source").await;
+        assert!(verdict == "ok" && what.contains("1 edges read it"), "{what}");
+        drop(gateway);
+        nats.kill();
+        let (verdict, what, _) = check("both").await;
+        assert!(verdict == "wrong" && what.contains("GATEWAY_RELAY"), "{what}");
+    }
 }
 
 /// Those that docs/scaling.md names, and no other.

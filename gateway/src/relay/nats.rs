@@ -2,17 +2,22 @@
 //!
 //! <https://docs.nats.io/nats-concepts/jetstream>
 
-use std::{io, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::{
     Client, ConnectOptions, Event, Subscriber,
     jetstream::{
-        self,
+        self, ErrorCode,
         consumer::{
             DeliverPolicy,
             push::{self, OrderedConfig},
         },
-        context::PublishErrorKind,
+        context::{GetStreamErrorKind, PublishErrorKind},
         message::PublishMessage,
         stream::{Config, DiscardPolicy, StorageType, Stream},
     },
@@ -48,6 +53,17 @@ pub struct NatsRelay {
     /// Hears them, once this gateway is the source.
     wanted: AsyncMutex<Option<Subscriber>>,
     complaint: Complaint,
+}
+
+/// How a relay's stream is.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The server's version.
+    pub version: String,
+    /// How long ago a source has said something, by the server's clock.
+    pub said_ago: Option<Duration>,
+    /// How many edges read it.
+    pub edges: usize,
 }
 
 /// What the connection has met last, which no request says.
@@ -112,6 +128,29 @@ impl NatsRelay {
         };
         let (wants, wanted) = (format!("{}.wants", config.stream), AsyncMutex::default());
         Ok(Self { client, jetstream, stream, wants, wanted, complaint })
+    }
+
+    /// How the stream is, for who wants to know; `None`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// NATS cannot be asked.
+    pub async fn look(&self) -> Result<Option<Look>, RelayError> {
+        let stream = match self.jetstream.get_stream(&self.stream.name).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let is_missing = matches!(error.kind(), GetStreamErrorKind::JetStream(said)
+                    if said.error_code() == ErrorCode::STREAM_NOT_FOUND);
+                return if is_missing { Ok(None) } else { Err(self.failed(&error)) };
+            }
+        };
+        let state = &stream.cached_info().state;
+        let said_at = (state.messages > 0).then(|| SystemTime::from(state.last_timestamp));
+        Ok(Some(Look {
+            version: self.client.server_info().version,
+            said_ago: said_at.map(|at| at.elapsed().unwrap_or_default()),
+            edges: state.consumer_count,
+        }))
     }
 
     async fn stream(&self) -> Result<Stream, RelayError> {
