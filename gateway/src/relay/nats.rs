@@ -136,13 +136,10 @@ impl NatsRelay {
     ///
     /// NATS cannot be asked.
     pub async fn look(&self) -> Result<Option<Look>, RelayError> {
-        let stream = match self.jetstream.get_stream(&self.stream.name).await {
+        let stream = match self.stream().await {
             Ok(stream) => stream,
-            Err(error) => {
-                let is_missing = matches!(error.kind(), GetStreamErrorKind::JetStream(said)
-                    if said.error_code() == ErrorCode::STREAM_NOT_FOUND);
-                return if is_missing { Ok(None) } else { Err(self.failed(&error)) };
-            }
+            Err(RelayError::NoStream) => return Ok(None),
+            Err(error) => return Err(error),
         };
         let state = &stream.cached_info().state;
         let said_at = (state.messages > 0).then(|| SystemTime::from(state.last_timestamp));
@@ -154,7 +151,15 @@ impl NatsRelay {
     }
 
     async fn stream(&self) -> Result<Stream, RelayError> {
-        self.jetstream.get_stream(&self.stream.name).await.map_err(|error| self.failed(&error))
+        let found = self.jetstream.get_stream(&self.stream.name).await;
+        found.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(said)
+                if said.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                RelayError::NoStream
+            }
+            _ => self.failed(&error),
+        })
     }
 
     fn failed(&self, error: &dyn std::error::Error) -> RelayError {

@@ -87,6 +87,9 @@ pub enum RelayError {
     /// It cannot be reached, or refuses.
     #[error("the relay (--relay, GATEWAY_RELAY) does not work: {0}")]
     Failed(String),
+    /// There is no stream yet.
+    #[error("no gateway has been the source yet, so the relay has no stream")]
+    NoStream,
     /// It does not say in time whether it has taken a message.
     #[error("the relay does not answer")]
     TimedOut,
