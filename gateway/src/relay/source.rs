@@ -35,8 +35,9 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(5);
 /// The least time between two watermarks that edges want.
 const WANTS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Batches that may be on their way at once.
-const MAX_ON_THE_WAY: usize = 64;
+/// Batches that may be on their way at once. What comes while they are is gathered into the next
+/// one, so that under load each message has many rows and each edge is woken seldom.
+const MAX_ON_THE_WAY: usize = 4;
 
 /// The rest before a gateway tries to become the source again, so that another may.
 const REST: Duration = Duration::from_secs(1);
