@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::{
     history::{self, Options, Outcome, Telling},
     oracle::Violation,
-    plan::Act,
+    plan::{Act, Relayed},
     sabotage::Sabotage,
 };
 
@@ -33,6 +33,8 @@ pub struct Campaign {
     pub threads: usize,
     /// The safeguard that is missing.
     pub without: Option<Sabotage>,
+    /// Whether the gateways have a relay.
+    pub relayed: Relayed,
     /// Whether to go on after a history that failed.
     pub keep_going: bool,
 }
@@ -115,8 +117,9 @@ pub fn run(campaign: Campaign, progress: impl Fn(&Tally) + Sync) -> Tally {
             let mut tally = Tally::default();
             for place in first..(first + BATCH).min(campaign.histories) {
                 let seed = campaign.seed.wrapping_add(place);
-                let Campaign { without, .. } = campaign;
-                let options = Options { seed, without, steps: None, trace: Telling::Off };
+                let Campaign { without, relayed, .. } = campaign;
+                let trace = Telling::Off;
+                let options = Options { seed, without, relayed, steps: None, trace };
                 tally.add(seed, &history::run(options, &metrics));
                 if tally.failed.is_some() && !campaign.keep_going {
                     stop.store(true, Ordering::Relaxed);
@@ -146,9 +149,12 @@ pub fn run(campaign: Campaign, progress: impl Fn(&Tally) + Sync) -> Tally {
 
 /// The least number of steps after which the history of `seed` fails, and what
 /// goes wrong then.
-pub fn shorten(seed: u64, without: Option<Sabotage>) -> Option<(usize, Outcome)> {
+pub fn shorten(seed: u64, without: Option<Sabotage>, relayed: Relayed) -> Option<(usize, Outcome)> {
     let metrics = Arc::new(Metrics::new());
-    let run = |steps| history::run(Options { seed, without, steps, trace: Telling::Off }, &metrics);
+    let run = |steps| {
+        let trace = Telling::Off;
+        history::run(Options { seed, without, relayed, steps, trace }, &metrics)
+    };
     let longest = run(None).steps;
     (0..=longest).find_map(|steps| {
         let outcome = run(Some(steps));

@@ -4,7 +4,10 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
 };
 
@@ -48,19 +51,39 @@ pub struct Database {
     turns: Turns,
     /// Whose part it is.
     nonce: u32,
-    /// Whether this is the part that replays.
-    is_for_replays: bool,
+    purpose: Purpose,
+    /// Whether this part has followed the database into an epoch.
+    has_begun: Arc<AtomicBool>,
+}
+
+/// What a part of a gateway asks the database for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Sweeps,
+    Replays,
+    /// An edge's own sweeps.
+    Fallback,
 }
 
 impl Database {
     /// For the sweeper of the gateway `nonce`.
     pub fn for_sweeps(shared: Shared, turns: Turns, nonce: u32) -> Self {
-        Self { shared, pooled: Arc::default(), turns, nonce, is_for_replays: false }
+        Self::new(shared, turns, nonce, Purpose::Sweeps)
+    }
+
+    /// For its edge, which sweeps while it hears no source.
+    pub fn for_edges(shared: Shared, turns: Turns, nonce: u32) -> Self {
+        Self::new(shared, turns, nonce, Purpose::Fallback)
     }
 
     /// For its replayer.
     pub fn for_replays(shared: Shared, turns: Turns, nonce: u32) -> Self {
-        Self { shared, pooled: Arc::default(), turns, nonce, is_for_replays: true }
+        Self::new(shared, turns, nonce, Purpose::Replays)
+    }
+
+    fn new(shared: Shared, turns: Turns, nonce: u32, purpose: Purpose) -> Self {
+        let (pooled, has_begun) = Default::default();
+        Self { shared, pooled, turns, nonce, purpose, has_begun }
     }
 }
 
@@ -79,6 +102,10 @@ impl Store for Database {
 impl Database {
     async fn begin_as(&self, is_snapshot: bool) -> Result<Work, StoreError> {
         self.turns.turn().await;
+        let is_fallback = self.purpose == Purpose::Fallback;
+        if is_fallback && self.has_begun.load(Ordering::Relaxed) && self.is_without_fallback() {
+            std::future::pending().await
+        }
         let pooled = self.pooled.lock().take();
         let mut server = self.shared.lock();
         let session = pooled.filter(|session| server.postgres.answers(session)).or_else(|| {
@@ -99,6 +126,10 @@ impl Database {
         let work = work.ok_or(StoreError::Closed)?;
         self.turns.connection(work.session.is_cut());
         Ok(work)
+    }
+
+    fn is_without_fallback(&self) -> bool {
+        self.shared.lock().scene.is_without(Sabotage::Fallback)
     }
 }
 
@@ -159,8 +190,8 @@ impl Transaction for Work {
                 text = format!("{xmax}:{xmax}:");
             }
             let mut epoch = epoch_of(server);
-            let Database { nonce, is_for_replays, .. } = work.database;
-            if is_for_replays && without(server, Sabotage::HorizonEpoch) {
+            let Database { nonce, purpose, .. } = work.database;
+            if purpose == Purpose::Replays && without(server, Sabotage::HorizonEpoch) {
                 epoch = server.believed.get(&nonce).copied().unwrap_or(epoch);
             }
             server.scene.tell(|| format!("gateway {nonce}: finds {text} of epoch {epoch}"));
@@ -330,6 +361,7 @@ impl Transaction for Work {
             }
             if let Some(begun) = work.begun.take() {
                 server.believed.insert(work.database.nonce, begun);
+                work.database.has_begun.store(true, Ordering::Relaxed);
             }
             Some(())
         })

@@ -1,12 +1,7 @@
 //! One process of the gateway: its own hub, dispatcher, sweeper, replayer,
 //! listener and streams, polled when the dice say so.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Waker},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use notify_gateway::{
     dispatch::{Dispatch, Dispatcher},
@@ -27,9 +22,12 @@ use notify_gateway::{
 
 use crate::{
     database::{Database, Hearing},
+    part::Part,
+    plan::Act,
+    relayed,
     sabotage::Sabotage,
     scene::Scene,
-    server::Shared,
+    server::{Server, Shared},
     stream::{GivenRows, Stream},
     turns::Turns,
 };
@@ -37,9 +35,9 @@ use crate::{
 /// Time between two sweeps.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// While the triggers are quiet.
-const QUIET_INTERVAL: Duration = Duration::from_millis(25);
+pub const QUIET_INTERVAL: Duration = Duration::from_millis(25);
 /// Transactions a second past which they are.
-const QUIET_ABOVE: u32 = 6;
+pub const QUIET_ABOVE: u32 = 6;
 
 /// Queries of replays that may be on their way at once.
 const CONCURRENCY: usize = 2;
@@ -50,12 +48,8 @@ pub struct Gateway {
     pub nonce: u32,
     /// Its open responses.
     pub streams: Vec<Stream>,
-    /// Its LISTEN connection.
-    pub listener: Part,
-    /// Its sweeps.
-    pub sweeper: Part,
-    /// Its replays.
-    pub replayer: Part,
+    tasks: Tasks,
+    replayer: Part,
     /// Whether it says goodbye.
     pub is_closing: bool,
     hub: Arc<Hub>,
@@ -64,44 +58,12 @@ pub struct Gateway {
     given: GivenRows,
 }
 
-/// A task of a gateway.
-pub struct Part {
-    turns: Turns,
-    task: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Part {
-    fn new(turns: Turns, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { turns, task: Box::pin(task) }
-    }
-
-    /// Whether it waits for the database.
-    pub fn is_waiting(&self) -> bool {
-        self.turns.are_wanted()
-    }
-
-    /// Goes on, with a turn for one of its queries; `false`: none waits for one.
-    pub fn go_on(&mut self, dice: &mut fastrand::Rng) -> bool {
-        let has_turn = self.turns.give(dice);
-        let ended = self.task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert!(ended.is_pending(), "it never ends");
-        has_turn
-    }
-
-    /// Goes on until it waits for its clock.
-    pub fn finish(&mut self, dice: &mut fastrand::Rng) {
-        const MOST: usize = 200;
-        for _ in 0..MOST {
-            if !self.go_on(dice) && !self.is_waiting() {
-                return;
-            }
-        }
-    }
-
-    /// One of its connections breaks; `false`: it has none.
-    pub fn cut(&self, dice: &mut fastrand::Rng) -> bool {
-        self.turns.cut(dice)
-    }
+/// What brings the streams their rows.
+enum Tasks {
+    /// A LISTEN connection and sweeps of its own.
+    Direct { listener: Part, sweeper: Part },
+    /// A relay: what follows a source, and mostly what may be one.
+    Relayed { edge: Part, source: Option<Part> },
 }
 
 impl Gateway {
@@ -110,44 +72,23 @@ impl Gateway {
         let plan = shared.lock().scene.plan.clone();
         let queued_rows = plan.queue_events;
         let hub = Hub::new(HubLimits { queued_rows, streams: 1000, streams_per_user: 1000 });
-        let health = Arc::new(Health::new());
+        let is_source = plan.relay.map(|relay| {
+            let Server { scene, .. } = &mut *shared.lock();
+            !scene.chance(relay.edges_only)
+        });
+        let health =
+            Arc::new(is_source.map_or_else(Health::new, |is| Health::with_relay(true, is)));
         // Nobody is revoked here, and streams are opened only once that is known.
         health.revocations_are_known();
-        let load = Arc::new(Load::new(plan.quiet, QUIET_ABOVE));
-        let dispatcher = Dispatcher::new(Arc::clone(&hub), Arc::clone(metrics), Arc::clone(&load));
-        let dispatch = Arc::new(Dispatch::new(dispatcher));
-        let restart = Arc::new(Restart::default());
+        let tasks = match is_source {
+            None => direct(nonce, &hub, &health, metrics, shared),
+            Some(is_source) => Tasks::Relayed {
+                edge: relayed::edge(nonce, &hub, &health, metrics, shared),
+                source: is_source.then(|| relayed::source(nonce, &health, metrics, shared)),
+            },
+        };
         let replays = Arc::new(Replays::default());
 
-        let turns = Turns::default();
-        let hearing = Hearing { shared: Arc::clone(shared), turns: turns.clone(), nonce };
-        let listener = Listener {
-            listen: hearing,
-            restart: Arc::clone(&restart),
-            dispatch: Arc::clone(&dispatch),
-            health: Arc::clone(&health),
-            metrics: Arc::clone(metrics),
-        };
-        let listener = Part::new(turns, async move {
-            let Err(error) = listener.run().await;
-            unreachable!("{error}");
-        });
-        let turns = Turns::default();
-        let sweeper = Sweeper {
-            store: Database::for_sweeps(Arc::clone(shared), turns.clone(), nonce),
-            audience: Arc::clone(&hub),
-            dispatch,
-            looks: Arc::new(Looks::new()),
-            health: Arc::clone(&health),
-            metrics: Arc::clone(metrics),
-            swept: Arc::default(),
-            restart,
-            interval: SWEEP_INTERVAL,
-            quiet_interval: QUIET_INTERVAL,
-            load,
-            nonce: Some(nonce.to_string()),
-        };
-        let sweeper = Part::new(turns, async move { match sweeper.run().await {} });
         let turns = Turns::default();
         let replayer = Replayer {
             replays: Arc::clone(&replays),
@@ -157,7 +98,7 @@ impl Gateway {
             metrics: Arc::clone(metrics),
             concurrency: CONCURRENCY,
         };
-        let replayer = Part::new(turns, async move { match replayer.run().await {} });
+        let replayer = Part::new(vec![turns], async move { match replayer.run().await {} });
         let context = StreamContext {
             metrics: Arc::clone(metrics),
             ends: RecentEnds::default(),
@@ -173,14 +114,66 @@ impl Gateway {
         Self {
             nonce,
             streams: Vec::new(),
-            listener,
-            sweeper,
+            tasks,
             replayer,
             is_closing: false,
             hub,
             health,
             context: Arc::new(context),
             given: GivenRows::default(),
+        }
+    }
+
+    /// The part that goes on by `act`, and with what kind of turn.
+    pub fn part(&mut self, act: Act, dice: &mut fastrand::Rng) -> Option<(&mut Part, usize)> {
+        if act == Act::Replay {
+            return Some((&mut self.replayer, 0));
+        }
+        match (&mut self.tasks, act) {
+            (Tasks::Direct { listener, .. }, Act::Listen) => Some((listener, 0)),
+            (Tasks::Direct { sweeper, .. }, Act::Sweep) => Some((sweeper, 0)),
+            (Tasks::Direct { .. }, _) => None,
+            (Tasks::Relayed { edge, .. }, Act::Follow) => Some((edge, relayed::RELAY)),
+            (Tasks::Relayed { edge, source }, Act::Sweep) => {
+                let source = source.as_mut().filter(|_| dice.bool());
+                Some((source.unwrap_or(edge), relayed::STORE))
+            }
+            (Tasks::Relayed { source, .. }, Act::Listen) => {
+                source.as_mut().map(|source| (source, relayed::LISTEN))
+            }
+            (Tasks::Relayed { source, .. }, _) => {
+                source.as_mut().map(|source| (source, relayed::RELAY))
+            }
+        }
+    }
+
+    /// All its parts go on until they wait for their clock.
+    pub fn finish(&mut self, dice: &mut fastrand::Rng) {
+        match &mut self.tasks {
+            Tasks::Direct { listener, sweeper } => {
+                listener.finish(dice);
+                sweeper.finish(dice);
+            }
+            Tasks::Relayed { edge, source } => {
+                if let Some(source) = source {
+                    source.finish(dice);
+                }
+                edge.finish(dice);
+            }
+        }
+        self.replayer.finish(dice);
+    }
+
+    /// A connection to the database breaks, or another; `false`: the part has none.
+    pub fn cut(&self, dice: &mut fastrand::Rng) -> bool {
+        let is_replay = !dice.bool();
+        match &self.tasks {
+            _ if is_replay => self.replayer.cut(dice),
+            Tasks::Direct { sweeper, .. } => sweeper.cut(dice),
+            Tasks::Relayed { edge, source } => match source {
+                Some(source) if dice.bool() => source.cut(dice),
+                _ => edge.cut(dice),
+            },
         }
     }
 
@@ -225,4 +218,48 @@ impl Gateway {
         let horizon = self.hub.horizon();
         format!("epoch {}, watermark {}", horizon.epochs.current(), horizon.watermark)
     }
+}
+
+/// A listener and a sweeper for these streams alone.
+fn direct(
+    nonce: u32,
+    hub: &Arc<Hub>,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+    shared: &Shared,
+) -> Tasks {
+    let quiet = shared.lock().scene.plan.quiet;
+    let load = Arc::new(Load::new(quiet, QUIET_ABOVE));
+    let dispatcher = Dispatcher::new(Arc::clone(hub), Arc::clone(metrics), Arc::clone(&load));
+    let dispatch = Arc::new(Dispatch::new(dispatcher));
+    let restart = Arc::new(Restart::default());
+    let turns = Turns::default();
+    let listener = Listener {
+        listen: Hearing { shared: Arc::clone(shared), turns: turns.clone(), nonce },
+        restart: Arc::clone(&restart),
+        dispatch: Arc::clone(&dispatch),
+        health: Arc::clone(health),
+        metrics: Arc::clone(metrics),
+    };
+    let listener = Part::new(vec![turns], async move {
+        let Err(error) = listener.run().await;
+        unreachable!("{error}");
+    });
+    let turns = Turns::default();
+    let sweeper = Sweeper {
+        store: Database::for_sweeps(Arc::clone(shared), turns.clone(), nonce),
+        audience: Arc::clone(hub),
+        dispatch,
+        looks: Arc::new(Looks::new()),
+        health: Arc::clone(health),
+        metrics: Arc::clone(metrics),
+        swept: Arc::default(),
+        restart,
+        interval: SWEEP_INTERVAL,
+        quiet_interval: QUIET_INTERVAL,
+        load,
+        nonce: Some(nonce.to_string()),
+    };
+    let sweeper = Part::new(vec![turns], async move { match sweeper.run().await {} });
+    Tasks::Direct { listener, sweeper }
 }

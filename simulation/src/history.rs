@@ -13,10 +13,11 @@ use uuid::Uuid;
 use crate::{
     client::Client,
     database::clock,
-    gateway::{Gateway, Part},
+    gateway::Gateway,
     oracle::{Book, Violation},
-    plan::{Act, Plan},
+    plan::{Act, Plan, Relayed},
     postgres::{Commit, Mode, NoticeText, Postgres, TransactionId, Written},
+    relay::{Manners, RelayServer},
     sabotage::Sabotage,
     scene::{Scene, Trace},
     server::{Server, Shared},
@@ -30,6 +31,11 @@ const ROUND: Duration = Duration::from_millis(250);
 /// three sweeps and more.
 const CALM_ROUNDS: usize = 14;
 
+/// The same with a relay: 12 seconds. An edge notices after 3 that it hears no source, and sweeps
+/// within 5; one whose sweep has failed tries again within 10; a new source takes up to 6.
+const RELAYED_ROUND: Duration = Duration::from_millis(500);
+const RELAYED_CALM_ROUNDS: usize = 24;
+
 /// After this many rounds in which something moves, nothing ever comes to rest.
 const MAX_ROUNDS: usize = 1_000;
 
@@ -38,6 +44,7 @@ const MAX_ROUNDS: usize = 1_000;
 const SWEEP_WAIT: Duration = Duration::from_secs(1);
 const LISTEN_WAIT: Duration = Duration::from_millis(500);
 const REPLAY_WAIT: Duration = Duration::from_millis(50);
+const RELAY_WAIT: Duration = Duration::from_millis(500);
 
 /// How a history is to be run.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +53,8 @@ pub struct Options {
     pub seed: u64,
     /// The safeguard that is missing.
     pub without: Option<Sabotage>,
+    /// Whether the gateways have a relay.
+    pub relayed: Relayed,
     /// Leave off after so many steps and heal.
     pub steps: Option<usize>,
     /// Tell every step.
@@ -84,7 +93,7 @@ pub fn run(options: Options, metrics: &Arc<Metrics>) -> Outcome {
     // The gateway's own jitter.
     fastrand::seed(options.seed);
     let mut dice = fastrand::Rng::with_seed(options.seed);
-    let plan = Plan::new(&mut dice);
+    let plan = Plan::new(&mut dice, options.relayed);
     let steps = plan.steps.min(options.steps.unwrap_or(usize::MAX));
     let running = async {
         let mut world = World::new(dice, plan, options, metrics).await;
@@ -130,10 +139,13 @@ impl World {
             Telling::Print => Trace::Print,
             Telling::Log => Trace::Keep(Mutex::default()),
         };
+        let manners = plan.relay.map_or_else(Manners::default, |relay| relay.manners);
         let scene = Scene { dice, plan, without, clock: 0, trace };
-        let (ears, believed) = Default::default();
+        let (ears, believed, leads, heard) = Default::default();
+        let relay = RelayServer::new(manners);
+        let server = Server { postgres, scene, ears, believed, relay, leads, heard };
         let mut world = Self {
-            shared: Arc::new(Mutex::new(Server { postgres, scene, ears, believed })),
+            shared: Arc::new(Mutex::new(server)),
             gateways,
             clients,
             next_nonce: 0,
@@ -149,6 +161,11 @@ impl World {
         if starts_ready {
             while !world.is_ready() {
                 world.round().await;
+            }
+            if world.has_relay() {
+                for _ in 0..RELAYED_CALM_ROUNDS {
+                    world.round().await;
+                }
             }
             // The standby was made of what there was.
             world.shared.lock().postgres.replicate(usize::MAX);
@@ -166,6 +183,10 @@ impl World {
     fn is_ready(&self) -> bool {
         let scene = &self.shared.lock().scene;
         self.gateways.iter().flatten().all(|gateway| gateway.is_ready(scene))
+    }
+
+    fn has_relay(&self) -> bool {
+        self.shared.lock().scene.plan.relay.is_some()
     }
 
     /// A number below `end`, by the dice.
@@ -264,8 +285,65 @@ impl World {
                 is_gone
             }
             Act::Load | Act::Connect | Act::Read | Act::Cut => self.client(act),
+            Act::GoOn => {
+                self.round().await;
+                true
+            }
+            Act::Carry
+            | Act::Deliver
+            | Act::Reach
+            | Act::CutRelay
+            | Act::Wipe
+            | Act::LoseNewest
+            | Act::RollOver
+            | Act::LoseReader
+            | Act::LoseSent
+            | Act::Intrude
+            | Act::LoseLead => self.relay(act),
             _ => self.gateway(act).await,
         }
+    }
+
+    // The relay.
+
+    fn relay(&self, act: Act) -> bool {
+        let gateway = self.gateways[self.draw(self.gateways.len())].as_ref();
+        let nonce = gateway.map(|gateway| gateway.nonce);
+        let Server { relay, scene, leads, .. } = &mut *self.shared.lock();
+        let dice = &mut scene.dice;
+        let is_possible = match act {
+            Act::Carry => relay.carry_any(dice),
+            Act::Deliver => {
+                let count = 1 + dice.usize(0..4);
+                relay.deliver_any(count, dice)
+            }
+            Act::Reach => relay.come_up(),
+            Act::CutRelay => {
+                let gateway = nonce.filter(|_| dice.bool());
+                relay.go_down(gateway, dice);
+                true
+            }
+            Act::Wipe => {
+                relay.wipe(dice);
+                true
+            }
+            Act::LoseNewest => relay.lose_newest(dice),
+            Act::RollOver => relay.roll_over(dice),
+            Act::LoseReader => relay.lose_reader(dice),
+            Act::LoseSent => relay.lose_sent(),
+            Act::Intrude => {
+                relay.append(b"hello".to_vec());
+                true
+            }
+            _ => {
+                let lead = dice.choice(&*leads);
+                lead.map(|(_, session)| session.cut()).is_some()
+            }
+        };
+        if is_possible {
+            scene.tell(|| format!("the relay: {act:?}"));
+        }
+        is_possible
     }
 
     // Writers.
@@ -408,13 +486,14 @@ impl World {
                 let count = 1 + scene.dice.usize(0..4);
                 ears.get_mut(&nonce).is_some_and(|ears| ears.arrive(postgres, count))
             }
-            Act::Listen => go_on(shared, &mut gateway.listener, LISTEN_WAIT).await,
+            Act::Listen => go_on(shared, gateway, act, LISTEN_WAIT).await,
             Act::Sweep => {
-                let has_turn = go_on(shared, &mut gateway.sweeper, SWEEP_WAIT).await;
+                let has_turn = go_on(shared, gateway, act, SWEEP_WAIT).await;
                 shared.lock().scene.tell(|| format!("gateway {nonce}: {}", gateway.shown()));
                 has_turn
             }
-            Act::Replay => go_on(shared, &mut gateway.replayer, REPLAY_WAIT).await,
+            Act::Replay => go_on(shared, gateway, act, REPLAY_WAIT).await,
+            Act::Append | Act::Follow => go_on(shared, gateway, act, RELAY_WAIT).await,
             Act::LoseListen => {
                 let Server { postgres, scene, ears, .. } = &mut *shared.lock();
                 scene.tell(|| format!("gateway {nonce}: its LISTEN breaks"));
@@ -429,8 +508,7 @@ impl World {
             Act::LoseSession => {
                 let scene = &mut shared.lock().scene;
                 scene.tell(|| format!("gateway {nonce}: a connection breaks"));
-                let part = if scene.dice.bool() { &gateway.sweeper } else { &gateway.replayer };
-                part.cut(&mut scene.dice)
+                gateway.cut(&mut scene.dice)
             }
             Act::Kill => {
                 self.kill(place);
@@ -574,8 +652,16 @@ impl World {
     async fn heal(&mut self) {
         self.is_healing = true;
         {
-            let Server { postgres, scene, .. } = &mut *self.shared.lock();
+            let Server { postgres, scene, relay, .. } = &mut *self.shared.lock();
             scene.tell(|| "everything is mended".to_owned());
+            relay.come_up();
+            relay.behave();
+            if let Some(plan) = &mut scene.plan.relay {
+                plan.double_leads = 0;
+                if plan.is_gone {
+                    relay.go_down(None, &mut scene.dice);
+                }
+            }
             if !postgres.is_up() {
                 postgres.recover(scene.clock);
             }
@@ -631,16 +717,24 @@ impl World {
     /// Everything goes on until nothing has come for a while; `false` if that
     /// never is.
     async fn settle(&mut self) -> bool {
+        let calm_rounds = if self.has_relay() { RELAYED_CALM_ROUNDS } else { CALM_ROUNDS };
         let mut calm = 0;
         for _ in 0..MAX_ROUNDS {
             let has_moved = self.round().await;
             let is_live = (0..self.clients.len()).all(|place| self.is_live(place));
             calm = if has_moved || !is_live { 0 } else { calm + 1 };
-            if calm >= CALM_ROUNDS {
+            if calm >= calm_rounds {
                 return true;
             }
         }
         false
+    }
+
+    /// The relay takes and gives what there is.
+    fn pass_messages(&self) {
+        let Server { relay, scene, .. } = &mut *self.shared.lock();
+        relay.carry_all(&mut scene.dice);
+        relay.deliver_all(&mut scene.dice);
     }
 
     /// Everything goes on for a while; whether a client was told anything new.
@@ -649,7 +743,9 @@ impl World {
         if self.is_healing {
             self.end_writers();
         }
-        tokio::time::advance(ROUND).await;
+        let time = if self.has_relay() { RELAYED_ROUND } else { ROUND };
+        tokio::time::advance(time).await;
+        self.pass_messages();
         for place in 0..self.gateways.len() {
             let Self { shared, gateways, .. } = self;
             let Some(gateway) = &mut gateways[place] else { continue };
@@ -660,9 +756,7 @@ impl World {
                 }
             }
             let mut dice = shared.lock().scene.dice.fork();
-            for part in [&mut gateway.listener, &mut gateway.sweeper, &mut gateway.replayer] {
-                part.finish(&mut dice);
-            }
+            gateway.finish(&mut dice);
             let scene = &shared.lock().scene;
             for at in 0..gateway.streams.len() {
                 gateway.poll(at, scene);
@@ -683,13 +777,23 @@ impl World {
     }
 }
 
-/// A part goes on, and its clock while it does not wait for the database.
-async fn go_on(shared: &Shared, part: &mut Part, longest: Duration) -> bool {
-    let mut dice = shared.lock().scene.dice.fork();
-    if !part.is_waiting() {
-        tokio::time::advance(longest.mul_f64(dice.f64())).await;
+/// A part goes on, and its clock while it does not wait for the database or the relay.
+async fn go_on(shared: &Shared, gateway: &mut Gateway, act: Act, longest: Duration) -> bool {
+    let (mut dice, pace, burst) = {
+        let scene = &mut shared.lock().scene;
+        let relay = scene.plan.relay;
+        let (pace, burst) = relay.map_or((100, 1), |relay| (relay.pace, relay.burst));
+        (scene.dice.fork(), f64::from(pace) / 100.0, burst)
+    };
+    let Some((part, kind)) = gateway.part(act, &mut dice) else { return false };
+    if !part.is_waiting(kind) {
+        tokio::time::advance(longest.mul_f64(dice.f64() * pace)).await;
     }
-    part.go_on(&mut dice)
+    let mut has_turn = part.go_on(kind, &mut dice);
+    for _ in 1..1 + dice.usize(0..burst) {
+        has_turn |= part.go_on(kind, &mut dice);
+    }
+    has_turn
 }
 
 fn user(number: usize) -> UserId {

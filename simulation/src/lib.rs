@@ -12,6 +12,11 @@
 //! simulated Postgres through the traits `Store` and `Listen`, and waits for its
 //! turn at each statement. Their clock is the history's.
 //!
+//! In some histories the gateways have a relay: then edge and source run in place of
+//! listener and sweeper, and meet a simulated stream of messages through `Relay` and
+//! a simulated lock through `Leadership`. The stream delays what it has, loses it, wipes
+//! it, gives it twice or not at all, and cannot be reached.
+//!
 //! What is not here, and so not proved: writers with `synchronous_commit = off`,
 //! a database set back on its own timeline, another cluster with the same
 //! epochs, statements that fail by themselves, revocations, rows that are
@@ -24,10 +29,15 @@ pub mod scene;
 pub mod turns;
 pub mod postgres;
 pub mod ears;
+pub mod relay;
 pub mod server;
 // The gateway, and the database as it sees it.
 pub mod database;
+pub mod relay_client;
+pub mod lead;
 pub mod stream;
+pub mod part;
+pub mod relayed;
 pub mod gateway;
 // Who judges, and who reads.
 pub mod oracle;

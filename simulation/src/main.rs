@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use notify_gateway::metrics::Metrics;
 use notify_simulation::{
     campaign::{self, Campaign, Tally},
     history::{self, Options, Telling},
     oracle::Violation,
-    plan::Act,
+    plan::{Act, Relayed},
     sabotage::Sabotage,
 };
 
@@ -42,6 +42,10 @@ struct Args {
     #[arg(long, value_enum)]
     without: Option<Sabotage>,
 
+    /// Which histories have a relay
+    #[arg(long, value_enum, default_value_t)]
+    relay: Relayed,
+
     /// Go on after a history that failed
     #[arg(long)]
     keep_going: bool,
@@ -66,8 +70,8 @@ fn main() -> ExitCode {
 }
 
 fn trace(args: &Args) -> io::Result<bool> {
-    let Args { seed, without, steps, .. } = *args;
-    let options = Options { seed, without, steps, trace: Telling::Print };
+    let Args { seed, without, relay, steps, .. } = *args;
+    let options = Options { seed, without, relayed: relay, steps, trace: Telling::Print };
     let outcome = history::run(options, &Arc::new(Metrics::new()));
     let mut out = io::stdout().lock();
     for (violation, what) in &outcome.book.violations {
@@ -86,6 +90,7 @@ fn run(args: &Args) -> io::Result<bool> {
         time: args.seconds.map(Duration::from_secs),
         threads,
         without: args.without,
+        relayed: args.relay,
         keep_going: args.keep_going,
     };
     let began = Instant::now();
@@ -95,7 +100,7 @@ fn run(args: &Args) -> io::Result<bool> {
     });
     table(&tally, began.elapsed())?;
     let Some(seed) = tally.failed else { return Ok(false) };
-    failure(seed, args.without)?;
+    failure(seed, args)?;
     Ok(true)
 }
 
@@ -132,19 +137,21 @@ fn rate(tally: &Tally, took: Duration) -> f64 {
     tally.histories as f64 / took.as_secs_f64().max(0.001)
 }
 
-fn failure(seed: u64, without: Option<Sabotage>) -> io::Result<()> {
+fn failure(seed: u64, args: &Args) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let Some((steps, outcome)) = campaign::shorten(seed, without) else {
+    let Some((steps, outcome)) = campaign::shorten(seed, args.without, args.relay) else {
         return writeln!(out, "\nseed {seed} failed and does not fail again");
     };
     writeln!(out, "\nseed {seed} fails after {steps} steps:")?;
     for (violation, what) in &outcome.book.violations {
         writeln!(out, "  {violation}: {what}")?;
     }
-    let without = without.and_then(|without| {
-        let value = clap::ValueEnum::to_possible_value(&without)?;
-        Some(format!(" --without {}", value.get_name()))
-    });
-    let without = without.unwrap_or_default();
-    writeln!(out, "again: notify-simulation --seed {seed} --steps {steps} --trace{without}")
+    let without = args.without.map(|without| option("without", without)).unwrap_or_default();
+    let relay = option("relay", args.relay);
+    writeln!(out, "again: notify-simulation --seed {seed} --steps {steps} --trace{relay}{without}")
+}
+
+fn option(name: &str, value: impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map(|value| format!(" --{name} {}", value.get_name())).unwrap_or_default()
 }

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use notify_gateway::quiet::QuietMode;
+
+use crate::relay::Manners;
 
 /// What can happen in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +80,39 @@ pub enum Act {
     Kill,
     /// A gateway is stopped in good order.
     Stop,
+    /// Everything goes on for a while.
+    GoOn,
+    /// What a source hears of the relay.
+    Append,
+    /// What is on its way to the relay arrives.
+    Carry,
+    /// Messages reach a reader of the relay.
+    Deliver,
+    /// An edge goes on.
+    Follow,
+    /// The relay is reached again.
+    Reach,
+    /// The relay cannot be reached, by one gateway or by all.
+    CutRelay,
+    /// The relay's storage is lost.
+    Wipe,
+    /// The relay's last messages are lost.
+    LoseNewest,
+    /// The relay's first messages are dropped.
+    RollOver,
+    /// A reader of the relay gets nothing more, or misses something.
+    LoseReader,
+    /// What is on its way to the relay is lost.
+    LoseSent,
+    /// Somebody else writes to the relay.
+    Intrude,
+    /// The session of a source is cut off.
+    LoseLead,
 }
 
 impl Act {
     /// The faults, in the order of the table.
-    pub const FAULTS: [Self; 15] = [
+    pub const FAULTS: [Self; 23] = [
         Self::RollBack,
         Self::NotifyOnly,
         Self::Abort,
@@ -97,6 +128,14 @@ impl Act {
         Self::LoseSession,
         Self::Kill,
         Self::Stop,
+        Self::CutRelay,
+        Self::Wipe,
+        Self::LoseNewest,
+        Self::RollOver,
+        Self::LoseReader,
+        Self::LoseSent,
+        Self::Intrude,
+        Self::LoseLead,
     ];
 }
 
@@ -151,21 +190,91 @@ pub struct Plan {
     pub full_answers: u8,
     /// Time between two heartbeats.
     pub heartbeat: Duration,
+    /// The relay, if the gateways have one.
+    pub relay: Option<RelayPlan>,
     acts: Vec<(Act, u32)>,
     weight: u32,
 }
 
+/// Which histories have a relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Relayed {
+    /// None.
+    Never,
+    /// Some.
+    #[default]
+    Some,
+    /// All.
+    Always,
+}
+
+/// How the relay of a history is.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayPlan {
+    /// What it does to messages.
+    pub manners: Manners,
+    /// Percent of the gateways that are no source.
+    pub edges_only: u8,
+    /// Percent of those that ask for the lock and are given it while another has it.
+    pub double_leads: u8,
+    /// How long a part of a gateway that waits for its clock does so, in percent of the longest.
+    pub pace: u8,
+    /// The most turns that a part of a gateway gets in one step: there are more that wait for
+    /// some than without a relay.
+    pub burst: usize,
+    /// Whether it is not reached when everything else is mended.
+    pub is_gone: bool,
+}
+
+impl RelayPlan {
+    fn new(dice: &mut fastrand::Rng) -> Self {
+        let keeps = [1000, 1000, 1 + dice.usize(0..4)][dice.usize(0..3)];
+        let manners = Manners {
+            keeps,
+            skips: [0, 0, 0, 10][dice.usize(0..4)],
+            doubles: [0, 0, 20][dice.usize(0..3)],
+            unfenced: [0, 0, 0, 30, 100][dice.usize(0..5)],
+        };
+        Self {
+            manners,
+            edges_only: [0, 0, 0, 30, 60][dice.usize(0..5)],
+            double_leads: [0, 0, 0, 20][dice.usize(0..4)],
+            pace: [2, 5, 20, 100][dice.usize(0..4)],
+            burst: [1, 4, 12, 12][dice.usize(0..4)],
+            is_gone: dice.u8(0..4) == 0,
+        }
+    }
+}
+
 impl Plan {
     /// A plan by the dice.
-    pub fn new(dice: &mut fastrand::Rng) -> Self {
+    pub fn new(dice: &mut fastrand::Rng, relayed: Relayed) -> Self {
+        // Of its own, so that a history without a relay is the same whatever is asked for.
+        let mut relay_dice = fastrand::Rng::with_seed(dice.clone().u64(..));
+        let is_one = relay_dice.u8(0..6) == 0;
+        let has_relay = relayed == Relayed::Always || relayed == Relayed::Some && is_one;
+        let relay = has_relay.then(|| RelayPlan::new(&mut relay_dice));
         let steps = 20 + dice.usize(0..=60) * dice.usize(0..=4);
         let gateways = [1, 1, 2, 2, 3][dice.usize(0..5)];
         let users = dice.usize(1..=3);
-        let acts = acts(dice);
+        let mut acts = acts(dice);
+        if relay.is_some() {
+            acts.extend(relay_acts(&mut relay_dice));
+        }
+        let heartbeat = [500, 2000, 2000, 30_000][dice.usize(0..4)];
+        // A heartbeat that is waited for is a time in which no source is heard.
+        let is_short = relay.is_some() && relay_dice.u8(0..4) > 0;
+        let heartbeat = Duration::from_millis(if is_short { 500 } else { heartbeat });
         let mut percent = |most: u8| if dice.bool() { dice.u8(0..=most) } else { 0 };
-        let (silent_writers, ring_writers) = (percent(60), percent(40));
-        let (changes, deletes) = (percent(90), percent(30));
+        let (mut silent_writers, ring_writers) = (percent(60), percent(40));
+        let (mut changes, deletes) = (percent(90), percent(30));
         let large_rows = percent(60);
+        // What a notification brings overtakes what no trigger rang for, with a relay or
+        // without; here it would happen often, as everything runs before the first step.
+        if relay.is_some() {
+            let is_silent = relay_dice.bool();
+            *(if is_silent { &mut changes } else { &mut silent_writers }) = 0;
+        }
         let (slow_commits, outages) = (percent(100), percent(100));
         let mut bound = |least: usize| match dice.u8(0..3) {
             0 => 1000,
@@ -175,7 +284,8 @@ impl Plan {
         let (page_rows, page_size) = (bound(1), bound(1));
         let max_unseen = bound(0);
         Self {
-            steps,
+            // More has to happen until a row is delivered.
+            steps: if relay.is_some() { 3 * steps } else { steps },
             gateways,
             users,
             clients: dice.usize(1..=4),
@@ -199,7 +309,8 @@ impl Plan {
             outages,
             unflushed_lists: [0, 0, 30, 100][dice.usize(0..4)],
             full_answers: [0, 0, 10, 50][dice.usize(0..4)],
-            heartbeat: Duration::from_millis([500, 2000, 2000, 30_000][dice.usize(0..4)]),
+            heartbeat,
+            relay,
             weight: acts.iter().map(|(_, weight)| weight).sum(),
             acts,
         }
@@ -272,6 +383,25 @@ fn acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
         }
     }
     // Most of what goes wrong needs one or two faults and quiet around them.
+    let (one_in, most) = [(12, 3), (6, 4), (3, 5)][dice.usize(0..3)];
+    for act in rare {
+        if dice.u8(0..one_in) == 0 {
+            acts.push((act, 2 << dice.u32(0..most)));
+        }
+    }
+    acts
+}
+
+/// What happens to a relay, beside the rest.
+fn relay_acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
+    use Act::*;
+
+    let mut acts = vec![(Reach, 20), (GoOn, [0, 10, 50, 200][dice.usize(0..4)])];
+    acts.extend([Append, Carry, Deliver, Follow].map(|act| match dice.u8(0..4) {
+        0 => (act, 8 << dice.u32(0..6)),
+        _ => (act, 60 << dice.u32(0..3)),
+    }));
+    let rare = [CutRelay, Wipe, LoseNewest, RollOver, LoseReader, LoseSent, Intrude, LoseLead];
     let (one_in, most) = [(12, 3), (6, 4), (3, 5)][dice.usize(0..3)];
     for act in rare {
         if dice.u8(0..one_in) == 0 {

@@ -38,9 +38,32 @@ pub enum Sabotage {
     SweepOrder,
     /// Streams are opened before the gateway has been ready.
     Readiness,
+    /// Each batch seems to follow the one that an edge has read last.
+    RelayChain,
+    /// A source's batch claims what is not told yet.
+    RelayWatermark,
+    /// A source goes on from a newer watermark than the last one in the stream.
+    RelayBeginning,
+    /// No batch says that rows are to be read from the log.
+    RelayLost,
+    /// No batch says that an epoch has begun.
+    RelayEpoch,
+    /// An edge that hears no source does not sweep for itself.
+    Fallback,
 }
 
 impl Sabotage {
+    /// Whether only gateways with a relay have the safeguard.
+    pub fn is_of_relay(self) -> bool {
+        use Sabotage::{
+            Fallback, RelayBeginning, RelayChain, RelayEpoch, RelayLost, RelayWatermark,
+        };
+        matches!(
+            self,
+            RelayChain | RelayWatermark | RelayBeginning | RelayLost | RelayEpoch | Fallback
+        )
+    }
+
     /// All of them.
     pub fn all() -> &'static [Self] {
         Self::value_variants()

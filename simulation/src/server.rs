@@ -2,9 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use notify_gateway::relay::Link;
 use parking_lot::Mutex;
 
-use crate::{ears::Ears, postgres::Postgres, scene::Scene};
+use crate::{
+    ears::Ears,
+    postgres::{Postgres, Session},
+    relay::RelayServer,
+    scene::Scene,
+};
 
 /// Shared by the history and the gateways' connections; never locked while a part
 /// of a gateway is polled.
@@ -20,6 +26,12 @@ pub struct Server {
     pub ears: BTreeMap<u32, Ears>,
     /// In which epoch each gateway believes the database to be.
     pub believed: BTreeMap<u32, u32>,
+    /// What is between the gateways, in a history with a relay.
+    pub relay: RelayServer,
+    /// The gateways that are the source, and the sessions that have its lock.
+    pub leads: Vec<(u32, Session)>,
+    /// The batch that each gateway's edge has read last.
+    pub heard: BTreeMap<u32, Link>,
 }
 
 impl Server {

@@ -15,11 +15,18 @@ use notify_simulation::{
     campaign::{self, Campaign, Tally},
     history::{self, Options, Telling},
     oracle::Violation,
+    plan::Relayed,
     sabotage::Sabotage,
 };
 
 fn run(seed: u64, histories: u64, without: Option<Sabotage>) -> Tally {
-    let campaign = Campaign { seed, histories, time: None, threads: 2, without, keep_going: false };
+    let relayed = match without {
+        Some(without) if without.is_of_relay() => Relayed::Always,
+        Some(_) => Relayed::Never,
+        None => Relayed::Some,
+    };
+    let (time, threads, keep_going) = (None, 2, false);
+    let campaign = Campaign { seed, histories, time, threads, without, relayed, keep_going };
     campaign::run(campaign, |_| {})
 }
 
@@ -49,7 +56,8 @@ fn without_any_one_safeguard_something_does() {
 fn a_seed_gives_the_same_history_again_to_the_last_line() {
     let metrics = Arc::new(Metrics::new());
     for seed in 1..200 {
-        let options = Options { seed, without: None, steps: None, trace: Telling::Log };
+        let relayed = Relayed::Some;
+        let options = Options { seed, without: None, relayed, steps: None, trace: Telling::Log };
         let log = history::run(options, &metrics).log;
         assert!(log.len() > 50, "{} lines of seed {seed}", log.len());
         let again = history::run(options, &metrics).log;
