@@ -260,6 +260,9 @@ impl Plan {
         let mut acts = acts(dice);
         if relay.is_some() {
             acts.extend(relay_acts(&mut relay_dice));
+            // A late notification of what was erased comes behind the deletion that a sweep has
+            // found, with a relay or without.
+            acts.retain(|(act, _)| *act != Act::Erase);
         }
         let heartbeat = [500, 2000, 2000, 30_000][dice.usize(0..4)];
         // A heartbeat that is waited for is a time in which no source is heard.
@@ -405,7 +408,9 @@ fn relay_acts(dice: &mut fastrand::Rng) -> Vec<(Act, u32)> {
     let (one_in, most) = [(12, 3), (6, 4), (3, 5)][dice.usize(0..3)];
     for act in rare {
         if dice.u8(0..one_in) == 0 {
-            acts.push((act, 2 << dice.u32(0..most)));
+            // Mostly nothing is on its way that could be lost.
+            let least = if act == LoseSent { 16 } else { 2 };
+            acts.push((act, least << dice.u32(0..most)));
         }
     }
     acts
