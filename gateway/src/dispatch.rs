@@ -118,6 +118,8 @@ pub struct Dispatcher<A = Hub> {
     known: Known,
     /// The last sweep and its snapshot, which is not the watermark yet.
     pending: Option<(u64, Arc<Snapshot>)>,
+    /// What the last sweep has seen.
+    swept: Option<Arc<Snapshot>>,
     rung: Vec<Rung>,
     silence: Silence,
     /// Sweeps that have to come before what was committed while nobody listened is known.
@@ -167,6 +169,7 @@ impl<A: Audience> Dispatcher<A> {
             trust_payloads: true,
             known: Known::default(),
             pending: None,
+            swept: None,
             rung: Vec::new(),
             bad_payload_logged: LogGate::default(),
         }
@@ -199,6 +202,7 @@ impl<A: Audience> Dispatcher<A> {
             Signal::Loud(xact) => self.silence = Silence::Below(xact),
             Signal::Epoch(horizon) => {
                 self.pending = None;
+                self.swept = None;
                 self.silence = Silence::Yes;
                 self.known = Known::default();
                 self.rung.clear();
@@ -215,6 +219,9 @@ impl<A: Audience> Dispatcher<A> {
             return;
         }
         match Payload::decode(payload) {
+            // It has been told, unless the log has forgotten it since, as it does with what a
+            // deleted row was before: then it must not come behind the deletion.
+            Ok(Payload::Event(row)) if self.has_swept(row.key.xact) => {}
             // What the log has of earlier commits comes first: a row's state of then
             // must not come behind the one of now.
             Ok(Payload::Event(_)) if self.may_have_missed() => self.audience.requests().ask(),
@@ -234,6 +241,10 @@ impl<A: Audience> Dispatcher<A> {
             }
             Err(error) => self.refuse(error, payload.len()),
         }
+    }
+
+    fn has_swept(&self, xact: u64) -> bool {
+        self.swept.as_ref().is_some_and(|swept| swept.sees(xact))
     }
 
     /// Whether the log may have events of earlier commits that were not told yet.
@@ -270,6 +281,7 @@ impl<A: Audience> Dispatcher<A> {
             Some(rows) => rows.into_iter().for_each(|swept| self.publish_swept(swept)),
             None => self.audience.lose_all(),
         }
+        self.swept = Some(Arc::clone(&sweep.snapshot));
         self.pending = Some((sweep.number, sweep.snapshot));
     }
 
