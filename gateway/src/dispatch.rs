@@ -536,6 +536,19 @@ mod tests {
     }
 
     #[test]
+    fn a_notification_that_comes_behind_the_sweep_of_its_transaction_tells_nothing() {
+        let (hub, mut dispatcher) = dispatcher();
+        let ada = hub.subscribe(ADA, None).unwrap();
+        // The deletion of a row whose update was erased with it.
+        dispatcher.take(swept(1, "5:5:", &[(4, 9, ADA)]));
+        assert_eq!(received(&ada), Some(1));
+        dispatcher.take(row(4, 8, &ADA));
+        assert_eq!(received(&ada), Some(0));
+        dispatcher.take(row(5, 10, &ADA));
+        assert_eq!(received(&ada), Some(1));
+    }
+
+    #[test]
     fn a_row_that_comes_twice_is_published_once() {
         let (hub, mut dispatcher) = dispatcher();
         let ada = hub.subscribe(ADA, None).unwrap();

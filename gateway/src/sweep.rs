@@ -225,7 +225,8 @@ impl<S: Store, A: Audience> Sweeper<S, A> {
         };
         let snapshot = Arc::new(standing.snapshot);
         let swept = Swept { snapshot: Arc::clone(&snapshot), at: standing.now };
-        self.dispatch.take(Signal::Swept(Sweep { number, snapshot, quiet, rows }));
+        let signal = Sweep { number, snapshot: Arc::clone(&snapshot), quiet, rows };
+        self.dispatch.take(Signal::Swept(signal));
         state.swept = Some(swept);
         // Sweeps that follow each other closely share a probe.
         let is_probe_due = state.probed.is_none_or(|probed| probed.elapsed() >= self.interval);
@@ -242,6 +243,11 @@ impl<S: Store, A: Audience> Sweeper<S, A> {
         transaction.commit().await?;
         let Some(own) = own else { return Ok(Outcome::Unflushed { is_dirty: is_changed }) };
         state.flushed = Some(Instant::now());
+        // An edge that is about to follow a source again may have heard of more meanwhile.
+        let here = self.audience.horizon();
+        if here.epochs.current() != standing.epoch || !snapshot.contains(&here.watermark) {
+            return Ok(Outcome::Unflushed { is_dirty: true });
+        }
         self.dispatch.take(Signal::Durable(number));
         if quiet == Quiet::Ending {
             state.is_ending = false;
