@@ -41,6 +41,12 @@ class Nats:
         self.directory.cleanup()
 
 
+def cpu_of(pids):
+    """Seconds of CPU."""
+    stats = [pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / TICKS
+
+
 def cpu(postgres):
     """Seconds of CPU of all of the server's processes, those that have ended included."""
     leader = postgres.about["pid"]
@@ -57,13 +63,16 @@ def cpu(postgres):
     return total / TICKS
 
 
-def measure(postgres, seconds):
-    began, before = time.time(), cpu(postgres)
+def measure(postgres, nats, pids, seconds):
+    paid = lambda: (cpu(postgres), cpu_of(pids) / len(pids), cpu_of([nats.process.pid]))
+    began, before = time.time(), paid()
     rate = transactions(postgres, seconds, "--rate", str(RATE))
     slow = (began, time.time())
-    paid = (cpu(postgres) - before) / (rate * seconds) * 1e6
+    each = [(now - then) / (rate * seconds) * 1e6 for then, now in zip(before, paid())]
     figures = {
-        f"Postgres' CPU, µs a transaction, {RATE} transactions/s": paid,
+        f"Postgres' CPU, µs a transaction at {RATE} a second": each[0],
+        "CPU of a gateway with streams, µs a row likewise": each[1],
+        "CPU of NATS, µs a row likewise": each[2],
         "8 writers, transactions/s": transactions(postgres, seconds),
     }
     time.sleep(2)
@@ -90,7 +99,7 @@ def main():
                 relay = nats.url if way == "relay" else None
                 gateways = Gateways(postgres, count, options.form, relay)
                 try:
-                    figures, windows = measure(postgres, options.seconds)
+                    figures, windows = measure(postgres, nats, gateways.pids, options.seconds)
                 finally:
                     latencies = gateways.close()
                 found[count, way].append(figures | percentiles(latencies, windows))
@@ -105,7 +114,8 @@ def main():
     for name in first[0]:
         base = statistics.median(round[name] for round in first)
         middles = [statistics.median(round[name] for round in found[way]) for way in ways]
-        print(f"| {name} | " + " | ".join(f"{it:.4g} ({it / base:.2f})" for it in middles) + " |")
+        cell = lambda it: f"{it:.4g} ({it / base:.2f})" if base > 1 else f"{it:.4g}"
+        print(f"| {name} | " + " | ".join(map(cell, middles)) + " |")
 
 
 if __name__ == "__main__":

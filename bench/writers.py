@@ -96,6 +96,8 @@ class Gateways:
             [binary, "token", "--user", USER], env=environment, check=True, capture_output=True, text=True
         ).stdout.strip()
         self.processes = []
+        # Those that have streams.
+        self.pids = []
         self.latencies = []
         quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         if relay:
@@ -107,6 +109,7 @@ class Gateways:
             address = f"127.0.0.1:{port}"
             environment["GATEWAY_BIND"] = address
             self.processes.append(subprocess.Popen([binary], env=environment, **quietly))
+            self.pids.append(self.processes[-1].pid)
             stream = f"http://{address}/api/notifications/stream?access_token={token}"
             self.latencies.append(BENCH / f"target/latencies-{port}.json")
             reader = [sys.executable, BENCH / "stream_reader.py", stream, self.latencies[-1]]
