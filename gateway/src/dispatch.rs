@@ -49,6 +49,9 @@ pub struct Sweep {
     pub number: u64,
     /// Taken before the rows were looked for.
     pub snapshot: Arc<Snapshot>,
+    /// What was seen when they were found: of all transactions that it sees the rows are told
+    /// with this sweep, or were before.
+    pub seen: Snapshot,
     /// Whether transactions may have written without a ring.
     pub quiet: Quiet,
     /// What [`Dispatch::wanted`] has asked for, in the order of their `seq`: that of the
@@ -119,7 +122,7 @@ pub struct Dispatcher<A = Hub> {
     /// The last sweep and its snapshot, which is not the watermark yet.
     pending: Option<(u64, Arc<Snapshot>)>,
     /// What the last sweep has seen.
-    swept: Option<Arc<Snapshot>>,
+    swept: Option<Snapshot>,
     rung: Vec<Rung>,
     silence: Silence,
     /// Sweeps that have to come before what was committed while nobody listened is known.
@@ -281,7 +284,7 @@ impl<A: Audience> Dispatcher<A> {
             Some(rows) => rows.into_iter().for_each(|swept| self.publish_swept(swept)),
             None => self.audience.lose_all(),
         }
-        self.swept = Some(Arc::clone(&sweep.snapshot));
+        self.swept = Some(sweep.seen);
         self.pending = Some((sweep.number, sweep.snapshot));
     }
 
@@ -364,8 +367,9 @@ mod tests {
             let row = Some(Row::new(key, EventName::NOTIFICATION, "{}"));
             SweptRow { key, user: user.clone(), row }
         });
-        let snapshot = Arc::new(snapshot.parse().unwrap());
-        Signal::Swept(Sweep { number, snapshot, quiet: Quiet::No, rows: Some(rows.collect()) })
+        let seen: Snapshot = snapshot.parse().unwrap();
+        let (snapshot, rows) = (Arc::new(seen.clone()), Some(rows.collect()));
+        Signal::Swept(Sweep { number, snapshot, seen, quiet: Quiet::No, rows })
     }
 
     /// A hub in its first epoch, and a dispatcher on which LISTEN holds.
@@ -382,8 +386,9 @@ mod tests {
 
     /// A sweep that finds nothing.
     fn sweep(number: u64, snapshot: &str, quiet: Quiet) -> Signal<'static> {
-        let snapshot = Arc::new(snapshot.parse().unwrap());
-        Signal::Swept(Sweep { number, snapshot, quiet, rows: Some(Vec::new()) })
+        let seen: Snapshot = snapshot.parse().unwrap();
+        let snapshot = Arc::new(seen.clone());
+        Signal::Swept(Sweep { number, snapshot, seen, quiet, rows: Some(Vec::new()) })
     }
 
     fn horizon(watermark: &str) -> Horizon {
@@ -469,11 +474,15 @@ mod tests {
         let [ada, bob] = [ADA, BOB].map(|user| hub.subscribe(user, None).unwrap());
         let key = RowKey { xact: 3, seq: 1 };
         let rows = Some(vec![SweptRow { key, user: ADA, row: None }]);
-        let snapshot = Arc::new("5:5:".parse().unwrap());
-        dispatcher.take(Signal::Swept(Sweep { number: 1, snapshot, quiet: Quiet::No, rows }));
+        let seen: Snapshot = "5:5:".parse().unwrap();
+        let snapshot = Arc::new(seen.clone());
+        let quiet = Quiet::No;
+        dispatcher.take(Signal::Swept(Sweep { number: 1, snapshot, seen, quiet, rows }));
         assert_eq!((received(&ada), received(&bob)), (None, Some(0)));
-        let snapshot = Arc::new("6:6:".parse().unwrap());
-        dispatcher.take(Signal::Swept(Sweep { number: 2, snapshot, quiet: Quiet::No, rows: None }));
+        let seen: Snapshot = "6:6:".parse().unwrap();
+        let snapshot = Arc::new(seen.clone());
+        let quiet = Quiet::No;
+        dispatcher.take(Signal::Swept(Sweep { number: 2, snapshot, seen, quiet, rows: None }));
         assert_eq!((received(&ada), received(&bob)), (None, None));
     }
 

@@ -47,12 +47,11 @@ pub trait Transaction: Send {
     /// Where the database stands.
     fn standing(&mut self) -> impl Future<Output = Result<Standing, StoreError>> + Send;
 
-    /// The keys of all rows that `snapshot` does not see, in the order of their `seq`;
-    /// `None` when they are more than can be listed.
+    /// What there is beyond `snapshot`.
     fn unseen(
         &mut self,
         snapshot: &Snapshot,
-    ) -> impl Future<Output = Result<Option<Vec<(RowKey, UserId)>>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Unseen, StoreError>> + Send;
 
     /// These rows, in the same order. `None` for one that has gone meanwhile, or that
     /// did not fit into the answer.
@@ -86,6 +85,16 @@ pub trait Transaction: Send {
 
     /// Commits. After an error nobody knows whether it has.
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What a sweep has found.
+#[derive(Clone, Debug)]
+pub struct Unseen {
+    /// The keys of all rows that were not seen before, in the order of their `seq`; `None` when
+    /// they are more than can be listed.
+    pub rows: Option<Vec<(RowKey, UserId)>>,
+    /// What the statement that has found them sees.
+    pub seen: Snapshot,
 }
 
 /// What a sweep has the database do.

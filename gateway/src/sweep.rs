@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     notification::UserId,
     quiet::{Left, Load},
-    store::{Store, StoreError, SweepWrite, Transaction},
+    store::{Store, StoreError, SweepWrite, Transaction, Unseen},
 };
 
 /// While nobody is connected, what still has to be done is done this many times
@@ -204,7 +204,7 @@ impl<S: Store, A: Audience> Sweeper<S, A> {
             Some(swept) if swept.counts_on(standing.connected) => swept.snapshot,
             _ => Arc::clone(&horizon.watermark),
         };
-        let unseen = transaction.unseen(&before).await?;
+        let Unseen { rows: unseen, seen } = transaction.unseen(&before).await?;
         let quiet = self.quiet(state, standing.quiet);
         if quiet == Quiet::Yes {
             // Nothing else tells how many they are.
@@ -225,7 +225,7 @@ impl<S: Store, A: Audience> Sweeper<S, A> {
         };
         let snapshot = Arc::new(standing.snapshot);
         let swept = Swept { snapshot: Arc::clone(&snapshot), at: standing.now };
-        let signal = Sweep { number, snapshot: Arc::clone(&snapshot), quiet, rows };
+        let signal = Sweep { number, snapshot: Arc::clone(&snapshot), seen, quiet, rows };
         self.dispatch.take(Signal::Swept(signal));
         state.swept = Some(swept);
         // Sweeps that follow each other closely share a probe.

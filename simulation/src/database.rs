@@ -19,7 +19,8 @@ use notify_gateway::{
     notification::{EventName, UserId},
     quiet::{FOR_GOOD, Left},
     store::{
-        PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, SweepWrite, Transaction,
+        PageRequest, PageRow, PageRows, Pages, Standing, Store, StoreError, SweepWrite,
+        Transaction, Unseen,
     },
 };
 
@@ -208,10 +209,7 @@ impl Transaction for Work {
         .await
     }
 
-    async fn unseen(
-        &mut self,
-        watermark: &Snapshot,
-    ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
+    async fn unseen(&mut self, watermark: &Snapshot) -> Result<Unseen, StoreError> {
         self.ask(|server, work| {
             let Server { postgres, scene, ears, .. } = server;
             let nonce = work.database.nonce;
@@ -234,7 +232,10 @@ impl Transaction for Work {
             let key =
                 |row: &usize| (postgres.written[*row].key, postgres.written[*row].user.clone());
             let is_listed = unseen.len() <= scene.plan.max_unseen;
-            Some(is_listed.then(|| unseen.iter().map(key).collect()))
+            let rows = is_listed.then(|| unseen.iter().map(key).collect());
+            let text = postgres.snapshot();
+            let seen = text.parse().unwrap_or_else(|_| unreachable!("{text} is a snapshot"));
+            Some(Unseen { rows, seen })
         })
         .await
     }

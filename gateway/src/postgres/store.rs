@@ -32,7 +32,8 @@ use crate::{
     horizon::Epochs,
     notification::UserId,
     store::{
-        PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, SweepWrite, Transaction,
+        PageRequest, Pages, STATEMENT_TIMEOUT, Standing, Store, StoreError, SweepWrite,
+        Transaction, Unseen,
     },
 };
 
@@ -165,10 +166,7 @@ impl Transaction for PostgresTransaction {
         self.run(async |client| sweep::standing(client).await).await
     }
 
-    async fn unseen(
-        &mut self,
-        snapshot: &Snapshot,
-    ) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
+    async fn unseen(&mut self, snapshot: &Snapshot) -> Result<Unseen, StoreError> {
         self.run(async |client| sweep::unseen(client, snapshot).await).await
     }
 

@@ -15,7 +15,7 @@ use crate::{
     feed,
     notification::{EventName, UserId},
     quiet::{FOR_GOOD, Left},
-    store::{Standing, StoreError},
+    store::{Standing, StoreError, Unseen},
 };
 
 /// Rows a sweep lists; with more than these, every stream reads the log for
@@ -48,15 +48,14 @@ pub(super) async fn standing(client: &Client) -> Result<Standing, StoreError> {
     })
 }
 
-pub(super) async fn unseen(
-    client: &Client,
-    snapshot: &Snapshot,
-) -> Result<Option<Vec<(RowKey, UserId)>>, StoreError> {
+pub(super) async fn unseen(client: &Client, snapshot: &Snapshot) -> Result<Unseen, StoreError> {
     // Two ranges of the index on xact_id, and no row that is not wanted; none of another
     // cluster, which a dump has brought.
     // One row of arrays: a row each would cost more than what is in it.
     const SQL: &str = "
-        SELECT array_agg(xact_id), array_agg(seq), array_agg(user_id) FROM (
+        SELECT array_agg(xact_id), array_agg(seq), array_agg(user_id),
+               pg_current_snapshot()::text
+        FROM (
             SELECT * FROM (
                 (SELECT xact_id, seq, user_id FROM notify_gateway.event
                  WHERE xact_id >= $1
@@ -73,15 +72,17 @@ pub(super) async fn unseen(
         [(&xmax, Type::XID8), (&xip, Type::XID8_ARRAY), (&(limit + 1), Type::INT8)];
     let rows = query(client, SQL, &parameters).await?;
     let row = rows.first().ok_or(StoreError::Number)?;
+    let seen = column::<&str>(row, 3)?.parse()?;
     let xacts: Vec<Xid8> = list(row, 0)?;
     if xacts.len() > MAX_UNSEEN {
-        return Ok(None);
+        return Ok(Unseen { rows: None, seen });
     }
     let keys = xacts.into_iter().zip(list::<i64>(row, 1)?);
     let keys = keys.map(|(Xid8(xact), seq)| RowKey { xact, seq });
     // Somebody wrote a user id into the log that no token can have: skipped.
     let users = list::<&str>(row, 2)?.into_iter().map(str::parse);
-    Ok(Some(keys.zip(users).filter_map(|(key, user)| Some((key, user.ok()?))).collect()))
+    let rows = keys.zip(users).filter_map(|(key, user)| Some((key, user.ok()?)));
+    Ok(Unseen { rows: Some(rows.collect()), seen })
 }
 
 pub(super) async fn rows(
