@@ -338,15 +338,15 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
-
     use uuid::Uuid;
 
     use super::*;
     use crate::{
-        feed::LiveRows,
         horizon::{Epoch, Epochs},
-        hub::{HubLimits, Received, Subscription},
+        hub::{
+            HubLimits,
+            testing::{received, watermark},
+        },
         notification::EventName,
         quiet::QuietMode,
     };
@@ -395,24 +395,6 @@ mod tests {
         let watermark = Arc::new(watermark.parse().unwrap());
         let epochs = Epochs::new(vec![Epoch { number: 1, first: None, is_restart: false }]);
         Horizon { watermark, epochs }
-    }
-
-    /// How many rows the stream is given, or `None` if it is sent to the table.
-    fn received(stream: &Subscription) -> Option<usize> {
-        let mut rows = LiveRows::new();
-        match stream.poll_receive(&mut Context::from_waker(Waker::noop()), &mut rows) {
-            Poll::Ready(Received::Rows) => Some(rows.len()),
-            Poll::Ready(Received::Lost) => {
-                stream.restart();
-                None
-            }
-            Poll::Ready(Received::Closed(reason)) => unreachable!("{reason:?}"),
-            Poll::Pending => Some(0),
-        }
-    }
-
-    fn watermark(hub: &Hub) -> String {
-        hub.horizon().watermark.to_string()
     }
 
     #[test]

@@ -306,6 +306,30 @@ impl Drop for Subscription {
     }
 }
 
+/// For the tests of those who tell a hub.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// How many rows the stream is given, or `None` if it is sent to the log.
+    pub(crate) fn received(stream: &Subscription) -> Option<usize> {
+        let mut rows = LiveRows::new();
+        match stream.poll_receive(&mut Context::from_waker(Waker::noop()), &mut rows) {
+            Poll::Ready(Received::Rows) => Some(rows.len()),
+            Poll::Ready(Received::Lost) => {
+                stream.restart();
+                None
+            }
+            Poll::Ready(Received::Closed(reason)) => unreachable!("{reason:?}"),
+            Poll::Pending => Some(0),
+        }
+    }
+
+    pub(crate) fn watermark(hub: &Hub) -> String {
+        hub.horizon().watermark.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{

@@ -65,7 +65,7 @@ impl<'a> EventName<'a> {
         is_name.then_some(Self(name))
     }
 
-    /// As the log has it; what is no name there is a `notification`.
+    /// The name that the log has. Where that is not a name, it is `notification`.
     pub fn stored(name: &'a str) -> Self {
         Self::new(name).unwrap_or(EventName::NOTIFICATION)
     }

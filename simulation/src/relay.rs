@@ -321,7 +321,7 @@ impl RelayServer {
         true
     }
 
-    /// One of the readers gets nothing more, or misses what comes next; `false`: there is none.
+    /// One of the readers gets nothing more, or misses what comes next; `false` if nobody reads.
     pub fn lose_reader(&mut self, dice: &mut fastrand::Rng) -> bool {
         let last = self.last;
         let Some(consumer) = dice.choice(self.consumers.values_mut()) else { return false };

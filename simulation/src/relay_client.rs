@@ -71,7 +71,8 @@ impl Relay for RelayClient {
             bytes = bytes.map(|bytes| patched(bytes, |batch| claim_all(batch, server)));
         }
         server.scene.tell(|| format!("gateway {}: finds {number} messages", self.nonce));
-        Ok(Newest { number, bytes })
+        const MAX: usize = 1024 * 1024;
+        Ok(Newest { number, bytes, max_message: MAX })
     }
 
     async fn append(&self, number: u64, message: Vec<u8>) -> Result<Self::Appended, RelayError> {
@@ -104,11 +105,6 @@ impl Relay for RelayClient {
             if hears && relay.take_wanted() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-    }
-
-    async fn max_message(&self) -> Result<usize, RelayError> {
-        const MAX: usize = 1024 * 1024;
-        Ok(MAX)
     }
 }
 

@@ -136,7 +136,7 @@ fn config(
         ["--admin-bind", &admin_bind],
         ["--database-url", database_url],
         ["--jwt-secret", secret],
-        // Empty is none, whatever the environment says.
+        // An empty URL means no relay, and goes before GATEWAY_RELAY.
         ["--relay", url],
         ["--relay-role", role],
     ];

@@ -90,16 +90,17 @@ impl<A: Audience> Follower<A> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
-
     use uuid::Uuid;
 
     use super::*;
     use crate::{
         cursor::RowKey,
-        feed::{LiveRows, Row},
+        feed::Row,
         horizon::{Epoch, Epochs},
-        hub::{Hub, HubLimits, Received, Subscription},
+        hub::{
+            Hub, HubLimits, Subscription,
+            testing::{received, watermark},
+        },
         notification::{EventName, UserId},
     };
 
@@ -135,24 +136,6 @@ mod tests {
             told: vec![Told::Row(ADA, Row::new(key, EventName::NOTIFICATION, "{}"))],
             watermark: format!("{0}:{0}:", 4 + number).parse().unwrap(),
         }
-    }
-
-    /// How many rows the stream is given, or `None` if it is sent to the log.
-    fn received(stream: &Subscription) -> Option<usize> {
-        let mut rows = LiveRows::new();
-        match stream.poll_receive(&mut Context::from_waker(Waker::noop()), &mut rows) {
-            Poll::Ready(Received::Rows) => Some(rows.len()),
-            Poll::Ready(Received::Lost) => {
-                stream.restart();
-                None
-            }
-            Poll::Ready(Received::Closed(reason)) => unreachable!("{reason:?}"),
-            Poll::Pending => Some(0),
-        }
-    }
-
-    fn watermark(hub: &Hub) -> String {
-        hub.horizon().watermark.to_string()
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl NatsRelay {
         Ok(Self { client, jetstream, stream, wants, wanted, complaint })
     }
 
-    /// How the stream is, for who wants to know; `None`: there is none.
+    /// How the stream is; `None` if no source has made it yet.
     ///
     /// # Errors
     ///
@@ -228,14 +228,18 @@ impl Relay for NatsRelay {
     async fn newest(&self) -> Result<Newest, RelayError> {
         let stream = self.jetstream.get_or_create_stream(self.stream.clone()).await;
         let stream = stream.map_err(|error| self.failed(&error))?;
-        let info = stream.get_info().await.map_err(|error| self.failed(&error))?;
+        let info = stream.cached_info();
         let number = info.state.last_sequence;
         let bytes = match info.state.messages {
             0 => None,
             // It may have been dropped since.
             _ => stream.get_raw_message(number).await.ok().map(|message| message.payload.to_vec()),
         };
-        Ok(Newest { number, bytes })
+        let of_server = self.client.server_info().max_payload;
+        // Without a limit of its own the stream says -1.
+        let of_stream = usize::try_from(info.config.max_message_size).ok().filter(|max| *max > 0);
+        let max_message = of_stream.map_or(of_server, |max| max.min(of_server));
+        Ok(Newest { number, bytes, max_message })
     }
 
     async fn append(&self, number: u64, message: Vec<u8>) -> Result<Self::Appended, RelayError> {
@@ -273,15 +277,6 @@ impl Relay for NatsRelay {
             *wanted = None;
             tokio::time::sleep(REQUEST_TIMEOUT).await;
         }
-    }
-
-    async fn max_message(&self) -> Result<usize, RelayError> {
-        let of_stream = self.stream().await?.cached_info().config.max_message_size;
-        let of_server = self.client.server_info().max_payload;
-        Ok(usize::try_from(of_stream)
-            .ok()
-            .filter(|max| *max > 0)
-            .map_or(of_server, |max| max.min(of_server)))
     }
 }
 

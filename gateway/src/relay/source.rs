@@ -130,8 +130,7 @@ where
             let epochs = Epochs::new(vec![epoch]);
             (batch.link, Horizon { watermark: Arc::new(batch.watermark), epochs })
         });
-        let max_message = in_time(self.relay.max_message()).await?;
-        let batch = max_message.saturating_sub(ENVELOPE).clamp(1, MAX_BATCH);
+        let batch = newest.max_message.saturating_sub(ENVELOPE).clamp(1, MAX_BATCH);
         let limits = TellerLimits { batch, waiting: MAX_WAITING };
         let teller = Arc::new(Teller::new(behind, fastrand::u64(..), limits));
         let dispatcher =
@@ -185,8 +184,8 @@ where
         }
     }
 
-    /// Waits until no sweep has ended well for some time: another gateway may do better, and
-    /// edges do while there is none.
+    /// Waits until no sweep has ended well for some time. Another gateway may then do better, and
+    /// while no gateway is the source the edges sweep for themselves.
     async fn sweeps_fail(&self, looks: &Looks) {
         let began = Instant::now();
         loop {

@@ -269,7 +269,7 @@ mod tests {
     fn an_epoch_comes_before_what_is_told_of_it() {
         let lead = Teller::new(None, 2, TellerLimits { batch: 1000, waiting: 3000 });
         publish(&lead, 3, 10);
-        assert_eq!(lead.take(true), None, "there is none yet");
+        assert_eq!(lead.take(true), None, "no epoch has begun yet");
         lead.begin_epoch(horizon("5:5:"));
         publish(&lead, 5, 10);
         let batch = lead.take(false).unwrap();

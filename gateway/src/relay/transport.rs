@@ -30,17 +30,10 @@ pub trait Relay: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Appended, RelayError>> + Send;
 
     /// Asks the source for a watermark before its time. It may get lost: the next one comes anyway.
-    fn want_watermark(&self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
-    }
+    fn want_watermark(&self) -> impl Future<Output = ()> + Send;
 
     /// Waits until an edge has asked for one.
-    fn watermark_wanted(&self) -> impl Future<Output = ()> + Send {
-        std::future::pending()
-    }
-
-    /// Bytes that a message may have.
-    fn max_message(&self) -> impl Future<Output = Result<usize, RelayError>> + Send;
+    fn watermark_wanted(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// Reads a relay's messages in their order.
@@ -79,6 +72,8 @@ pub struct Newest {
     pub number: u64,
     /// That message, if it is still kept.
     pub bytes: Option<Vec<u8>>,
+    /// Bytes that the next one may have.
+    pub max_message: usize,
 }
 
 /// Why nothing comes over the relay.

@@ -24,7 +24,8 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    /// The servers that are there: Debian's and the newest. None, loudly, where there is none.
+    /// The servers that are installed: Debian's, the newest, or both. An empty list, and a line
+    /// that says so, where neither is.
     pub(crate) fn binaries() -> Vec<&'static str> {
         const NEWEST: &str =
             concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/bin/nats-server");
